@@ -1,0 +1,114 @@
+//! What is known of one call once the gate has let it in.
+//!
+//! A newcomer's usual mistake is to store facts of a call in a task-local. They travel in the `Context`, by value, so
+//! that a handler's needs can be read off its signature.
+//!
+//! *Knows:* caller, deadline, ids, request metadata, the reply's metadata, the clock.
+//! *Does not know:* which protocol or route brought the call.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{Caller, Clock, Timestamp, metadata::Metadata, reply::Reply};
+
+/// Facts of one call. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// Who calls.
+    pub caller: Caller,
+    /// The method's path, for example `/podium.v1.KeysService/CreateKey`.
+    pub procedure: &'static str,
+    /// When the caller stops waiting.
+    pub deadline: Deadline,
+    /// The request id, from the caller or ours.
+    pub id: RequestId,
+    /// What the caller sent beside the message. Credentials are not in it.
+    pub metadata: Metadata,
+    /// What goes back beside the message.
+    pub reply: Reply,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// The wall-clock time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// When the caller stops waiting, if it said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// No deadline.
+    pub const NONE: Deadline = Deadline(None);
+
+    /// A deadline at this moment.
+    pub fn at(instant: Instant) -> Deadline {
+        Deadline(Some(instant))
+    }
+
+    /// A deadline this far from now. Too far to be expressed is none.
+    pub fn after(duration: Duration) -> Deadline {
+        Deadline(Instant::now().checked_add(duration))
+    }
+
+    /// The moment, if there is one.
+    pub fn instant(self) -> Option<Instant> {
+        self.0
+    }
+
+    /// How long is left; `None` without a deadline, zero when it has passed.
+    pub fn remaining(self) -> Option<Duration> {
+        self.0.map(|instant| instant.saturating_duration_since(Instant::now()))
+    }
+
+    /// The earlier of the two.
+    #[must_use]
+    pub fn earlier(self, other: Deadline) -> Deadline {
+        match (self.0, other.0) {
+            (Some(a), Some(b)) => Deadline(Some(a.min(b))),
+            (a, b) => Deadline(a.or(b)),
+        }
+    }
+}
+
+/// The id that one call has in answers, logs and upstream calls: 1 to 128 visible ASCII characters.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// Longest id taken from a caller; ids end up in log lines and headers.
+    pub const CHARACTERS_MAX: usize = 128;
+
+    /// A fresh id.
+    pub fn generate() -> RequestId {
+        RequestId(crate::id::random("req_", 20).into())
+    }
+
+    /// The caller's id, if it is one that may be echoed.
+    pub fn parse(text: &str) -> Option<RequestId> {
+        let fits = (1..=Self::CHARACTERS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| RequestId(text.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,64 @@
+//! What goes back beside the message: headers, trailers, and which kind of success it was.
+//!
+//! A newcomer's usual mistake is to want a status code here. A handler says what happened ([`Outcome`]); each door and
+//! page has its own way to say that.
+//!
+//! *Knows:* outcome, headers, trailers. *Does not know:* HTTP statuses.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Which kind of success a call had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was asked is done.
+    #[default]
+    Done,
+    /// It had been done before with the same content; nothing changed.
+    Existing,
+    /// The answer is complete, and it says that the thing is not in service.
+    OutOfService,
+}
+
+/// The reply's metadata, filled by the handler and sent by the door. Clones share one reply.
+#[derive(Clone, Default)]
+pub struct Reply(Arc<Mutex<Parts>>);
+
+/// What a handler has said beside the message.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Which kind of success.
+    pub outcome: Outcome,
+    /// Sent before the first message.
+    pub headers: HeaderMap,
+    /// Sent after the last message.
+    pub trailers: HeaderMap,
+}
+
+impl Reply {
+    /// Says which kind of success this was.
+    pub fn outcome(&self, outcome: Outcome) {
+        self.with(|parts| parts.outcome = outcome);
+    }
+
+    /// Adds a header. Takes effect until the first message leaves.
+    pub fn header(&self, name: HeaderName, value: HeaderValue) {
+        self.with(|parts| parts.headers.append(name, value));
+    }
+
+    /// Adds a trailer. Takes effect until the handler of a unary call returns, or hands over its stream.
+    pub fn trailer(&self, name: HeaderName, value: HeaderValue) {
+        self.with(|parts| parts.trailers.append(name, value));
+    }
+
+    /// Takes what was said so far. For doors.
+    pub fn take(&self) -> Parts {
+        self.with(std::mem::take)
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Parts) -> T) -> T {
+        // A panic while holding this lock leaves plain data behind, so a poisoned lock is still good.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
