@@ -187,9 +187,7 @@ impl Error {
 
     /// A dependency is out of reach; nothing was done and trying again is worth it.
     pub fn unavailable(reason: Reason, message: impl Into<Cow<'static, str>>, source: impl Into<BoxError>) -> Self {
-        Error::new(Code::Unavailable, reason, message)
-            .retry(Retry::After(Duration::from_secs(1)))
-            .caused_by(source)
+        Error::new(Code::Unavailable, reason, message).retry(Retry::After(Duration::from_secs(1))).caused_by(source)
     }
 
     /// An invariant of ours is broken. The caller learns only that; the source goes to the log.

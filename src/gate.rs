@@ -1,0 +1,96 @@
+//! Who calls, may they, how much, how long; and the record of it.
+//!
+//! A newcomer's usual mistake is to check something in a door or a handler "as well". A call is admitted here, once,
+//! before a byte of its body is read; what comes out is a [`Context`] that the rest of the house trusts.
+//!
+//! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
+
+mod entry;
+
+pub use entry::{Closed, Entry, Outlet};
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::HeaderMap;
+use portico_wire::BoxFuture;
+
+use crate::{
+    base::{Context, Deadline, RequestId, Result},
+    schema::Method,
+};
+
+/// What a door knows of a request before it is admitted.
+pub struct Head {
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Who is at the other end of the connection.
+    pub peer: Peer,
+    /// Which door it came to, for the record.
+    pub door: Door,
+    /// The id of the request.
+    pub id: RequestId,
+    /// When the caller stops waiting.
+    pub deadline: Deadline,
+    /// The credential that came by another way than the Authorization header (a WebSocket subprotocol).
+    pub bearer: Option<String>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its certificate in DER, when it proved one by TLS.
+    pub certificate: Option<Arc<[u8]>>,
+}
+
+/// The doors that a call can come through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// The Connect protocol.
+    Connect,
+    /// gRPC.
+    Grpc,
+    /// gRPC-Web.
+    GrpcWeb,
+    /// REST with JSON.
+    Rest,
+    /// Server-sent events.
+    Sse,
+    /// Newline-delimited JSON.
+    Ndjson,
+    /// A WebSocket.
+    Socket,
+}
+
+impl Door {
+    /// The name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Door::Connect => "connect",
+            Door::Grpc => "grpc",
+            Door::GrpcWeb => "grpc_web",
+            Door::Rest => "rest",
+            Door::Sse => "sse",
+            Door::Ndjson => "ndjson",
+            Door::Socket => "socket",
+        }
+    }
+}
+
+/// A call that was let in.
+pub struct Admission {
+    /// What the handler gets.
+    pub context: Context,
+    /// The open record of the call. Whoever sends the last byte drops the last clone.
+    pub entry: Entry,
+}
+
+/// Lets calls in or refuses them. Doors hold one; the house has [`Admit`] implementations for guarded and open use.
+pub trait Admit: Send + Sync + 'static {
+    /// Decides about one call.
+    ///
+    /// # Errors
+    /// The refusal, already on record.
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>>;
+}

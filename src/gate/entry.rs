@@ -1,0 +1,98 @@
+//! The record of one call: opened when it is admitted, closed when its last byte has left or its caller has gone.
+//!
+//! A newcomer's usual mistake is to log where a handler returns. A stream goes on after that, so the record hangs on the
+//! body: the last clone of an [`Entry`] that is dropped closes it.
+//!
+//! *Knows:* outcome, bytes, the moment a call must end early. *Does not know:* where records go.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::{Code, Error, Reason};
+
+/// The open record of one call. Clones share it; the last one dropped closes it.
+#[derive(Clone)]
+pub struct Entry(Arc<Inner>);
+
+/// Where a closed record goes.
+pub trait Outlet: Send + Sync {
+    /// Takes the closed record.
+    fn closed(&self, record: &Closed);
+}
+
+/// A closed record.
+pub struct Closed {
+    /// When the call was admitted.
+    pub began: Instant,
+    /// What went wrong: code, reason and the whole story.
+    pub failure: Option<(Code, Reason, String)>,
+    /// Body bytes received.
+    pub bytes_in: u64,
+    /// Body bytes sent.
+    pub bytes_out: u64,
+}
+
+struct Inner {
+    began: Instant,
+    failure: OnceLock<(Code, Reason, String)>,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    ended: CancellationToken,
+    outlet: Box<dyn Outlet>,
+}
+
+impl Entry {
+    /// Opens a record. `ended` is cancelled when the call's credential is revoked.
+    pub fn open(outlet: Box<dyn Outlet>, ended: CancellationToken) -> Entry {
+        Entry(Arc::new(Inner {
+            began: Instant::now(),
+            failure: OnceLock::new(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            ended,
+            outlet,
+        }))
+    }
+
+    /// Notes why the call failed. The first failure is the one that counts.
+    pub fn fail(&self, error: &Error) {
+        // A later failure is a consequence of the first one.
+        let _first = self.0.failure.set((error.code(), error.reason(), error.report()));
+    }
+
+    /// Counts body bytes received.
+    pub fn received(&self, bytes: usize) {
+        self.0.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts body bytes sent.
+    pub fn sent(&self, bytes: usize) {
+        self.0.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Resolves when the credential of the call is revoked or expired. Streams and sockets end then.
+    pub fn revoked(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        Box::pin(self.0.ended.clone().cancelled_owned())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let closed = Closed {
+            began: self.began,
+            failure: self.failure.take(),
+            bytes_in: *self.bytes_in.get_mut(),
+            bytes_out: *self.bytes_out.get_mut(),
+        };
+        self.outlet.closed(&closed);
+    }
+}

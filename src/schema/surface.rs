@@ -1,0 +1,42 @@
+//! The published pages that are honoured, as constants.
+
+use portico_json::{Absent, Defaults, Int64, Names, Style};
+
+/// A published page: how it prints errors and JSON on its REST routes.
+#[derive(Debug)]
+pub struct Surface {
+    /// Its name in proto files.
+    pub name: &'static str,
+    /// How it prints errors.
+    pub dialect: Dialect,
+    /// How it prints messages.
+    pub json: Style,
+}
+
+/// How a page prints errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// As the Connect protocol does.
+    Connect,
+    /// `{"error": {"code", "message", "request_id", …}}`.
+    Podium,
+}
+
+impl Surface {
+    /// What belongs to no page, printed as the Connect protocol does.
+    pub const NEUTRAL: &'static Surface = &Surface { name: "", dialect: Dialect::Connect, json: Style::CANONICAL };
+
+    const ALL: &'static [&'static Surface] = &[
+        Surface::NEUTRAL,
+        &Surface {
+            name: "podium",
+            dialect: Dialect::Podium,
+            json: Style { names: Names::Proto, int64: Int64::Number, defaults: Defaults::Emit, absent: Absent::Null },
+        },
+    ];
+
+    /// The page of this name.
+    pub fn named(name: &str) -> Option<&'static Surface> {
+        Surface::ALL.iter().copied().find(|surface| surface.name == name)
+    }
+}
