@@ -1,1 +1,8 @@
-//! domain
+//! What the words mean: keys, secrets, deployments, instances. No HTTP, no protobuf, no vendor.
+//!
+//! A newcomer's usual mistake is to put a rule into a surface because one page states it. Rules live here, once; a
+//! surface only translates words.
+//!
+//! *Knows:* ports and what is asked of them. *Does not know:* who asks, or how it is printed.
+
+pub mod table;
