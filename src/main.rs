@@ -1,1 +1,3 @@
+//! The `portico` binary.
+
 fn main() {}
