@@ -1,0 +1,128 @@
+//! Where the records of calls go: metrics, one log line, and the audit for changes and refusals.
+//!
+//! A newcomer's usual mistake is to log bodies or headers "for now". A line holds what names a call and how it ended;
+//! nothing a caller sent is in it.
+//!
+//! *Knows:* methods, callers, outcomes. *Does not know:* messages.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Closed, Door, Entry, Outlet,
+    limits::Permit,
+    metrics::{Call, Metrics},
+};
+use crate::{
+    base::{Caller, Clock, Code, Error, RequestId, Trace},
+    domain::audit::{Audit, Note},
+    schema::{Idempotency, Method},
+};
+
+/// Opens records. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    metrics: Arc<Metrics>,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
+}
+
+/// What names a call.
+pub(super) struct Line {
+    pub(super) method: Arc<Method>,
+    pub(super) door: Door,
+    pub(super) id: RequestId,
+    pub(super) trace: Trace,
+    pub(super) caller: Caller,
+}
+
+impl Ledger {
+    /// A ledger that writes to these.
+    pub fn new(metrics: Arc<Metrics>, audit: Audit, clock: Arc<dyn Clock>) -> Ledger {
+        Ledger { metrics, audit, clock }
+    }
+
+    /// Opens the record of an admitted call.
+    pub(super) fn admitted(&self, line: Line, permit: Permit, ended: CancellationToken) -> Entry {
+        self.metrics.opened(line.door);
+        let written = Written { ledger: self.clone(), line, refused: false, _permit: permit };
+        Entry::open(Box::new(written), ended)
+    }
+
+    /// Writes the record of a refused call.
+    pub(super) fn refused(&self, line: Line, error: &Error) {
+        let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
+        written.closed(&Closed {
+            began: Instant::now(),
+            failure: Some((error.code(), error.reason(), error.report())),
+            bytes_in: 0,
+            bytes_out: 0,
+        });
+    }
+}
+
+struct Written {
+    ledger: Ledger,
+    line: Line,
+    refused: bool,
+    _permit: Permit,
+}
+
+impl Outlet for Written {
+    fn closed(&self, record: &Closed) {
+        let Line { method, door, id, trace, caller } = &self.line;
+        let elapsed = record.began.elapsed();
+        self.ledger.metrics.closed(&Call {
+            method: method.path,
+            door: *door,
+            failure: record.failure.as_ref().map(|(code, reason, _)| (*code, *reason)),
+            refused: self.refused,
+            seconds: elapsed.as_secs_f64(),
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+        });
+        let (code, reason, report) = match &record.failure {
+            Some((code, reason, report)) => (code.as_str(), reason.as_str(), report.as_str()),
+            None => ("ok", "", ""),
+        };
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "portico::call",
+                    call.method = method.path,
+                    call.door = door.as_str(),
+                    call.code = code,
+                    call.reason = reason,
+                    call.report = report,
+                    call.micros = micros,
+                    call.bytes_in = record.bytes_in,
+                    call.bytes_out = record.bytes_out,
+                    request.id = id.as_str(),
+                    trace.id = format_args!("{:032x}", trace.trace_id),
+                    caller.key = caller.key_id().unwrap_or(""),
+                    caller.tenant = caller.tenant.as_str(),
+                    "call"
+                )
+            };
+        }
+        match record.failure.as_ref().map(|(code, ..)| *code) {
+            Some(Code::Internal | Code::Unknown | Code::DataLoss) => line!(error),
+            Some(Code::Unavailable) => line!(warn),
+            _ => line!(info),
+        }
+        if self.refused || method.idempotency != Idempotency::NoSideEffects {
+            self.ledger.audit.note(Note {
+                at: self.ledger.clock.now(),
+                identity: caller.identity.clone(),
+                tenant: caller.tenant.clone(),
+                key_id: caller.key_id().map(str::to_owned),
+                procedure: method.path,
+                request_id: id.clone(),
+                outcome: record.failure.as_ref().map_or("ok", |(_, reason, _)| reason.as_str()),
+            });
+        }
+    }
+}
