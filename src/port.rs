@@ -6,6 +6,7 @@
 //! *Knows:* the questions. *Does not know:* who answers.
 
 pub mod records;
+pub mod spans;
 
 use std::{future::Future, pin::Pin};
 

@@ -67,7 +67,7 @@ impl Admit for Guard {
 impl Parts {
     async fn admit(&self, method: Arc<Method>, mut head: Head) -> Result<Admission> {
         let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
-        let trace = Trace::entered(traceparent);
+        let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
         let mut line = Line { method, door: head.door, id: head.id.clone(), trace, caller: Caller::anonymous() };
 

@@ -1,4 +1,5 @@
-//! Where the records of calls go: metrics, one log line, and the audit for changes and refusals.
+//! Where the records of calls go: metrics, one log line, a span when the trace is sampled, the audit when it is a refusal.
+//! (Changes are audited by the domain, which knows their subject.)
 //!
 //! A newcomer's usual mistake is to log bodies or headers "for now". A line holds what names a call and how it ended;
 //! nothing a caller sent is in it.
@@ -17,14 +18,16 @@ use super::{
 };
 use crate::{
     base::{Caller, Clock, Code, Error, RequestId, Trace},
-    domain::audit::{Audit, Note},
-    schema::{Idempotency, Method},
+    domain::audit::Audit,
+    port::spans::{Span, Spans},
+    schema::Method,
 };
 
 /// Opens records. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
     metrics: Arc<Metrics>,
+    spans: Arc<dyn Spans>,
     audit: Audit,
     clock: Arc<dyn Clock>,
 }
@@ -40,8 +43,15 @@ pub(super) struct Line {
 
 impl Ledger {
     /// A ledger that writes to these.
-    pub fn new(metrics: Arc<Metrics>, audit: Audit, clock: Arc<dyn Clock>) -> Ledger {
-        Ledger { metrics, audit, clock }
+    pub fn new(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, audit: Audit, clock: Arc<dyn Clock>) -> Ledger {
+        Ledger { metrics, spans, audit, clock }
+    }
+
+    /// Where a call stands in its trace. A call that belongs to none begins one if somebody records it.
+    pub(super) fn entered(&self, traceparent: Option<&str>) -> Trace {
+        let mut trace = Trace::entered(traceparent);
+        trace.sampled |= trace.parent_id.is_none() && self.spans.begins_traces();
+        trace
     }
 
     /// Opens the record of an admitted call.
@@ -113,15 +123,21 @@ impl Outlet for Written {
             Some(Code::Unavailable) => line!(warn),
             _ => line!(info),
         }
-        if self.refused || method.idempotency != Idempotency::NoSideEffects {
-            self.ledger.audit.note(Note {
-                at: self.ledger.clock.now(),
-                identity: caller.identity.clone(),
-                tenant: caller.tenant.clone(),
-                key_id: caller.key_id().map(str::to_owned),
-                procedure: method.path,
-                request_id: id.clone(),
-                outcome: record.failure.as_ref().map_or("ok", |(_, reason, _)| reason.as_str()),
+        if trace.sampled {
+            self.ledger.spans.ended(Span {
+                trace: *trace,
+                name: method.path,
+                began: self.ledger.clock.now().minus(elapsed),
+                duration: elapsed,
+                failure: record.failure.as_ref().map(|(code, ..)| *code),
+                attributes: vec![
+                    ("rpc.system", "portico".to_owned()),
+                    ("portico.door", door.as_str().to_owned()),
+                    ("portico.reason", reason.to_owned()),
+                    ("portico.request_id", id.to_string()),
+                    ("portico.key_id", caller.key_id().unwrap_or_default().to_owned()),
+                    ("portico.tenant", caller.tenant.to_string()),
+                ],
             });
         }
     }
