@@ -12,16 +12,20 @@ pass() {
   exit 0
 }
 
-main="$(git rev-parse --verify --quiet 'origin/main^{commit}' || git rev-parse --verify --quiet 'main^{commit}')" ||
-  main=""
-base="${PORTICO_BREAKING_BASE:-$(git merge-base HEAD "${main:-HEAD}" 2>/dev/null || true)}"
-[[ -n $base ]] || pass "nothing to compare with: this clone does not reach the commit where it left main"
+base="${PORTICO_BREAKING_BASE:-}"
+if [[ -z $base ]]; then
+  main="$(git rev-parse --verify --quiet 'origin/main^{commit}' || git rev-parse --verify --quiet 'main^{commit}')" ||
+    pass "nothing to compare with: this clone has no main"
+  base="$(git merge-base HEAD "$main")" ||
+    pass "nothing to compare with: this clone does not reach the commit where it left main"
+fi
 [[ -n "$(git ls-tree -r --name-only "$base" -- proto | grep '\.proto$' || true)" ]] ||
   pass "nothing to compare with: main ($(git rev-parse --short "$base")) has no proto files yet"
 git diff --quiet "$base" -- proto && pass "proto/ is the same as main's ($(git rev-parse --short "$base"))"
 
 was="$(mktemp -d)"
 trap 'rm -rf "$was"' EXIT
-git archive "$base" proto buf.yaml | tar -x -C "$was"
+git archive "$base" proto | tar -x -C "$was"
+cp buf.yaml "$was/"
 buf breaking --against "$was"
 echo "buf breaking: nothing breaks against main ($(git rev-parse --short "$base"))"
