@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the test clients against a gateway: Go, TypeScript (Node and Chromium), Python.
+# Runs the test clients against a gateway: Go, TypeScript (Node and Chromium), Python, and off-the-shelf tools.
 #
-# usage: run.sh [go|ts|python]...      all of them when none is named
+# usage: run.sh [go|ts|python|tools]...      all of them when none is named
 #
 # With PORTICO_URL and PORTICO_KEY (an admin key) they call that gateway, which should run with PORTICO_LIMITS=off.
 # Otherwise PORTICO_BIN (the debug build) is started on a free port of the loopback, with empty data, and ended afterwards.
@@ -47,6 +47,8 @@ run_python() {
     python -m pytest -q -p no:cacheprovider python
 }
 
+run_tools() { ./tools.sh; }
+
 need curl "install curl"
 need python "run tests/tools/install.sh"
 
@@ -57,7 +59,7 @@ tar -C "$ROOT/examples/agents/echo" --sort=name --mtime=@0 --owner=0 --group=0 -
 [[ -n ${PORTICO_URL:-} ]] || start_gateway
 [[ -n ${PORTICO_KEY:-} ]] || fail "PORTICO_URL is set, but PORTICO_KEY is not"
 
-(($#)) || set -- go ts python
+(($#)) || set -- go ts python tools
 failed=()
 for client in "$@"; do
   echo "--> $client client against $PORTICO_URL"
