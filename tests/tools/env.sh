@@ -13,6 +13,7 @@ export PATH="$ROOT/clients/ts/node_modules/.bin:$PATH"
 
 # Node and Python packages are pinned in node/package-lock.json, clients/ts/package-lock.json and python/requirements.txt.
 # The generators of protobuf-go and connect-go have the versions of clients/go/go.mod.
+# crates/conformance-protos/build.rs fetches the same version of the conformance module.
 export CONNECTCONFORMANCE=connectrpc.com/conformance/cmd/connectconformance@v1.0.7
 export GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 export PROTOC_GEN_GO=google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
