@@ -1,6 +1,8 @@
-//! A gate that stands open: every call is admitted as anonymous and leaves no record.
+//! A gate that lets everybody in as an administrator, for tests and for the conformance suite.
 //!
-//! For services that carry no access rules of ours, such as the conformance server, and for tests of doors.
+//! A newcomer's usual mistake is to serve with it. It checks nothing and records nothing; the gateway never builds one.
+//!
+//! *Knows:* how an admission is put together. *Does not know:* keys, limits.
 
 use std::sync::Arc;
 
@@ -9,7 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Admission, Admit, Closed, Entry, Head, Outlet};
 use crate::{
-    base::{Caller, Context, Result, Trace, clock::SystemClock, metadata::Metadata, reply::Reply},
+    base::{
+        Caller, Context, Result, Trace,
+        caller::{IdentityId, Proof, Role, TenantId},
+        clock::SystemClock,
+        metadata::Metadata,
+        reply::Reply,
+    },
     schema::Method,
 };
 
@@ -19,18 +27,30 @@ pub struct Open;
 
 impl Admit for Open {
     fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
-        let context = Context {
-            caller: Caller::anonymous(),
-            procedure: method.path,
-            deadline: head.deadline,
-            id: head.id,
-            trace: Trace::entered(None),
-            metadata: Metadata::new(head.headers),
-            reply: Reply::default(),
-            clock: Arc::new(SystemClock),
-        };
-        let entry = Entry::open(Box::new(Nowhere), CancellationToken::new());
-        Box::pin(std::future::ready(Ok(Admission { context, entry })))
+        Box::pin(async move {
+            let (id, deadline) = (head.id.clone(), head.deadline);
+            let context = Context {
+                caller: everybody(),
+                procedure: method.path,
+                deadline,
+                id,
+                trace: Trace::entered(None),
+                metadata: Metadata::new(head.headers),
+                reply: Reply::default(),
+                clock: Arc::new(SystemClock),
+            };
+            Ok(Admission { context, entry: Entry::open(Box::new(Nowhere), CancellationToken::new()) })
+        })
+    }
+}
+
+fn everybody() -> Caller {
+    Caller {
+        identity: IdentityId::new("everybody"),
+        tenant: TenantId::shared(),
+        role: Role::Admin,
+        permissions: Arc::from([]),
+        proof: Proof::None,
     }
 }
 
