@@ -5,6 +5,7 @@
 //!
 //! *Knows:* the questions. *Does not know:* who answers.
 
+pub mod bus;
 pub mod records;
 
 use std::{future::Future, pin::Pin};
