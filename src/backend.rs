@@ -6,3 +6,5 @@
 //! *Knows:* ports and one vendor each. *Does not know:* the domain.
 
 pub mod disk;
+pub mod local;
+pub mod sqlite;

@@ -6,6 +6,7 @@
 //! *Knows:* the questions. *Does not know:* who answers.
 
 pub mod blobs;
+pub mod bus;
 pub mod records;
 
 use std::{future::Future, pin::Pin};
