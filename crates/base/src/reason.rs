@@ -51,6 +51,8 @@ reasons! {
     NO_SUCH_ROUTE = "not_found";
     /// The path exists, but not for this HTTP method. The Allow header lists those that it takes.
     METHOD_NOT_ALLOWED = "method_not_allowed";
+    /// The path is that of a WebSocket, and the request is no WebSocket handshake.
+    UPGRADE_REQUIRED = "upgrade_required";
     /// The Content-Type is not one that this route takes.
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type";
     /// The body is larger than this route takes.
