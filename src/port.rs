@@ -6,7 +6,10 @@
 //! *Knows:* the questions. *Does not know:* who answers.
 
 pub mod bus;
+pub mod catalog;
 pub mod records;
+pub mod registry;
+pub mod sealer;
 
 use std::{future::Future, pin::Pin};
 
