@@ -7,8 +7,11 @@
 
 pub mod blobs;
 pub mod bus;
+pub mod catalog;
 pub mod records;
 pub mod spans;
+pub mod registry;
+pub mod sealer;
 
 use std::{future::Future, pin::Pin};
 
