@@ -5,6 +5,7 @@
 //!
 //! *Knows:* the questions. *Does not know:* who answers.
 
+pub mod fleet;
 pub mod records;
 
 use std::{future::Future, pin::Pin};

@@ -1,0 +1,3 @@
+//! What every backend of a port must do, asked of the port and never of the backend.
+
+mod fleet;
