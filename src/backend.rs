@@ -1,8 +1,11 @@
-//! The ports, implemented: one folder or file each.
+//! The ports, implemented: one file or folder for each way to answer.
 //!
-//! A newcomer's usual mistake is to let a backend decide. It answers what its port asks, in its port's words; meaning,
-//! rights and retries are the domain's.
+//! A newcomer's usual mistake is to let a backend decide something. It answers what a port asks and says what failed;
+//! meaning stays in the domain.
 //!
-//! *Knows:* one vendor per module. *Does not know:* the domain.
+//! *Knows:* ports and one vendor each. *Does not know:* the domain.
 
+pub mod disk;
+pub mod local;
 pub mod local_fleet;
+pub mod sqlite;

@@ -5,4 +5,6 @@
 //!
 //! *Knows:* ports and what is asked of them. *Does not know:* who asks, or how it is printed.
 
+pub mod audit;
+pub mod keys;
 pub mod table;

@@ -5,6 +5,8 @@
 //!
 //! *Knows:* the questions. *Does not know:* who answers.
 
+pub mod blobs;
+pub mod bus;
 pub mod fleet;
 pub mod records;
 

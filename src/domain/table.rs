@@ -5,7 +5,7 @@
 //!
 //! *Knows:* serde and the records port. *Does not know:* any entity.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -132,7 +132,7 @@ pub fn write<T: Entity>(value: &T, expect: Expect) -> Result<Write> {
         id: value.id(),
         version: 0,
         sort: value.sort(),
-        facets: value.facets(),
+        facets: value.facets().into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect(),
         expires_at: value.expires_at(),
         body: serde_json::to_string(value).map_err(Error::internal)?,
     };

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use super::manifest::Manifest;
 use crate::{
-    base::{Error, Result, id},
+    base::{Code, Error, Result, id},
     port::fleet::{Bundle, BundleSource, failure},
 };
 
@@ -110,7 +110,6 @@ impl Deployments {
         let (folder, place, checksum) = (staging.0.clone(), place.to_owned(), bundle.checksum.clone());
         spawn_blocking(move || {
             let code = folder.join(CODE_FOLDER);
-            std::fs::create_dir(&code).map_err(disk)?;
             unpack(&archive, &code)?;
             std::fs::remove_file(&archive).map_err(disk)?;
             std::fs::write(folder.join(CHECKSUM_FILE), checksum).map_err(disk)?;
@@ -174,8 +173,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
 
+/// Unpacks the archive. What is wrong with it is the bundle's fault, and told; it was checked when it was uploaded.
 fn unpack(archive: &Path, into: &Path) -> Result<()> {
-    // INTERIM
-    let done = std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into).status().map_err(disk)?;
-    if done.success() { Ok(()) } else { Err(failure::undeployable("unpack")) }
+    let file = std::fs::File::open(archive).map_err(disk)?;
+    match portico_bundle::unpack(file, into) {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Code::InvalidArgument => {
+            Err(failure::undeployable(format!("the bundle cannot be unpacked: {}", error.message())))
+        }
+        Err(error) => Err(failure::broken(error)),
+    }
 }
