@@ -9,4 +9,5 @@ pub mod disk;
 pub mod ensemble;
 pub mod local;
 pub mod sealer;
+pub mod local_fleet;
 pub mod sqlite;

@@ -8,6 +8,7 @@
 pub mod blobs;
 pub mod bus;
 pub mod catalog;
+pub mod fleet;
 pub mod records;
 pub mod spans;
 pub mod registry;
