@@ -60,8 +60,8 @@ pub enum Defaults {
     /// Nothing. ProtoJSON's default.
     #[default]
     Omit,
-    /// Zero, `""`, `false`, the first enum value, `[]` or `{}`. Fields with presence that are unset (messages, `optional`
-    /// fields, members of a oneof) are still left out.
+    /// Zero, `""`, `false`, the first enum value, `[]` or `{}`, with all fields in the order of their numbers. Fields with
+    /// presence that are unset (messages, `optional` fields, members of a oneof) are still left out.
     Emit,
 }
 
