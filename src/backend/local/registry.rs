@@ -147,3 +147,52 @@ fn taken(full_at: Instant, now: Instant, rate: Rate) -> (Instant, Take) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { per_minute: 60, burst: 3 };
+
+    fn text(taken: &Take) -> String {
+        match taken {
+            Take::Granted { left } => format!("{left} left"),
+            Take::Later(wait) => format!("in {wait:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_empties_by_calls_and_fills_by_time() {
+        let registry = LocalRegistry::new();
+        let take = async || text(&registry.take("calls", "ann", RATE).await.unwrap());
+        assert_eq!([take().await, take().await, take().await], ["2 left", "1 left", "0 left"]);
+        assert_eq!([take().await, take().await], ["in 1s", "in 1s"], "asking in vain costs nothing");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!([take().await, take().await], ["0 left", "in 1s"]);
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert_eq!(take().await, "2 left", "a bucket does not overflow");
+        assert_eq!(text(&registry.take("calls", "bob", RATE).await.unwrap()), "2 left", "keys do not share");
+        let unlimited = Rate { per_minute: 0, burst: 0 };
+        assert_eq!(registry.take("calls", "ann", unlimited).await.unwrap(), Take::Granted { left: u32::MAX });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_said_again_is_gone() {
+        let registry = LocalRegistry::new();
+        let host = |id: &str, body: &str| Announcement { id: id.to_owned(), body: body.to_owned() };
+        let ids = async || {
+            let live = registry.live("hosts").await.unwrap();
+            live.into_iter().map(|host| format!("{} {}", host.id, host.body)).collect::<Vec<_>>()
+        };
+        registry.announce("hosts", host("b", "1"), Duration::from_secs(15)).await.unwrap();
+        registry.announce("hosts", host("a", "1"), Duration::from_secs(15)).await.unwrap();
+        registry.announce("other", host("c", "1"), Duration::from_secs(15)).await.unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        registry.announce("hosts", host("b", "2"), Duration::from_secs(15)).await.unwrap();
+        assert_eq!(ids().await, ["a 1", "b 2"]);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(ids().await, ["b 2"]);
+        registry.withdraw("hosts", "b").await.unwrap();
+        assert!(ids().await.is_empty());
+    }
+}
