@@ -5,9 +5,20 @@
 //!
 //! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
 
+mod credential;
 mod entry;
+mod failures;
+mod guard;
+mod ledger;
+pub mod limits;
+pub mod metrics;
+mod open;
 
 pub use entry::{Closed, Entry, Outlet};
+pub use guard::Guard;
+pub use ledger::Ledger;
+pub use metrics::Metrics;
+pub use open::Open;
 
 use std::{net::SocketAddr, sync::Arc};
 

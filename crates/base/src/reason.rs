@@ -51,6 +51,8 @@ reasons! {
     NO_SUCH_ROUTE = "not_found";
     /// The path exists, but not for this HTTP method. The Allow header lists those that it takes.
     METHOD_NOT_ALLOWED = "method_not_allowed";
+    /// The path is that of a WebSocket, and the request is no WebSocket handshake.
+    UPGRADE_REQUIRED = "upgrade_required";
     /// The Content-Type is not one that this route takes.
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type";
     /// The body is larger than this route takes.
@@ -69,6 +71,8 @@ reasons! {
     INVALID_CURSOR = "invalid_cursor";
     /// The method is declared, but this installation does not offer it.
     NOT_OFFERED = "not_offered";
+    /// The service behind the gateway failed in its own words. They are passed on as they came, with nothing added.
+    RELAYED = "relayed";
     /// The server is shutting down; another one will answer.
     DRAINING = "draining";
 
@@ -163,6 +167,8 @@ reasons! {
     INSTANCE_NOT_READY = "instance_not_ready";
     /// The instance has ended.
     INSTANCE_TERMINATED = "instance_terminated";
+    /// The reader of a stream did not take what was sent to it in time; what it missed is lost to it.
+    SLOW_CONSUMER = "slow_consumer";
     /// No healthy host can take instances.
     NO_COORDINATOR_AVAILABLE = "no_coordinator_available";
     /// Every host is full.

@@ -1,0 +1,143 @@
+//! The one body of requests and answers.
+//!
+//! A newcomer's usual mistake is to box a body once per layer. Every layer here works on the same type: what a body is
+//! made of is a variant, and counting is a field.
+//!
+//! *Knows:* frames, and the record that counts them. *Does not know:* what the bytes mean.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+
+use super::engine::RpcBody;
+use crate::{
+    base::{Code, Error, reason},
+    gate::Entry,
+};
+
+/// The body of a request or an answer.
+pub struct Body {
+    kind: Kind,
+    meter: Option<Meter>,
+}
+
+enum Kind {
+    Full(Full<Bytes>),
+    Incoming(Incoming),
+    Rpc(RpcBody),
+    Boxed(UnsyncBoxBody<Bytes, Error>),
+}
+
+/// Which way the bytes go, and the record that counts them. Dropped with the last frame, which is what closes the record.
+enum Meter {
+    In(Entry),
+    Out(Entry),
+}
+
+impl Body {
+    /// No bytes.
+    pub fn empty() -> Body {
+        Body::from(Bytes::new())
+    }
+
+    /// A body of another kind.
+    pub fn boxed(body: impl http_body::Body<Data = Bytes, Error = Error> + Send + 'static) -> Body {
+        Body::of(Kind::Boxed(body.boxed_unsync()))
+    }
+
+    pub(super) fn rpc(body: RpcBody) -> Body {
+        Body::of(Kind::Rpc(body))
+    }
+
+    /// The same body, with its bytes counted as received.
+    #[must_use]
+    pub fn received_by(mut self, entry: Entry) -> Body {
+        self.meter = Some(Meter::In(entry));
+        self
+    }
+
+    /// The same body, with its bytes counted as sent. It holds the record open until its end.
+    #[must_use]
+    pub fn sent_by(mut self, entry: Entry) -> Body {
+        self.meter = Some(Meter::Out(entry));
+        self
+    }
+
+    fn of(kind: Kind) -> Body {
+        Body { kind, meter: None }
+    }
+}
+
+impl Meter {
+    fn count(&self, bytes: usize) {
+        match self {
+            Meter::In(entry) => entry.received(bytes),
+            Meter::Out(entry) => entry.sent(bytes),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Body {
+        Body::of(Kind::Full(Full::new(bytes)))
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(body: Incoming) -> Body {
+        Body::of(Kind::Incoming(body))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.kind {
+            Kind::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(interrupted),
+            Kind::Rpc(body) => Pin::new(body).poll_frame(cx),
+            Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(meter), Some(data)) = (&this.meter, frame.data_ref()) {
+                    meter.count(data.len());
+                }
+            }
+            Poll::Ready(_) => this.meter = None,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(body) => body.is_end_stream(),
+            Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Rpc(body) => body.is_end_stream(),
+            Kind::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(body) => body.size_hint(),
+            Kind::Incoming(body) => body.size_hint(),
+            Kind::Rpc(body) => body.size_hint(),
+            Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+fn interrupted(error: hyper::Error) -> Error {
+    Error::new(Code::Canceled, reason::CANCELED, "the request body ended early").caused_by(error)
+}
