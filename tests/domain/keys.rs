@@ -18,7 +18,7 @@ use portico::{
     },
 };
 
-use super::{Ground, NOW};
+use super::{Ground, NOW, time_stands};
 
 const BOOTSTRAP: &str = "pod_admin_bootstrap-key-of-32-characters";
 const ALL: PageRequest = PageRequest { limit: 100, after: None };
@@ -221,13 +221,6 @@ fn new_key(tenant: &str) -> NewKey {
         role: KeyRole::Tenant,
         rate_limit_rpm: 0,
     }
-}
-
-/// While this is held, paused time moves only when told to, although the runtime waits for threads of the store.
-fn time_stands() -> std::sync::mpsc::Sender<()> {
-    let (held, dropped) = std::sync::mpsc::channel();
-    tokio::task::spawn_blocking(move || dropped.recv());
-    held
 }
 
 /// A well-formed key that this house does not know.
