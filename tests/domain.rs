@@ -1,5 +1,6 @@
 //! What the words mean, tried over the embedded backends.
 
+mod deployments;
 mod keys;
 mod models;
 mod secrets;

@@ -3,6 +3,7 @@
 //! A newcomer's usual mistake is to look for routes. They stand in `proto/podium/v1/`; here is one function for each method.
 
 mod config;
+mod deployments;
 mod health;
 mod keys;
 mod objects;
