@@ -8,6 +8,7 @@ use super::{Failure, Variables};
 
 /// Where configuration comes from. Each overrides what stands before it: file, environment, flags.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Flags {
     /// The TOML file [default: PORTICO_CONFIG, else none].
     #[arg(long, value_name = "PATH")]

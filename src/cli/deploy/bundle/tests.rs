@@ -80,7 +80,8 @@ fn name_and_version_come_from_a_folder_or_an_archive() {
 #[test]
 fn chunks_are_bounded_and_a_file_that_changes_is_noticed() {
     let folder = Folder::new();
-    let noise: String = (0..100_000_u64).map(|at| (at * at * 2_654_435_761 % 1_000_003).to_string()).collect();
+    let noise: String =
+        (0..100_000_u64).map(|at| (at.wrapping_mul(at).wrapping_mul(2_654_435_761) % 1_000_003).to_string()).collect();
     folder.file("noise", &noise);
     let source = Source::at(folder.path()).unwrap();
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<Result<Bytes, ChunkError>>(1);
