@@ -14,8 +14,9 @@ pub(crate) async fn run(flags: configuration::Flags, variables: Variables, scree
     // Before the doors open, so that no signal falls between.
     let mut signals = Signals::listen()?;
     let shown = config.clone();
-    let gateway =
-        Gateway::start(config).await.map_err(|error| Failure::other(format!("the gateway cannot start: {error}")))?;
+    let gateway = Gateway::start(config)
+        .await
+        .map_err(|error| Failure::other(format!("the gateway cannot start: {}", error.report())))?;
     screen.text(&banner(&shown, gateway.address(), gateway.first_admin_key()))?;
     screen.flush()?;
 
