@@ -89,7 +89,7 @@ fn all_problems_are_reported_at_once_with_line_cause_and_fix() {
     let shown: Vec<String> = found
         .iter()
         .map(|Problem { place, key, cause, .. }| {
-            format!("{} {key} {cause}", place.to_string().replace(file.path().display().to_string(), "file"))
+            format!("{} {key} {cause}", place.to_string().replace(&file.path().display().to_string(), "file"))
         })
         .collect();
     let expected = [
