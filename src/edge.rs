@@ -6,14 +6,83 @@
 //! *Knows:* HTTP, protocols, the order of the rooms. *Does not know:* surfaces, the domain.
 
 pub mod body;
+pub mod classify;
+pub mod cors;
 pub mod dialect;
+pub mod engine;
 mod field;
+pub mod listen;
 mod ndjson;
 pub mod rest;
 pub mod route;
 mod socket;
 mod sse;
+mod stack;
 mod tunnel;
 
 pub use body::Body;
+pub use classify::{Kind, Protocol};
+pub use cors::Cors;
 pub use rest::Rest;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use portico_wire::{BoxFuture, Handlers};
+
+use crate::{
+    base::{RequestId, tasks::Tasks},
+    gate::{Admit, Peer},
+    schema::Schema,
+};
+
+/// How the doors are set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Largest message in bytes, decompressed.
+    pub message_bytes_max: usize,
+    /// Which pages of other origins may read the answers.
+    pub cors: Cors,
+}
+
+/// What every gRPC implementation starts with, so that no client is surprised.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { message_bytes_max: MESSAGE_BYTES_MAX, cors: Cors::default() }
+    }
+}
+
+/// What answers requests that are not calls: REST, events, sockets, the site.
+pub trait Web: Send + Sync + 'static {
+    /// Answers one request. Upgrades are in its extensions.
+    fn call(&self, request: Request<Body>, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>>;
+}
+
+/// All doors as one HTTP service.
+pub struct Edge {
+    engine: engine::Engine,
+    admit: Arc<dyn Admit>,
+    web: Option<Arc<dyn Web>>,
+    cors: Cors,
+}
+
+impl Edge {
+    /// The doors of these methods.
+    pub fn new(schema: &Schema, handlers: &Handlers, admit: Arc<dyn Admit>, tasks: Tasks, config: Config) -> Edge {
+        Edge {
+            engine: engine::Engine::new(schema, handlers, tasks, config.message_bytes_max),
+            admit,
+            web: None,
+            cors: config.cors,
+        }
+    }
+
+    /// The same doors, with this to answer what is not a call. Without it that is not found.
+    #[must_use]
+    pub fn with_web(mut self, web: Arc<dyn Web>) -> Edge {
+        self.web = Some(web);
+        self
+    }
+}

@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 
+use super::engine::RpcBody;
 use crate::{
     base::{Code, Error, reason},
     gate::Entry,
@@ -29,6 +30,7 @@ pub struct Body {
 enum Kind {
     Full(Full<Bytes>),
     Incoming(Incoming),
+    Rpc(RpcBody),
     Boxed(UnsyncBoxBody<Bytes, Error>),
 }
 
@@ -47,6 +49,10 @@ impl Body {
     /// A body of another kind.
     pub fn boxed(body: impl http_body::Body<Data = Bytes, Error = Error> + Send + 'static) -> Body {
         Body::of(Kind::Boxed(body.boxed_unsync()))
+    }
+
+    pub(super) fn rpc(body: RpcBody) -> Body {
+        Body::of(Kind::Rpc(body))
     }
 
     /// The same body, with its bytes counted as received.
@@ -98,6 +104,7 @@ impl http_body::Body for Body {
         let polled = match &mut this.kind {
             Kind::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(interrupted),
+            Kind::Rpc(body) => Pin::new(body).poll_frame(cx),
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         };
         match &polled {
@@ -116,6 +123,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Full(body) => body.is_end_stream(),
             Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Rpc(body) => body.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -124,6 +132,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Full(body) => body.size_hint(),
             Kind::Incoming(body) => body.size_hint(),
+            Kind::Rpc(body) => body.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }

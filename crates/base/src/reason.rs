@@ -71,6 +71,8 @@ reasons! {
     INVALID_CURSOR = "invalid_cursor";
     /// The method is declared, but this installation does not offer it.
     NOT_OFFERED = "not_offered";
+    /// The service behind the gateway failed in its own words. They are passed on as they came, with nothing added.
+    RELAYED = "relayed";
     /// The server is shutting down; another one will answer.
     DRAINING = "draining";
 

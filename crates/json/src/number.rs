@@ -13,14 +13,14 @@ pub(crate) fn integer(text: &str) -> Result<i128, Refusal> {
     if let Some(plain) = plain_integer(bytes) {
         return Ok(plain);
     }
-    let parts = Decimal::parse(bytes).ok_or("not a number")?;
+    let parts = Decimal::parse(bytes).ok_or("expected a number")?;
     let magnitude = parts.whole_value()?;
     Ok(if parts.is_negative { -magnitude } else { magnitude })
 }
 
 /// A double written as a JSON number.
 pub(crate) fn double(text: &str) -> Result<f64, Refusal> {
-    Decimal::parse(text.as_bytes()).ok_or("not a number")?;
+    Decimal::parse(text.as_bytes()).ok_or("expected a number")?;
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(value),
         _ => Err("the number is out of range for a double".into()),
@@ -29,7 +29,7 @@ pub(crate) fn double(text: &str) -> Result<f64, Refusal> {
 
 /// A float written as a JSON number. Read as a float at once: through a double it would be rounded twice.
 pub(crate) fn float(text: &str) -> Result<f32, Refusal> {
-    Decimal::parse(text.as_bytes()).ok_or("not a number")?;
+    Decimal::parse(text.as_bytes()).ok_or("expected a number")?;
     match text.parse::<f32>() {
         Ok(value) if value.is_finite() => Ok(value),
         _ => Err("the number is out of range for a float".into()),

@@ -25,8 +25,8 @@ use crate::error::{JsonError, Position, Refusal, Step, excerpt};
 use crate::style::{Parse, Unknown};
 use crate::table::{Enum, Message, Tables};
 
-/// How deeply messages nest, in wire terms: every message, list value, struct and map entry is one level. prost refuses
-/// what is deeper, so nothing is written that it could not read.
+/// How deeply messages nest below the outermost, in wire terms: every message, list value, struct and map entry is one
+/// level. prost refuses what is deeper, so nothing is written that it could not read.
 pub(crate) const DEPTH_MAX: u32 = 100;
 
 /// How many `Any` values may lie inside one another with `@type` not in first place. Each such level is read twice more.
@@ -83,10 +83,10 @@ impl<'t, 'o> Reader<'t, 'o> {
     }
 
     fn enter(&mut self) -> Result<(), Refusal> {
-        self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err("messages nest too deeply".into());
         }
+        self.depth += 1;
         Ok(())
     }
 

@@ -14,14 +14,24 @@ pub struct Style {
     pub int64: Int64,
     /// What happens to fields that hold their default value.
     pub defaults: Defaults,
-    /// What happens to fields with presence that are unset.
+    /// What becomes of unset fields with presence under [`Defaults::Emit`].
     pub absent: Absent,
 }
 
 impl Style {
-    /// As the ProtoJSON specification writes.
+    /// As the ProtoJSON specification writes by default.
     pub const CANONICAL: Style =
         Style { names: Names::Camel, int64: Int64::Text, defaults: Defaults::Omit, absent: Absent::Omit };
+}
+
+/// What becomes of unset fields with presence under [`Defaults::Emit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Absent {
+    /// Nothing.
+    #[default]
+    Omit,
+    /// `null`.
+    Null,
 }
 
 /// The spelling of field names in JSON that is written.
@@ -50,20 +60,9 @@ pub enum Defaults {
     /// Nothing. ProtoJSON's default.
     #[default]
     Omit,
-    /// Zero, `""`, `false`, the first enum value, `[]` or `{}`. [`Absent`] decides about fields
-    /// with presence that are unset (messages, `optional` fields).
+    /// Zero, `""`, `false`, the first enum value, `[]` or `{}`. Fields with presence that are unset (messages, `optional`
+    /// fields, members of a oneof) are still left out.
     Emit,
-}
-
-/// What is written for `optional` fields and singular messages that are unset, under [`Defaults::Emit`]. Unset members of a
-/// oneof are never written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Absent {
-    /// Nothing. ProtoJSON's default.
-    #[default]
-    Omit,
-    /// `null`, so that a reader finds every name that is documented.
-    Null,
 }
 
 /// How JSON is read.

@@ -78,10 +78,7 @@ pub(crate) fn document(
 impl<'t> Writer<'t, '_> {
     /// One whole message as one JSON value.
     pub(crate) fn message(&mut self, index: u32, wire: &[u8]) -> Result<(), Stop> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return Err("messages nest too deeply".into());
-        }
+        self.enter()?;
         let message = self.table(index);
         match message.shape {
             Shape::Plain => {
@@ -99,6 +96,14 @@ impl<'t> Writer<'t, '_> {
             Shape::Wrapper => self.wrapper(&message.fields[0], wire)?,
         }
         self.depth -= 1;
+        Ok(())
+    }
+
+    fn enter(&mut self) -> Result<(), Stop> {
+        if self.depth > DEPTH_MAX {
+            return Err("messages nest too deeply".into());
+        }
+        self.depth += 1;
         Ok(())
     }
 

@@ -51,6 +51,7 @@ fn late<'de, A: MapAccess<'de>>(reader: &mut Reader<'_, '_>, key: String, mut en
         waiting.push(entry);
     }
     let Some(place) = waiting.iter().position(|(key, _)| key == TYPE) else {
+        reader.late_type_depth -= 1;
         return reader.settle(Err("the \"@type\" of an Any is missing".into()));
     };
     let (_, type_url) = waiting.remove(place);

@@ -98,7 +98,7 @@ fn entry<'w>(key_kind: Kind, value_kind: Kind, wire: &'w [u8]) -> Result<Entry<'
         Kind::String => Key::Text(std::str::from_utf8(key.bytes).map_err(|_| "a map key is not UTF-8")?),
         Kind::Bool => Key::Bool(key.bits != 0),
         Kind::Int32 | Kind::Sfixed32 => Key::Signed(i64::from(key.bits as i32)),
-        Kind::Sint32 => Key::Signed(i64::from(zigzag(key.bits) as i32)),
+        Kind::Sint32 => Key::Signed(zigzag(u64::from(key.bits as u32))),
         Kind::Int64 | Kind::Sfixed64 => Key::Signed(key.bits as i64),
         Kind::Sint64 => Key::Signed(zigzag(key.bits)),
         Kind::Uint32 | Kind::Fixed32 => Key::Unsigned(u64::from(key.bits as u32)),

@@ -129,10 +129,7 @@ impl Writer<'_, '_> {
         self.quoted(url);
         let message = self.table(index);
         if message.shape == Shape::Plain {
-            self.depth += 1;
-            if self.depth > crate::read::DEPTH_MAX {
-                return Err("messages nest too deeply".into());
-            }
+            self.enter()?;
             self.plain(message, content, true)?;
             self.depth -= 1;
         } else {

@@ -1,0 +1,230 @@
+//! The engine: Connect, gRPC and gRPC-Web over handlers that are functions from bytes to bytes.
+//!
+//! A newcomer's usual mistake is to use the protocol crate elsewhere. It is named in this module alone, so that another
+//! one could take its place; what it leaves open (flags, timeouts, panics, base64, brotli) is closed here.
+//!
+//! *Knows:* the `connectrpc` crate. *Does not know:* access rules, REST, surfaces.
+
+mod brotli;
+mod dispatch;
+mod envelopes;
+mod failure;
+mod inflow;
+mod outflow;
+mod text;
+pub mod timeout;
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use bytes::Bytes;
+use connectrpc::{
+    CompressionPolicy, CompressionRegistry, ConnectRpcBody, ConnectRpcService, DeadlinePolicy, Limits,
+    compression::{GzipProvider, ZstdProvider},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
+use http_body::SizeHint;
+use portico_wire::Handlers;
+use tower::Service as _;
+
+use self::{
+    dispatch::{Call, Dispatch},
+    inflow::{Fault, Inflow},
+};
+use super::{Body, Protocol};
+use crate::{
+    base::{Code, Context, Error, Retry, tasks::Tasks},
+    gate::Entry,
+    schema::{Method, Schema},
+};
+
+/// Smaller messages gain nothing from compression.
+const COMPRESSED_BYTES_MIN: usize = 1 << 10;
+/// Room for envelopes and for compression that made a message larger: a body may exceed the message limit by this much.
+const BODY_BYTES_SLACK: usize = 64 << 10;
+/// A path may begin with this when the rest names a method.
+const PATH_PREFIX: &str = "/api";
+/// The headers that say how messages are framed. The engine needs no others.
+const FRAMING_HEADERS: [HeaderName; 8] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::ACCEPT_ENCODING,
+    HeaderName::from_static("connect-protocol-version"),
+    HeaderName::from_static("connect-content-encoding"),
+    HeaderName::from_static("connect-accept-encoding"),
+    HeaderName::from_static("grpc-encoding"),
+    HeaderName::from_static("grpc-accept-encoding"),
+];
+
+/// Every mounted method by each path that names it.
+pub struct Engine {
+    by_path: HashMap<&'static str, Arc<Mounted>>,
+}
+
+/// A method with what serves it.
+pub struct Mounted {
+    /// What is known of it.
+    pub method: Arc<Method>,
+    service: ConnectRpcService<Dispatch>,
+}
+
+impl Engine {
+    /// Mounts every method that has a handler.
+    pub fn new(schema: &Schema, handlers: &Handlers, tasks: Tasks, message_bytes_max: usize) -> Engine {
+        let compression = CompressionRegistry::new()
+            .register(GzipProvider::default())
+            .register(ZstdProvider::default())
+            .register(brotli::Brotli);
+        let limits = Limits::default()
+            .with_max_message_size(message_bytes_max)
+            .with_max_request_body_size(message_bytes_max.saturating_add(BODY_BYTES_SLACK));
+        let mut by_path = HashMap::new();
+        for method in schema.methods() {
+            let Some(handler) = handlers.get(method.path) else { continue };
+            let dispatch = Dispatch::new(Arc::clone(method), handler.clone(), tasks.clone());
+            // One service per method: what it serves is known, so nothing is looked up again inside.
+            let service = ConnectRpcService::new(dispatch)
+                .with_limits(limits)
+                .with_compression(compression.clone())
+                .with_compression_policy(CompressionPolicy::default().with_min_size(COMPRESSED_BYTES_MIN))
+                .with_deadline_policy(DeadlinePolicy::new().with_enforce_on_streams(true));
+            let mounted = Arc::new(Mounted { method: Arc::clone(method), service });
+            for path in method.paths() {
+                by_path.insert(path, Arc::clone(&mounted));
+            }
+        }
+        Engine { by_path }
+    }
+
+    /// The method of this path, with or without `/api` before it.
+    pub fn find(&self, path: &str) -> Option<&Mounted> {
+        let found = self.by_path.get(path);
+        found.or_else(|| self.by_path.get(path.strip_prefix(PATH_PREFIX)?)).map(|mounted| &**mounted)
+    }
+}
+
+impl Mounted {
+    /// Makes one call that the gate has let in.
+    pub async fn call(&self, frame: Frame, head: Parts, body: Body, context: Context, entry: Entry) -> Response<Body> {
+        let fault = Fault::default();
+        let body = Inflow::new(body.received_by(entry.clone()), frame.protocol, fault.clone());
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.uri;
+        *request.version_mut() = head.version;
+        *request.headers_mut() = frame.headers(&context);
+        request.extensions_mut().insert(Call { context, entry: entry.clone(), fault: fault.clone() });
+
+        let mut service = self.service.clone();
+        let answer = match service.call(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        };
+        if let Some(error) = fault.take() {
+            entry.fail(&error);
+            return frame.refusal(&error).map(|body| body.sent_by(entry));
+        }
+        if let Some(error) = failure::seen(&answer) {
+            entry.fail(&error);
+        }
+        frame.answer(answer).map(|body| body.sent_by(entry))
+    }
+}
+
+/// How the messages of one call are framed.
+pub struct Frame {
+    protocol: Protocol,
+    headers: HeaderMap,
+}
+
+impl Frame {
+    /// Reads it off the head of a request.
+    pub fn new(protocol: Protocol, head: &Parts) -> Frame {
+        let mut headers = HeaderMap::with_capacity(FRAMING_HEADERS.len() + 1);
+        for name in FRAMING_HEADERS {
+            if let Some(value) = head.headers.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        if protocol == Protocol::GrpcWebText {
+            headers.insert(header::CONTENT_TYPE, text::INNER_MEDIA_TYPE);
+        }
+        Frame { protocol, headers }
+    }
+
+    /// An error as this protocol says it, when no message was answered yet.
+    pub fn refusal(&self, error: &Error) -> Response<Body> {
+        let mut refusal = failure::to_connect(error, None);
+        if let Retry::After(wait) = error.retry_hint() {
+            // Rounded up: coming back too early would be refused again.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            refusal.response_headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if error.code() == Code::Unauthenticated {
+            refusal.response_headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        self.answer(refusal.into_http_response(&self.headers))
+    }
+
+    fn answer(&self, answer: Response<ConnectRpcBody>) -> Response<Body> {
+        let is_text = self.protocol == Protocol::GrpcWebText;
+        let mut answer = answer.map(|inner| Body::rpc(RpcBody { inner, is_text }));
+        if is_text {
+            answer.headers_mut().insert(header::CONTENT_TYPE, text::MEDIA_TYPE);
+        }
+        answer
+    }
+
+    /// The headers for the engine, with the deadline that is in force rather than the one that was asked for.
+    fn headers(&self, context: &Context) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        if let Some(left) = context.deadline.remaining() {
+            let (name, value) = timeout::write(left, self.protocol);
+            headers.insert(name, value);
+        }
+        headers
+    }
+}
+
+/// The body of an answer.
+pub(super) struct RpcBody {
+    inner: ConnectRpcBody,
+    is_text: bool,
+}
+
+impl http_body::Body for RpcBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx).map_err(|never: Infallible| match never {});
+        if !this.is_text {
+            return polled;
+        }
+        polled.map_ok(|frame| frame.map_data(|data| text::encode(&data)))
+    }
+
+    // The crate does not forward these for whole messages; with them an answer needs no chunks and one frame less.
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            ConnectRpcBody::Full(body) => body.is_end_stream(),
+            _ => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            ConnectRpcBody::Full(body) => body.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}

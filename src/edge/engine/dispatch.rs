@@ -1,0 +1,261 @@
+//! One method, as the engine calls it.
+//!
+//! A newcomer's usual mistake is to decode messages here. A handler takes and gives wire bytes; only JSON is turned into
+//! them and back.
+//!
+//! *Knows:* the four shapes, JSON, which calls outlive their callers. *Does not know:* framing, compression.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use connectrpc::{
+    CodecFormat, ConnectError, EncodedBody, EncodedStream, MethodKind, Payload, RequestContext, Response,
+    dispatcher::{Dispatcher, MethodDescriptor, RequestStream, StreamingResult, UnaryResult},
+};
+use futures_util::{FutureExt, StreamExt};
+use portico_json::{MessageType, Parse};
+use portico_wire::{BoxFuture, Handler};
+
+use super::{
+    failure,
+    inflow::Fault,
+    outflow::{Outflow, Watch, encode, panicked, revoked},
+};
+use crate::{
+    base::{Code, Context, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks},
+    gate::Entry,
+    schema::{Idempotency, Method, Shape},
+};
+
+/// What travels with a call through the engine.
+#[derive(Clone)]
+pub(super) struct Call {
+    pub(super) context: Context,
+    pub(super) entry: Entry,
+    pub(super) fault: Fault,
+}
+
+pub(super) struct Dispatch {
+    method: Arc<Method>,
+    handler: Handler,
+    tasks: Tasks,
+}
+
+impl Dispatch {
+    pub(super) fn new(method: Arc<Method>, handler: Handler, tasks: Tasks) -> Dispatch {
+        Dispatch { method, handler, tasks }
+    }
+
+    /// A call that may change something is not stopped half-way because its caller has gone.
+    fn outlives_its_caller(&self) -> bool {
+        self.method.shape == Shape::Unary && self.method.idempotency != Idempotency::NoSideEffects
+    }
+
+    fn input(&self, format: CodecFormat) -> Option<MessageType> {
+        (format == CodecFormat::Json).then(|| self.method.input.clone())
+    }
+
+    fn output(&self, format: CodecFormat) -> Option<MessageType> {
+        (format == CodecFormat::Json).then(|| self.method.output.clone())
+    }
+}
+
+impl Dispatcher for Dispatch {
+    fn lookup(&self, _path: &str) -> Option<MethodDescriptor> {
+        let kind = match self.method.shape {
+            Shape::Unary => MethodKind::Unary,
+            Shape::ServerStream => MethodKind::ServerStreaming,
+            Shape::ClientStream => MethodKind::ClientStreaming,
+            Shape::Bidi => MethodKind::BidiStreaming,
+        };
+        let gettable = self.method.idempotency == Idempotency::NoSideEffects;
+        Some(MethodDescriptor::from_kind(kind).with_idempotent(gettable && kind == MethodKind::Unary))
+    }
+
+    fn call_unary(&self, _path: &str, mut cx: RequestContext, request: Payload, format: CodecFormat) -> UnaryResult {
+        let (Handler::Unary(handler), Some(call)) = (&self.handler, cx.extensions_mut().remove::<Call>()) else {
+            return Box::pin(std::future::ready(Err(misdirected())));
+        };
+        let handler = Arc::clone(handler);
+        let (input, output) = (self.input(format), self.output(format));
+        let tasks = self.outlives_its_caller().then(|| self.tasks.clone());
+        Box::pin(async move {
+            let reply = call.context.reply.clone();
+            let wire = decode(request.bytes().clone(), input.as_ref());
+            let outcome = match (wire, tasks) {
+                (Err(error), _) => Err(noted(error, &call.entry)),
+                (Ok(wire), None) => {
+                    let mut watch = Watch::new(call.entry, call.context.deadline);
+                    let outcome = shielded(async move { handler(call.context, wire).await }).await;
+                    end(&mut watch, &outcome);
+                    outcome
+                }
+                (Ok(wire), Some(tasks)) => {
+                    let work = async move {
+                        let outcome = shielded(handler(call.context, wire)).await;
+                        outcome.map_err(|error| noted(error, &call.entry))
+                    };
+                    tasks.spawn(work).await.unwrap_or_else(|error| Err(Error::internal(error)))
+                }
+            };
+            answer(outcome.and_then(|wire| encode(wire, output.as_ref())), &reply)
+        })
+    }
+
+    fn call_server_streaming(
+        &self,
+        _path: &str,
+        mut cx: RequestContext,
+        request: Bytes,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        let (Handler::ServerStream(handler), Some(call)) = (&self.handler, cx.extensions_mut().remove::<Call>()) else {
+            return Box::pin(std::future::ready(Err(misdirected())));
+        };
+        let handler = Arc::clone(handler);
+        let (input, output) = (self.input(format), self.output(format));
+        Box::pin(async move {
+            let reply = call.context.reply.clone();
+            let mut watch = Watch::new(call.entry, call.context.deadline);
+            let outcome = match decode(request, input.as_ref()) {
+                Ok(wire) => begin(&mut watch, handler(call.context, wire)).await,
+                Err(error) => Err(error),
+            };
+            flow(outcome, watch, output, &reply)
+        })
+    }
+
+    fn call_client_streaming(
+        &self,
+        _path: &str,
+        mut cx: RequestContext,
+        requests: RequestStream,
+        format: CodecFormat,
+    ) -> UnaryResult {
+        let (Handler::ClientStream(handler), Some(call)) = (&self.handler, cx.extensions_mut().remove::<Call>()) else {
+            return Box::pin(std::future::ready(Err(misdirected())));
+        };
+        let handler = Arc::clone(handler);
+        let messages = incoming(requests, self.input(format), call.fault);
+        let output = self.output(format);
+        Box::pin(async move {
+            let reply = call.context.reply.clone();
+            let mut watch = Watch::new(call.entry, call.context.deadline);
+            let outcome = begin(&mut watch, handler(call.context, messages)).await;
+            end(&mut watch, &outcome);
+            answer(outcome.and_then(|wire| encode(wire, output.as_ref())), &reply)
+        })
+    }
+
+    fn call_bidi_streaming(
+        &self,
+        _path: &str,
+        mut cx: RequestContext,
+        requests: RequestStream,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        let (Handler::Bidi(handler), Some(call)) = (&self.handler, cx.extensions_mut().remove::<Call>()) else {
+            return Box::pin(std::future::ready(Err(misdirected())));
+        };
+        let handler = Arc::clone(handler);
+        let messages = incoming(requests, self.input(format), call.fault);
+        let output = self.output(format);
+        Box::pin(async move {
+            let reply = call.context.reply.clone();
+            let mut watch = Watch::new(call.entry, call.context.deadline);
+            let outcome = begin(&mut watch, handler(call.context, messages)).await;
+            flow(outcome, watch, output, &reply)
+        })
+    }
+}
+
+/// The answer of one message, with what the handler said beside it.
+fn answer(outcome: Result<Bytes>, reply: &Reply) -> std::result::Result<Response<EncodedBody>, ConnectError> {
+    let said = reply.take();
+    match outcome {
+        Ok(bytes) => {
+            let mut response = Response::new(EncodedBody::from(bytes));
+            response.headers = said.headers;
+            response.trailers = said.trailers;
+            Ok(response)
+        }
+        Err(error) => Err(failure::to_connect(&error, Some(said))),
+    }
+}
+
+/// The answer of many messages.
+fn flow(
+    outcome: Result<Outgoing<Bytes>>,
+    mut watch: Watch,
+    json: Option<MessageType>,
+    reply: &Reply,
+) -> std::result::Result<Response<EncodedStream>, ConnectError> {
+    let said = reply.take();
+    match outcome {
+        Ok(messages) => {
+            let flow = Outflow { messages, json, trailers: said.trailers.clone(), watch, unchecked: 0 };
+            let mut response = Response::new(Box::pin(flow) as EncodedStream);
+            response.headers = said.headers;
+            response.trailers = said.trailers;
+            Ok(response)
+        }
+        Err(error) => {
+            watch.fail(&error);
+            Err(failure::to_connect(&error, Some(said)))
+        }
+    }
+}
+
+/// The messages of a request. At most one waits.
+fn incoming(requests: RequestStream, json: Option<MessageType>, fault: Fault) -> Incoming<Bytes> {
+    Box::pin(requests.map(move |message| match message {
+        Ok(bytes) => decode(bytes, json.as_ref()),
+        Err(found) => Err(fault.take().unwrap_or_else(|| failure::from_connect(&found))),
+    }))
+}
+
+/// A message in wire form.
+fn decode(bytes: Bytes, json: Option<&MessageType>) -> Result<Bytes> {
+    let Some(message) = json else { return Ok(bytes) };
+    match message.decode(&bytes, Parse::default()) {
+        Ok(wire) => Ok(wire.into()),
+        Err(error) => Err(Error::new(Code::InvalidArgument, reason::INVALID_JSON, error.to_string())),
+    }
+}
+
+/// Runs the handler of a stream until it answers or its credential is revoked.
+async fn begin<T>(watch: &mut Watch, work: BoxFuture<Result<T>>) -> Result<T> {
+    let mut work = std::pin::pin!(shielded(work));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Pending if watch.poll_revoked(cx) => Poll::Ready(Err(revoked())),
+        polled => polled,
+    })
+    .await
+}
+
+/// A panic is the failure of one call, not of the connection that others share.
+async fn shielded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|payload| Err(panicked(&*payload)))
+}
+
+fn end<T>(watch: &mut Watch, outcome: &Result<T>) {
+    match outcome {
+        Ok(_) => watch.succeed(),
+        Err(error) => watch.fail(error),
+    }
+}
+
+fn noted(error: Error, entry: &Entry) -> Error {
+    entry.fail(&error);
+    error
+}
+
+/// The engine was given a call that did not come through the gate, or one of another shape.
+fn misdirected() -> ConnectError {
+    ConnectError::internal("internal error")
+}

@@ -1,0 +1,139 @@
+//! The messages of an answer on their way out.
+//!
+//! A newcomer's usual mistake is to collect or to send ahead. One message is asked for when the one before has gone, so a
+//! slow reader slows the handler down and nothing piles up.
+//!
+//! *Knows:* messages, revocation, panics. *Does not know:* framing.
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use connectrpc::{ConnectError, EncodedBody};
+use futures_core::Stream;
+use http::HeaderMap;
+use portico_json::{MessageType, Style};
+
+use super::failure;
+use crate::{
+    base::{Code, Deadline, Error, Outgoing, Result, reason},
+    gate::Entry,
+};
+
+/// A stream that is always ready is asked after its credential once in so many messages: asking takes a lock.
+const MESSAGES_BETWEEN_CHECKS: u8 = 32;
+
+pub(super) struct Outflow {
+    pub(super) messages: Outgoing<Bytes>,
+    /// The message type when the caller wants JSON.
+    pub(super) json: Option<MessageType>,
+    pub(super) trailers: HeaderMap,
+    pub(super) watch: Watch,
+    pub(super) unchecked: u8,
+}
+
+impl Stream for Outflow {
+    type Item = std::result::Result<EncodedBody, ConnectError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.watch.is_over() {
+            return Poll::Ready(None);
+        }
+        let mut polled = catch_unwind(AssertUnwindSafe(|| this.messages.as_mut().poll_next(cx)))
+            .unwrap_or_else(|payload| Poll::Ready(Some(Err(panicked(&*payload)))));
+        this.unchecked = this.unchecked.saturating_add(1);
+        if polled.is_pending() || this.unchecked > MESSAGES_BETWEEN_CHECKS {
+            this.unchecked = 0;
+            if this.watch.poll_revoked(cx) {
+                polled = Poll::Ready(Some(Err(revoked())));
+            }
+        }
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                this.watch.succeed();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(message)) => {
+                let sent = message.and_then(|wire| encode(wire, this.json.as_ref()));
+                Poll::Ready(Some(sent.map(EncodedBody::from).map_err(|error| {
+                    this.watch.fail(&error);
+                    failure::to_connect_late(&error, &this.trailers)
+                })))
+            }
+        }
+    }
+}
+
+/// Notes how a call ended, also when it is simply dropped.
+pub(super) struct Watch {
+    entry: Option<Entry>,
+    revoked: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    deadline: Deadline,
+}
+
+impl Watch {
+    pub(super) fn new(entry: Entry, deadline: Deadline) -> Watch {
+        Watch { revoked: entry.revoked(), entry: Some(entry), deadline }
+    }
+
+    /// Ends the watch: the call ended well.
+    pub(super) fn succeed(&mut self) {
+        self.entry = None;
+    }
+
+    /// Ends the watch: the call failed.
+    pub(super) fn fail(&mut self, error: &Error) {
+        if let Some(entry) = self.entry.take() {
+            entry.fail(error);
+        }
+    }
+
+    /// Whether the credential of the call has been revoked.
+    pub(super) fn poll_revoked(&mut self, cx: &mut Context<'_>) -> bool {
+        self.revoked.as_mut().poll(cx).is_ready()
+    }
+
+    fn is_over(&self) -> bool {
+        self.entry.is_none()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(entry) = self.entry.take() else { return };
+        let is_late = self.deadline.remaining().is_some_and(|left| left.is_zero());
+        entry.fail(&if is_late {
+            Error::new(Code::DeadlineExceeded, reason::DEADLINE_EXCEEDED, "the deadline passed")
+        } else {
+            Error::new(Code::Canceled, reason::CANCELED, "the caller hung up")
+        });
+    }
+}
+
+/// A message in the encoding of the caller.
+pub(super) fn encode(wire: Bytes, json: Option<&MessageType>) -> Result<Bytes> {
+    let Some(message) = json else { return Ok(wire) };
+    // JSON takes more room than its wire form: names and quotes.
+    let mut text = Vec::with_capacity(wire.len() * 2);
+    message.encode(&wire, Style::CANONICAL, &mut text).map_err(|error| Error::internal(error.to_string()))?;
+    Ok(text.into())
+}
+
+/// The error for a handler that panicked.
+pub(super) fn panicked(payload: &(dyn Any + Send)) -> Error {
+    let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    Error::internal(format!("the handler panicked: {}", text.as_deref().unwrap_or("without a message")))
+}
+
+/// The error for a stream whose credential has been revoked.
+pub(super) fn revoked() -> Error {
+    Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "the credential is no longer valid")
+}

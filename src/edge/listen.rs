@@ -1,0 +1,266 @@
+//! Accepts connections and hands their requests to the doors.
+//!
+//! A newcomer's usual mistake is to trust a peer to be quick. Every wait for a peer here has a limit, and so has
+//! everything that a peer can make us hold.
+//!
+//! *Knows:* TCP, TLS, HTTP/1.1 and HTTP/2, how to stop in order. *Does not know:* paths, protocols of calls.
+
+mod greeting;
+mod tls;
+
+pub use tls::Tls;
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use http::Request;
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+
+use self::greeting::{Greeted, Version};
+use super::{Body, Edge};
+use crate::{
+    base::{Code, Error, Result, reason, tasks::Tasks},
+    gate::Peer,
+};
+
+/// Connections beyond this wait in the kernel's queue. Each costs a file and some 10 KiB.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// How long a peer may take for its TLS handshake and its first bytes.
+const GREETING_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an HTTP/1.1 peer may take for the head of a request, and may stay idle before one.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// Larger than any head that browsers, proxies and tokens produce together, small enough to hold for each connection.
+const HEAD_BYTES_MAX: u32 = 64 << 10;
+/// Calls at the same time on one HTTP/2 connection: enough for a busy client, a bound on what one peer holds.
+const STREAMS_MAX: u32 = 256;
+/// Streams that a peer may open and reset before they are served; more is an attack, and ends the connection.
+const RESETS_PENDING_MAX: usize = 20;
+/// Streams that may end by an error of the peer before the connection ends.
+const RESETS_BY_ERROR_MAX: usize = 1_024;
+/// What a peer may send ahead on one stream: a usual message without waiting.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for all streams of a connection, so that one slow handler does not stop the others.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// What waits per stream for a slow reader before the handler is slowed down.
+const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
+/// How often a silent HTTP/2 peer is asked whether it is still there: below the idle limits of usual load balancers.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it has to answer.
+const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// The pause after a failed accept: the usual cause is a lack of files, which passes when connections close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where to listen, and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The address. Port 0 takes any free one.
+    pub address: SocketAddr,
+    /// TLS, unless plain text is spoken.
+    pub tls: Option<Tls>,
+    /// Most connections at the same time.
+    pub connections_max: usize,
+    /// How long requests in flight may go on when the house closes.
+    pub drain_patience: Duration,
+}
+
+impl Config {
+    /// Plain text at this address.
+    pub fn plain(address: SocketAddr) -> Config {
+        Config { address, tls: None, connections_max: CONNECTIONS_MAX, drain_patience: Duration::from_secs(25) }
+    }
+}
+
+/// A bound socket.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    tasks: Tasks,
+    slots: Arc<Semaphore>,
+    drain_patience: Duration,
+}
+
+impl Listener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// When it cannot be bound, or the TLS material is unusable.
+    pub async fn bind(config: Config, tasks: Tasks) -> Result<Listener> {
+        let unbound = |error: std::io::Error| {
+            let message = format!("cannot listen on {}", config.address);
+            Error::new(Code::FailedPrecondition, reason::INTERNAL, message).caused_by(error)
+        };
+        let socket = TcpListener::bind(config.address).await.map_err(unbound)?;
+        let address = socket.local_addr().map_err(unbound)?;
+        let tls = config.tls.as_ref().map(Tls::acceptor).transpose()?;
+        let slots = Arc::new(Semaphore::new(config.connections_max));
+        Ok(Listener { socket, address, tls, tasks, slots, drain_patience: config.drain_patience })
+    }
+
+    /// The address that is bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the house closes. Connections then finish what is in flight; `Tasks::wait` waits for them.
+    pub async fn serve(self, edge: Arc<Edge>) {
+        let closing = self.tasks.closing_token();
+        loop {
+            let accepted = async {
+                // A slot first: what is not accepted waits in the kernel, where it costs nothing.
+                let slot = Arc::clone(&self.slots).acquire_owned().await;
+                (slot, self.socket.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                () = closing.cancelled() => return,
+                accepted = accepted => accepted,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let connection = Connection {
+                edge: Arc::clone(&edge),
+                tls: self.tls.clone(),
+                tasks: self.tasks.clone(),
+                drain_patience: self.drain_patience,
+            };
+            self.tasks.spawn(async move {
+                if let Err(error) = connection.run(stream, address).await {
+                    tracing::debug!(%address, error, "a connection ended early");
+                }
+                drop(slot);
+            });
+        }
+    }
+}
+
+struct Connection {
+    edge: Arc<Edge>,
+    tls: Option<TlsAcceptor>,
+    tasks: Tasks,
+    drain_patience: Duration,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, address: SocketAddr) -> Result<(), String> {
+        // Answers are written whole, so waiting for more to send only delays them.
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        match &self.tls {
+            None => {
+                let greeted = patiently(Greeted::read(stream)).await?;
+                self.talk(greeted, Peer { address, certificate: None }).await
+            }
+            Some(acceptor) => {
+                let (greeted, certificate) = patiently(async {
+                    let stream = acceptor.accept(stream).await?;
+                    let certificates = stream.get_ref().1.peer_certificates();
+                    let certificate = certificates.and_then(<[_]>::first).map(|leaf| Arc::from(leaf.as_ref()));
+                    Ok((Greeted::read(stream).await?, certificate))
+                })
+                .await?;
+                self.talk(greeted, Peer { address, certificate }).await
+            }
+        }
+    }
+
+    async fn talk<I>(self, io: Greeted<I>, peer: Peer) -> Result<(), String>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let closing = self.tasks.closing_token();
+        let edge = self.edge;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (edge, peer) = (Arc::clone(&edge), peer.clone());
+            async move { Ok::<_, Infallible>(edge.call(request.map(Body::from), peer).await) }
+        });
+        let version = io.version();
+        let io = TokioIo::new(io);
+        match version {
+            Version::Http1 => {
+                let mut connection = pin!(http1().serve_connection(io, service).with_upgrades());
+                tokio::select! {
+                    ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                    () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
+                }
+                finish(self.drain_patience, connection).await
+            }
+            Version::Http2 => {
+                let mut connection = pin!(http2(self.tasks).serve_connection(io, service));
+                tokio::select! {
+                    ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                    () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
+                }
+                finish(self.drain_patience, connection).await
+            }
+        }
+    }
+}
+
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_header_size(HEAD_BYTES_MAX as usize);
+    builder
+}
+
+fn http2(tasks: Tasks) -> http2::Builder<Spawner> {
+    let mut builder = http2::Builder::new(Spawner(tasks));
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(RESETS_BY_ERROR_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_PATIENCE)
+        // WebSockets over HTTP/2 (RFC 8441).
+        .enable_connect_protocol();
+    builder
+}
+
+/// Runs the streams of an HTTP/2 connection as tasks of the house.
+#[derive(Clone)]
+struct Spawner(Tasks);
+
+impl<F> Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, work: F) {
+        // Nobody waits for one stream; the house waits for all of its tasks.
+        drop(self.0.spawn(work));
+    }
+}
+
+async fn patiently<T>(greeting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(GREETING_PATIENCE, greeting).await {
+        Ok(greeted) => greeted.map_err(|error| error.to_string()),
+        Err(_) => Err("the peer did not say anything in time".to_owned()),
+    }
+}
+
+async fn finish(patience: Duration, connection: impl Future<Output = hyper::Result<()>>) -> Result<(), String> {
+    match tokio::time::timeout(patience, connection).await {
+        Ok(ended) => ended.map_err(|error| error.to_string()),
+        Err(_) => Err("requests were still in flight when the house closed".to_owned()),
+    }
+}
