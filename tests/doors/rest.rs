@@ -235,7 +235,8 @@ async fn what_changes_something_ends_even_if_the_caller_hangs_up() {
             },
         );
     });
-    let call = tokio::spawn(async move { begin(&door, "DELETE", "/api/v1/keys/k", &[], Body::empty()).await.status() });
+    let call =
+        Tasks::new().spawn(async move { begin(&door, "DELETE", "/api/v1/keys/k", &[], Body::empty()).await.status() });
     steps.begun.notified().await;
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());

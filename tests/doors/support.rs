@@ -1,13 +1,13 @@
 //! A REST door over handlers made by hand.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use portico::{
     base::{Error, RequestId, Result, tasks::Tasks},
-    edge::{Body, Rest, Web},
+    edge::{Body, Config, Edge, Rest, Web, listen},
     gate::{Admission, Admit, Closed, Entry, Head, Open, Outlet, Peer},
     schema::{Method, Schema, Surface},
     wire::{BoxFuture, Handlers},
@@ -25,6 +25,37 @@ pub(super) fn guarded(admit: Arc<dyn Admit>, tasks: Tasks, mount: impl FnOnce(&m
     let mut handlers = Handlers::new();
     mount(&mut handlers);
     Rest::new(&schema, &handlers, admit, tasks, Surface::named("podium").unwrap()).unwrap()
+}
+
+/// A gateway on a free port, with all doors.
+pub(super) struct Gateway {
+    pub(super) address: SocketAddr,
+    pub(super) tasks: Tasks,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.tasks.close();
+    }
+}
+
+impl Gateway {
+    pub(super) async fn start(admit: Arc<dyn Admit>, mount: impl FnOnce(&mut Handlers)) -> Gateway {
+        let tasks = Tasks::new();
+        let rest = guarded(Arc::clone(&admit), tasks.clone(), mount);
+        Gateway::serve(rest, admit, tasks).await
+    }
+
+    pub(super) async fn serve(rest: Rest, admit: Arc<dyn Admit>, tasks: Tasks) -> Gateway {
+        let schema = Schema::read(portico::wire::SCHEMA).unwrap();
+        let edge = Edge::new(&schema, &Handlers::new(), admit, tasks.clone(), Config::default());
+        let edge = Arc::new(edge.with_web(Arc::new(rest)));
+        let config = listen::Config::plain("127.0.0.1:0".parse().unwrap());
+        let listener = listen::Listener::bind(config, tasks.clone()).await.unwrap();
+        let address = listener.address();
+        tasks.spawn(listener.serve(edge));
+        Gateway { address, tasks }
+    }
 }
 
 /// An answer, read to its end.

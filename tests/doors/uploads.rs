@@ -160,3 +160,27 @@ async fn a_file_is_the_body_and_its_address_comes_first() {
     let written = send(&door, "POST", "/api/v1/instances/a/files/src/main%20x.rs", &[], body).await;
     assert_eq!((written.status, &*written.body), (201, r#"{"path":"a:src/main x.rs","size_bytes":6}"#));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_says_nothing_is_not_waited_for() {
+    let began = tokio::time::Instant::now();
+    let body = Body::boxed(StreamBody::new(stream::pending::<Result<Frame<Bytes>>>()));
+    let answer = send(&deployments(), "POST", "/api/v1/deployments", &[FORM], body).await;
+    assert_eq!((answer.failure(), began.elapsed().as_secs()), ((408, "upload_timeout".into()), 30));
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_caller_who_still_sends() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let refuse = || Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "no valid credential");
+    let gateway = super::support::Gateway::start(Arc::new(super::support::Shut(refuse)), |_| {}).await;
+    let mut stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let size = 3 << 20;
+    let head = format!("POST /api/v1/keys HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; size]).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+}
