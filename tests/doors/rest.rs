@@ -9,15 +9,15 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ETAG, HeaderValue};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt, StreamBody};
 use portico::{
-    base::{Code, Error, Result, reason, reply::Outcome, tasks::Tasks},
-    edge::Body,
+    base::{Code, Error, RequestId, Result, reason, reply::Outcome, tasks::Tasks},
+    edge::{Body, Web},
     wire::{Handlers, podium::v1 as podium},
 };
 use tokio::sync::Notify;
 
-use super::support::{JSON, Shut, ask, begin, door, guarded, send};
+use super::support::{JSON, Shut, ask, begin, door, guarded, peer, send};
 
 fn keys(handlers: &mut Handlers) {
     handlers.unary(
@@ -114,6 +114,8 @@ async fn bodies_that_are_not_taken() {
     assert_eq!(refused(&[], "{}").await, (415, "unsupported_media_type".into()));
     assert_eq!(refused(&[JSON], "{").await, (400, "invalid_json".into()));
     assert_eq!(refused(&[JSON], r#"{"permissions":1}"#).await, (422, "validation_failed".into()));
+    let packed = [JSON, ("content-encoding", "gzip")];
+    assert_eq!(refused(&packed, "{}").await, (415, "unsupported_media_type".into()));
     assert_eq!(refused(&[], "").await, (422, "validation_failed".into()));
 
     let large = "x".repeat((1 << 20) + 1);
@@ -146,6 +148,28 @@ async fn head_has_the_length_but_no_body_and_etags_spare_it() {
     assert_eq!(head.header("content-length"), full.body.len().to_string());
     let known = ask(&door, "GET", "/api/v1/keys", &[("if-none-match", "\"6\", W/\"7\"")], "").await;
     assert_eq!((known.status, known.header("etag"), &*known.body), (304, "\"7\"", ""));
+}
+
+#[tokio::test]
+async fn trailers_come_last_where_they_can_and_first_where_they_cannot() {
+    let door = door(|handlers| {
+        handlers.unary(
+            "/podium.v1.HealthService/GetLiveness",
+            &Arc::new(()),
+            |_, cx, _: podium::GetLivenessRequest| async move {
+                cx.reply.header("x-first".parse().unwrap(), HeaderValue::from_static("1"));
+                cx.reply.trailer("x-last".parse().unwrap(), HeaderValue::from_static("2"));
+                Ok(podium::GetLivenessResponse::default())
+            },
+        );
+    });
+    let old = ask(&door, "GET", "/health/live", &[], "").await;
+    assert_eq!((old.header("x-first"), old.header("x-last")), ("1", "2"));
+    let request = http::Request::get("/health/live").version(http::Version::HTTP_2).body(Body::empty()).unwrap();
+    let new = door.call(request, peer(), RequestId::generate()).await;
+    assert_eq!((new.headers().get("x-first").is_some(), new.headers().get("x-last")), (true, None));
+    let trailers = new.into_body().collect().await.unwrap().trailers().cloned();
+    assert_eq!(trailers.unwrap()["x-last"], "2");
 }
 
 #[tokio::test]

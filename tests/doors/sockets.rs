@@ -257,6 +257,63 @@ async fn a_caller_who_does_not_answer_pings_is_gone() {
     assert!((44..=47).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
 
+/// Tells when a handler's streams were dropped.
+struct Farewell(Arc<tokio::sync::Notify>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_read_is_left() {
+    let left = Arc::new(tokio::sync::Notify::new());
+    let gateway = Gateway::start(Arc::new(Open), |handlers| {
+        handlers.bidi("/podium.v1.AgentService/Attach", &left, |left, _, _: Incoming<podium::AttachRequest>| async {
+            let farewell = Farewell(left);
+            let flood = stream::repeat_with(move || {
+                let Farewell(_) = &farewell;
+                Ok(said(podium::attach_response::Frame::Binary(Bytes::from_static(&[0; 1 << 16]))))
+            });
+            Ok(Box::pin(flood) as Outgoing<podium::AttachResponse>)
+        });
+    })
+    .await;
+    let request = format!("ws://{}/agent/a", gateway.address).into_client_request().unwrap();
+    let deaf = client_async(request, TcpStream::connect(gateway.address).await.unwrap()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    tokio::time::pause();
+    left.notified().await;
+    assert!((30..=32).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    drop(deaf);
+}
+
+#[tokio::test]
+async fn a_handler_who_does_not_listen_ends_the_socket() {
+    let gateway = Gateway::start(Arc::new(Open), |handlers| {
+        handlers.bidi(
+            "/podium.v1.AgentService/Attach",
+            &Arc::new(()),
+            |_, _, heard: Incoming<podium::AttachRequest>| async {
+                let deaf = stream::poll_fn(move |_| {
+                    let _held = &heard;
+                    std::task::Poll::Pending
+                });
+                Ok(Box::pin(deaf) as Outgoing<podium::AttachResponse>)
+            },
+        );
+    })
+    .await;
+    let request = format!("ws://{}/agent/a", gateway.address).into_client_request().unwrap();
+    let (mut socket, _) = client_async(request, TcpStream::connect(gateway.address).await.unwrap()).await.unwrap();
+    for _ in 0..3 {
+        socket.send(Frame::text("anybody there?")).await.unwrap();
+    }
+    tokio::time::pause();
+    assert_eq!(closed(&mut socket).await, (1011, "upstream_blocked".into()));
+}
+
 const ROOM: &str = r#"
 syntax = "proto3";
 package room.v1;
