@@ -285,7 +285,8 @@ async fn a_caller_who_does_not_read_is_left() {
     let began = tokio::time::Instant::now();
     tokio::time::pause();
     left.notified().await;
-    assert!((30..=32).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    // It may have been blocked before we looked at the clock.
+    assert!((28..=33).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     drop(deaf);
 }
 
