@@ -7,4 +7,8 @@
 
 pub mod audit;
 pub mod keys;
+pub mod models;
+pub mod revision;
+pub mod secrets;
+pub mod settings;
 pub mod table;
