@@ -13,17 +13,22 @@ pub mod engine;
 mod field;
 pub mod listen;
 mod ndjson;
+pub mod openapi;
 pub mod rest;
 pub mod route;
+pub mod site;
 mod socket;
 mod sse;
 mod stack;
 mod tunnel;
+mod web;
 
 pub use body::Body;
 pub use classify::{Kind, Protocol};
 pub use cors::Cors;
 pub use rest::Rest;
+pub use site::Site;
+pub use web::Pages;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What callers see, door by door. Handlers are made by hand, so that each test says what it is about.
+//! REST, event streams and sockets, as callers see them. Handlers are made by hand, so that each test says what it is about.
 
 mod rest;
 mod sockets;

@@ -1,7 +1,5 @@
 //! Compiles the protos of the Connect conformance suite, fetched as the Go module that the runner is built from.
 
-#![expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
-
 use std::{path::PathBuf, process::Command};
 
 /// The version of the runner in tests/tools/env.sh.

@@ -167,6 +167,8 @@ reasons! {
     INSTANCE_NOT_READY = "instance_not_ready";
     /// The instance has ended.
     INSTANCE_TERMINATED = "instance_terminated";
+    /// The reader of a stream did not take what was sent to it in time; what it missed is lost to it.
+    SLOW_CONSUMER = "slow_consumer";
     /// No healthy host can take instances.
     NO_COORDINATOR_AVAILABLE = "no_coordinator_available";
     /// Every host is full.

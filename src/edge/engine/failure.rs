@@ -86,11 +86,9 @@ fn details(error: &Error) -> Vec<ErrorDetail> {
     let mut bad = BadRequest::default();
     for detail in error.details() {
         match detail {
-            Detail::Field { path, reason } => bad.field_violations.push(FieldViolation {
-                field: path.clone(),
-                description: reason.clone(),
-                ..Default::default()
-            }),
+            Detail::Field { path, reason } => {
+                bad.field_violations.push(FieldViolation { field: path.clone(), description: reason.clone() });
+            }
             Detail::Fact { name, value } => {
                 info.metadata.insert((*name).to_owned(), value.clone());
             }

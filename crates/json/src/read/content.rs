@@ -14,7 +14,7 @@ use super::{Outcome, Reader, Value, refuse_visits};
 use crate::error::{Refusal, Step};
 use crate::number;
 use crate::table::{Cardinality, Field, Kind, Message, Seen};
-use crate::wire::{Frame, Mark, Tag, WireType, close, put_varint};
+use crate::wire::{Frame, Mark, Tag, close, put_varint};
 
 /// The fields of a plain message.
 pub(super) struct Fields<'r, 't, 'o> {
@@ -316,10 +316,9 @@ impl Visitor<'_> for MapKey<'_, '_, '_, '_> {
             (Kind::Bool, _) => Err("a map key is neither \"true\" nor \"false\"".into()),
             _ => number::integer(key)
                 .and_then(|_| reader.number(kind, frame, key))
-                .map_err(|Refusal(why)| Refusal(format!("a map key is refused: {why}").into())),
+                .map_err(|refusal| refusal.below("a map key is refused")),
         };
         reader.settle(written)?;
-        debug_assert_eq!(field.packed_tag.as_bytes(), Tag::new(field.number, WireType::Bytes).as_bytes());
         Ok(Entry { start, mark, key_start, key_length: reader.out.len() - key_start })
     }
 }

@@ -86,9 +86,10 @@ impl FullName for EnumDescriptor {
 }
 
 fn message(described: &MessageDescriptor, names: &Names) -> Message {
-    // Synthetic oneofs (of `optional` fields) come last; nothing refers to them, so counting them costs a bit, no more.
+    // Synthetic oneofs (of `optional` fields) have one member, which excludes no other.
+    let declared = described.oneofs().filter(|oneof| !oneof.is_synthetic());
     let oneof_index: HashMap<String, u32> =
-        described.oneofs().zip(0..).map(|(oneof, index)| (oneof.name().to_owned(), index)).collect();
+        declared.zip(0..).map(|(oneof, index)| (oneof.name().to_owned(), index)).collect();
     let mut fields: Vec<Field> = described
         .fields()
         .filter(|described| !described.is_group())
@@ -133,10 +134,7 @@ fn field(described: &FieldDescriptor, oneof_index: &HashMap<String, u32>, names:
         kind,
         cardinality,
         presence: described.supports_presence(),
-        oneof: described
-            .containing_oneof()
-            .filter(|oneof| !oneof.is_synthetic())
-            .and_then(|oneof| oneof_index.get(oneof.name()).copied()),
+        oneof: described.containing_oneof().and_then(|oneof| oneof_index.get(oneof.name()).copied()),
         tag: Tag::new(described.number(), kind.wire_type()),
         packed_tag: Tag::new(described.number(), WireType::Bytes),
         json_name: described.json_name().into(),
