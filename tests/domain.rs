@@ -1,12 +1,18 @@
 //! What the words mean, tried over the embedded backends.
 
+mod deployments;
 mod keys;
+mod models;
+mod secrets;
+mod settings;
 
 use std::{sync::Arc, time::Duration};
 
 use portico::{
     backend::{local::bus::LocalBus, sqlite::Sqlite},
-    base::{Caller, Context, Timestamp, clock::StillClock, metadata::Metadata, page::PageRequest, tasks::Tasks},
+    base::{
+        Caller, Context, Timestamp, clock::StillClock, metadata::Metadata, page::PageRequest, tasks::Tasks,
+    },
     domain::audit::Audit,
     port::records::Records,
 };
@@ -48,4 +54,11 @@ impl Ground {
         trail.sort();
         trail
     }
+}
+
+/// While this is held, paused time moves only when told to, although the runtime waits for threads of the store.
+fn time_stands() -> std::sync::mpsc::Sender<()> {
+    let (held, dropped) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || dropped.recv());
+    held
 }
