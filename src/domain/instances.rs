@@ -6,17 +6,22 @@
 //! *Knows:* ownership, idempotence, placement, what may be shown. *Does not know:* how a host runs an agent.
 
 mod create;
-mod remove;
 mod record;
+mod remove;
 mod rules;
 mod upkeep;
 mod view;
 
 pub use self::{
     create::{Created, NewInstance},
-    remove::{GRACE, GRACE_MAX},
     record::Instance,
+    remove::{GRACE, GRACE_MAX},
     view::Shown,
+};
+/// What is said to and heard from instances, in the words of the fleet.
+pub use crate::port::fleet::{
+    FileContent, FileEntry, FileList, Frame, LogEntry, LogLevel, LogQuery, Message, NewMessage, Role, Stop, Usage,
+    Utf8, Window,
 };
 
 use std::{
@@ -37,10 +42,7 @@ use crate::{
         tasks::Tasks,
     },
     port::{
-        fleet::{
-            At, FileContent, FileList, Fleet, Frame, LogEntry, LogLevel, LogQuery, Message, NewMessage, State, Window,
-            WorkspacePath, failure,
-        },
+        fleet::{At, Fleet, State, WorkspacePath, failure},
         records::Records,
     },
 };

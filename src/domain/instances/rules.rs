@@ -61,7 +61,10 @@ pub(super) fn secrets(secrets: &BTreeMap<String, Secret>) -> Result<()> {
             return Err(Error::invalid("secrets", "a name must be 1 to 128 visible characters"));
         }
         if value.reveal().len() > SECRET_BYTES_MAX {
-            return Err(Error::invalid(format!("secrets.{name}"), format!("must not take more than {SECRET_BYTES_MAX} bytes")));
+            return Err(Error::invalid(
+                format!("secrets.{name}"),
+                format!("must not take more than {SECRET_BYTES_MAX} bytes"),
+            ));
         }
     }
     Ok(())
@@ -75,7 +78,10 @@ pub(super) fn environment(environment: &BTreeMap<String, String>) -> Result<()> 
         let mut bytes = name.bytes();
         let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
         if !first || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(Error::invalid("environment", "a name must be letters, digits and `_`, and begin with no digit"));
+            return Err(Error::invalid(
+                "environment",
+                "a name must be letters, digits and `_`, and begin with no digit",
+            ));
         }
         if RESERVED_VARIABLES.iter().any(|reserved| name.to_ascii_uppercase().starts_with(reserved)) {
             return Err(Error::invalid(format!("environment.{name}"), "is reserved for the platform"));
@@ -94,7 +100,8 @@ pub(super) fn agent_id(id: &str) -> Result<()> {
 }
 
 pub(super) fn idempotency_key(key: &str) -> Result<()> {
-    let fits = (1..=IDEMPOTENCY_KEY_CHARACTERS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits =
+        (1..=IDEMPOTENCY_KEY_CHARACTERS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(()) } else { Err(Error::invalid("idempotency-key", "must be 1 to 255 visible characters")) }
 }
 
@@ -109,7 +116,10 @@ pub(super) fn message(message: &NewMessage) -> Result<()> {
 }
 
 /// The configuration with everything that may be secret replaced, by its name or by the name of one of the secrets.
-pub(super) fn redacted<'a>(config: &Map<String, Value>, secrets: impl Iterator<Item = &'a String> + Clone) -> Map<String, Value> {
+pub(super) fn redacted<'a>(
+    config: &Map<String, Value>,
+    secrets: impl Iterator<Item = &'a String> + Clone,
+) -> Map<String, Value> {
     config.iter().map(|(name, value)| (name.clone(), shown(name, value, secrets.clone()))).collect()
 }
 

@@ -49,7 +49,9 @@ impl Instances {
             return Err(not_found(id));
         }
         let answered = match instance.at() {
-            Some(at) => timeout(INFO_PATIENCE, self.0.ground.fleet.info(&at)).await.unwrap_or_else(|_| Err(failure::timeout())),
+            Some(at) => {
+                timeout(INFO_PATIENCE, self.0.ground.fleet.info(&at)).await.unwrap_or_else(|_| Err(failure::timeout()))
+            }
             None => return Ok(Shown::stored(instance)),
         };
         match answered {
@@ -102,7 +104,11 @@ impl Inner {
         if let Err(error) = written
             && error.reason() != reason::CONFLICT
         {
-            tracing::warn!(instance.id = seen.id, problem = error.report(), "the state of an instance was not written down");
+            tracing::warn!(
+                instance.id = seen.id,
+                problem = error.report(),
+                "the state of an instance was not written down"
+            );
         }
     }
 }
