@@ -8,13 +8,27 @@
 pub mod body;
 pub mod classify;
 pub mod cors;
+pub mod dialect;
 pub mod engine;
+mod field;
 pub mod listen;
+mod ndjson;
+pub mod openapi;
+pub mod rest;
+pub mod route;
+pub mod site;
+mod socket;
+mod sse;
 mod stack;
+mod tunnel;
+mod web;
 
 pub use body::Body;
 pub use classify::{Kind, Protocol};
 pub use cors::Cors;
+pub use rest::Rest;
+pub use site::Site;
+pub use web::Pages;
 
 use std::sync::Arc;
 

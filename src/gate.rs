@@ -5,19 +5,28 @@
 //!
 //! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
 
+mod credential;
 mod entry;
+mod failures;
+mod guard;
+mod ledger;
+pub mod limits;
+pub mod metrics;
 mod open;
 
 pub use entry::{Closed, Entry, Outlet};
+pub use guard::Guard;
+pub use ledger::Ledger;
+pub use metrics::Metrics;
 pub use open::Open;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 use portico_wire::BoxFuture;
 
 use crate::{
-    base::{Context, Deadline, RequestId, Result, metadata::Metadata},
+    base::{Context, Deadline, RequestId, Result},
     schema::Method,
 };
 
@@ -35,20 +44,6 @@ pub struct Head {
     pub deadline: Deadline,
     /// The credential that came by another way than the Authorization header (a WebSocket subprotocol).
     pub bearer: Option<String>,
-}
-
-/// Headers that carry credentials. Handlers do not see them.
-const CREDENTIAL_HEADERS: [HeaderName; 3] =
-    [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key")];
-
-impl Head {
-    /// What a handler sees of the headers: all but the credentials.
-    pub fn into_metadata(mut self) -> Metadata {
-        for name in &CREDENTIAL_HEADERS {
-            self.headers.remove(name);
-        }
-        Metadata::new(self.headers)
-    }
 }
 
 /// Who is at the other end of a connection.

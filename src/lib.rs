@@ -12,9 +12,11 @@
 //! - [`gate`]: who calls, may they, how much, how long; and the record of it.
 //! - [`surface`]: the published pages, one function per method.
 //! - [`edge`]: the doors.
+//! - [`config`]: what the operator decides before start.
 //! - [`gateway`]: the composition root, the only place that names concrete backends.
 
 pub mod backend;
+pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod gate;

@@ -5,7 +5,14 @@
 //!
 //! *Knows:* the questions. *Does not know:* who answers.
 
+pub mod blobs;
+pub mod bus;
+pub mod catalog;
+pub mod fleet;
 pub mod records;
+pub mod registry;
+pub mod sealer;
+pub mod spans;
 
 use std::{future::Future, pin::Pin};
 

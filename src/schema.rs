@@ -14,7 +14,7 @@ mod template;
 pub use binding::{Binding, Body};
 pub use method::{Access, Idempotency, Method, Rest, Shape, Socket};
 pub use surface::{Dialect, Surface};
-pub use template::{Segment, Template};
+pub use template::{Segment, Template, Variable};
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -55,7 +55,8 @@ impl Schema {
     ///
     /// # Errors
     /// When it is not one, or is one that cannot be served: two methods claim one REST route, a template names a field
-    /// that does not exist, a streaming method has a plain REST body, a socket stands on a unary method.
+    /// that does not exist, a streaming method has a plain REST body, a socket stands on a method that does not
+    /// answer with a stream.
     pub fn read(descriptors: &[u8]) -> Result<Schema, Defect> {
         let pool = DescriptorPool::decode(descriptors).map_err(|error| Defect::new(format!("schema: {error}")))?;
         let types = Types::new(&pool);

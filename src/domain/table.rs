@@ -5,7 +5,7 @@
 //!
 //! *Knows:* serde and the records port. *Does not know:* any entity.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -120,10 +120,19 @@ impl<T: Entity> Table<T> {
             })
             .await?;
         let full = records.len() >= page.limit;
-        let next = records.last().filter(|_| full).map(|last| format!("{}{CURSOR_SEPARATOR}{}", last.sort, last.id));
+        let next = records.last().filter(|_| full).map(|last| joined(&last.sort, &last.id));
         let items = records.into_iter().map(read).collect::<Result<Vec<_>>>()?;
         Ok(Page { items, next })
     }
+}
+
+/// Where to go on after this entity, as [`Page::next`] has it.
+pub fn place<T: Entity>(last: &T) -> String {
+    joined(&last.sort(), &last.id())
+}
+
+fn joined(sort: &str, id: &str) -> String {
+    format!("{sort}{CURSOR_SEPARATOR}{id}")
 }
 
 /// The write that stores an entity, for a commit of several.
@@ -132,7 +141,7 @@ pub fn write<T: Entity>(value: &T, expect: Expect) -> Result<Write> {
         id: value.id(),
         version: 0,
         sort: value.sort(),
-        facets: value.facets(),
+        facets: value.facets().into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect(),
         expires_at: value.expires_at(),
         body: serde_json::to_string(value).map_err(Error::internal)?,
     };

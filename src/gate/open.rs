@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Admission, Admit, Closed, Entry, Head, Outlet};
 use crate::{
     base::{
-        Caller, Context, Result,
+        Caller, Context, Result, Trace,
         caller::{IdentityId, Proof, Role, TenantId},
         clock::SystemClock,
+        metadata::Metadata,
         reply::Reply,
     },
     schema::Method,
@@ -33,7 +34,8 @@ impl Admit for Open {
                 procedure: method.path,
                 deadline,
                 id,
-                metadata: head.into_metadata(),
+                trace: Trace::entered(None),
+                metadata: Metadata::new(head.headers),
                 reply: Reply::default(),
                 clock: Arc::new(SystemClock),
             };

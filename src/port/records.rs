@@ -5,8 +5,10 @@
 //!
 //! *Knows:* collections, ids, facets, versions, expiry. *Does not know:* what a record means.
 
+use std::borrow::Cow;
+
 use crate::{
-    base::{Timestamp, health::Health},
+    base::{Error, Result, Timestamp, health::Health},
     port::Answer,
 };
 
@@ -27,7 +29,7 @@ pub struct Record {
     /// Its place in lists: ascending by bytes, ties by id.
     pub sort: String,
     /// What it can be listed by: name and value, at most one value per name.
-    pub facets: Vec<(&'static str, String)>,
+    pub facets: Vec<(Cow<'static, str>, String)>,
     /// When it ceases to exist.
     pub expires_at: Option<Timestamp>,
     /// What it says, as JSON text.
@@ -93,10 +95,40 @@ pub trait Records: Send + Sync + 'static {
 
     /// Does all the writes or none. Answers the new version of each put, in order; 0 for a delete.
     ///
+    /// What was answered survives a crash of the process and of the machine.
+    ///
     /// # Errors
     /// `Aborted` with reason `conflict` when what is stored is not what a write expects; nothing is changed then.
     fn commit(&self, writes: Vec<Write>) -> Answer<'_, Vec<u64>>;
 
     /// Whether the store answers.
     fn health(&self) -> Answer<'_, Health>;
+}
+
+/// Whether a commit keeps to the bounds of this port. Every backend asks this before it begins.
+///
+/// # Errors
+/// `validation_failed` when a body is too large; `internal` when there are too many writes, which is the domain's mistake.
+pub fn check(writes: &[Write]) -> Result<()> {
+    if writes.len() > COMMIT_WRITES_MAX {
+        return Err(Error::internal(format!("a commit of {} writes is over {COMMIT_WRITES_MAX}", writes.len())));
+    }
+    for write in writes {
+        if let Write::Put { record, .. } = write
+            && record.body.len() > BODY_BYTES_MAX
+        {
+            return Err(Error::invalid("body", format!("must not take more than {BODY_BYTES_MAX} bytes when stored")));
+        }
+    }
+    Ok(())
+}
+
+/// The refusal of a commit whose expectation does not hold. Nothing was changed.
+pub fn conflict() -> Error {
+    Error::new(
+        crate::base::Code::Aborted,
+        crate::base::reason::CONFLICT,
+        "a concurrent change won; read again and retry",
+    )
+    .retry(crate::base::Retry::Safe)
 }

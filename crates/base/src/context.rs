@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{Caller, Clock, Timestamp, metadata::Metadata, reply::Reply};
+use crate::{Caller, Clock, Timestamp, Trace, metadata::Metadata, reply::Reply};
 
 /// Facts of one call. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +23,8 @@ pub struct Context {
     pub deadline: Deadline,
     /// The request id, from the caller or ours.
     pub id: RequestId,
+    /// Where the call stands in a distributed trace.
+    pub trace: Trace,
     /// What the caller sent beside the message. Credentials are not in it.
     pub metadata: Metadata,
     /// What goes back beside the message.
@@ -32,6 +34,20 @@ pub struct Context {
 }
 
 impl Context {
+    /// A call that no door brought: work that the house begins by itself, and tests.
+    pub fn internal(procedure: &'static str, caller: Caller, clock: Arc<dyn Clock>) -> Context {
+        Context {
+            caller,
+            procedure,
+            deadline: Deadline::NONE,
+            id: RequestId::generate(),
+            trace: Trace::entered(None),
+            metadata: Metadata::default(),
+            reply: Reply::default(),
+            clock,
+        }
+    }
+
     /// The wall-clock time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

@@ -19,6 +19,7 @@ pub mod reply;
 pub mod secret;
 pub mod stream;
 pub mod tasks;
+pub mod trace;
 
 pub use caller::{Caller, IdentityId, TenantId};
 pub use clock::{Clock, Timestamp};
@@ -27,3 +28,4 @@ pub use error::{Code, Error, Result, Retry};
 pub use reason::Reason;
 pub use secret::Secret;
 pub use stream::{Incoming, Outgoing};
+pub use trace::Trace;

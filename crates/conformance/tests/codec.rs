@@ -9,7 +9,7 @@
 mod dice;
 
 use portico_conformance::{DESCRIPTORS, TEST_ALL_TYPES, Testee, proto3::TestAllTypesProto3};
-use portico_json::{Defaults, Int64, Names, Parse, Style, Unknown};
+use portico_json::{Absent, Defaults, Int64, Names, Parse, Style, Unknown};
 use proptest::prelude::*;
 use prost::Message;
 use prost_reflect::DescriptorPool;
@@ -21,8 +21,8 @@ static TESTEE: LazyLock<Testee> = LazyLock::new(|| Testee::new().unwrap());
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
 
 const STYLES: [Style; 2] = [
-    Style { names: Names::Camel, int64: Int64::Text, defaults: Defaults::Omit, ..Style::default() },
-    Style { names: Names::Proto, int64: Int64::Number, defaults: Defaults::Emit, ..Style::default() },
+    Style { names: Names::Camel, int64: Int64::Text, ..Style::CANONICAL },
+    Style { names: Names::Proto, int64: Int64::Number, defaults: Defaults::Emit, absent: Absent::Null },
 ];
 const STRICT: Parse = Parse { unknown_fields: Unknown::Refuse };
 

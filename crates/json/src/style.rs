@@ -14,7 +14,7 @@ pub struct Style {
     pub int64: Int64,
     /// What happens to fields that hold their default value.
     pub defaults: Defaults,
-    /// What becomes of unset fields with presence under [`Defaults::Emit`].
+    /// What happens to unset fields with presence, when defaults are shown.
     pub absent: Absent,
 }
 
@@ -22,16 +22,6 @@ impl Style {
     /// As the ProtoJSON specification writes by default.
     pub const CANONICAL: Style =
         Style { names: Names::Camel, int64: Int64::Text, defaults: Defaults::Omit, absent: Absent::Omit };
-}
-
-/// What becomes of unset fields with presence under [`Defaults::Emit`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Absent {
-    /// Nothing.
-    #[default]
-    Omit,
-    /// `null`.
-    Null,
 }
 
 /// The spelling of field names in JSON that is written.
@@ -60,9 +50,19 @@ pub enum Defaults {
     /// Nothing. ProtoJSON's default.
     #[default]
     Omit,
-    /// Zero, `""`, `false`, the first enum value, `[]` or `{}`, with all fields in the order of their numbers. Fields with
-    /// presence that are unset (messages, `optional` fields, members of a oneof) are still left out.
+    /// Zero, `""`, `false`, the first enum value, `[]` or `{}`. What happens to fields with presence, [`Absent`] says.
     Emit,
+}
+
+/// What is written for unset messages and `optional` fields under [`Defaults::Emit`]. Unset members of a oneof are always
+/// left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Absent {
+    /// Nothing.
+    #[default]
+    Omit,
+    /// `null`.
+    Null,
 }
 
 /// How JSON is read.

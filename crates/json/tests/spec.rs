@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use portico_json::{Defaults, FieldPath, Int64, MessageType, Names, Parse, Style, Types, Unknown};
+use portico_json::{Absent, Defaults, FieldPath, Int64, MessageType, Names, Parse, Style, Types, Unknown};
 use prost_reflect::DescriptorPool;
 
 #[path = "spec/paths.rs"]

@@ -86,9 +86,10 @@ impl FullName for EnumDescriptor {
 }
 
 fn message(described: &MessageDescriptor, names: &Names) -> Message {
-    // Synthetic oneofs (of `optional` fields) come last and have one member, so counting them costs a bit, no more.
+    // Synthetic oneofs (of `optional` fields) have one member, which excludes no other.
+    let declared = described.oneofs().filter(|oneof| !oneof.is_synthetic());
     let oneof_index: HashMap<String, u32> =
-        described.oneofs().zip(0..).map(|(oneof, index)| (oneof.name().to_owned(), index)).collect();
+        declared.zip(0..).map(|(oneof, index)| (oneof.name().to_owned(), index)).collect();
     let mut fields: Vec<Field> = described
         .fields()
         .filter(|described| !described.is_group())

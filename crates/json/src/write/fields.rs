@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use super::{Stop, Writer};
 use crate::error::Step;
-use crate::style::{Defaults, Names};
+use crate::style::{Absent, Defaults, Names};
 use crate::table::{Cardinality, Field, Kind, Message, Seen};
 use crate::wire::{Record, Records, WireType, take_fixed32, take_fixed64, take_varint};
 
@@ -213,7 +213,13 @@ impl Writer<'_, '_> {
     fn write_defaults(&mut self, fields: &[Field], follows: &mut bool) {
         for field in fields {
             match field.cardinality {
-                Cardinality::Singular if field.presence => {}
+                Cardinality::Singular if field.presence => {
+                    // Of a oneof at most one member is there, so the others' absence says nothing.
+                    if self.style.absent == Absent::Null && field.oneof.is_none() {
+                        self.key(field, follows);
+                        self.out.extend_from_slice(b"null");
+                    }
+                }
                 Cardinality::Singular => {
                     self.key(field, follows);
                     self.default_scalar(field.kind);

@@ -8,7 +8,7 @@ const JSON: &str =
 #[test]
 fn names_and_64_bit_integers_follow_the_style() {
     let wire = BOOK.decode(JSON.as_bytes(), STRICT).unwrap();
-    let style = Style { names: Names::Proto, int64: Int64::Number, defaults: Defaults::Omit };
+    let style = Style { names: Names::Proto, int64: Int64::Number, ..Style::default() };
     assert_eq!(
         written(&wire, style),
         r#"{"title":"a","page_count":12,"stock":5,"authors_by_id":{"3":{"name":"x"}},"sequel":{"shelf_rank":0}}"#
@@ -33,6 +33,14 @@ fn defaults_are_emitted_in_order_and_only_where_unset_means_default() {
         shown.contains(r#""author":{"name":"","born":3,"aliases":[]},"leather":{"name":"","born":0,"aliases":[]},"#)
     );
     assert!(!shown.contains("paper") && !shown.contains("shelfRank") && !shown.contains("teacher"));
+}
+
+#[test]
+fn absence_can_be_shown_as_null_but_not_within_a_oneof() {
+    let style = Style { defaults: Defaults::Emit, absent: Absent::Null, ..Style::default() };
+    let shown = written(&[], style);
+    assert!(shown.contains(r#""sequel":null"#) || shown.contains(r#""author":null"#), "{shown}");
+    assert!(!shown.contains("leather") && !shown.contains("paper"), "{shown}");
 }
 
 #[test]

@@ -1,0 +1,52 @@
+# Two commands matter: `make run` and `make test`. `make help` lists the rest.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STEP   := tests/tools/step.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench conformance clients update tools
+
+help: ## Lists the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 16
+
+run: ## Builds the gateway (release) and starts it on 127.0.0.1:8080
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler (cc) is missing: apt-get install gcc libc6-dev, dnf install gcc," \
+	  "or xcode-select --install" >&2; exit 1; }
+	cargo build --release --locked --bin portico
+	@exec $(TARGET)/release/portico serve
+
+test: ## Installs what the tests need, then runs everything that CI runs
+	@$(STEP) "install tools" tests/tools/install.sh
+	@$(MAKE) --no-print-directory check
+	@$(STEP) "cargo test" cargo test --workspace --locked
+	@$(MAKE) --no-print-directory conformance
+	@$(MAKE) --no-print-directory clients
+	@$(STEP) "client tests" clients/run.sh
+
+check: ## Checks format, lints and contracts, exactly as CI does
+	@$(STEP) "rustfmt" cargo fmt --all --check
+	@$(STEP) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+	@tests/tools/node.sh
+	@$(STEP) "buf lint" buf lint
+	@$(STEP) "buf breaking" tests/tools/breaking.sh
+
+bench: ## Measures the gateway beside its peers
+	@$(STEP) "bench" cargo bench --locked
+
+conformance: ## Runs the official Connect and protobuf conformance suites
+	@$(STEP) "Connect conformance" tests/conformance/connect.sh
+	@$(STEP) "protobuf conformance" tests/conformance/protobuf.sh
+
+clients: ## Generates the TypeScript and Go clients from proto/ and builds them
+	@tests/tools/node.sh
+	@tests/tools/go.sh
+	@$(STEP) "generate clients" buf generate
+	@$(STEP) "build TypeScript client" npm --prefix clients/ts run --silent build
+	@$(STEP) "build Go client" go -C clients/go vet ./...
+
+update: ## Regenerates the documents that are checked in
+	@$(STEP) "update" cargo run --quiet --locked -- openapi
+
+tools: ## Installs what the tests need beside Rust
+	@$(STEP) "install tools" tests/tools/install.sh

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Off-the-shelf tools against a running gateway: grpcurl and buf curl learn the methods by reflection, schemathesis by
+# /openapi.json. clients/run.sh starts it.
+source "$(dirname "$0")/../tests/tools/env.sh"
+
+EXAMPLES_MAX=10 # for each operation; the whole run stays under a minute
+url="${PORTICO_URL:?start this through clients/run.sh}"
+address="${url#http://}"
+bearer="Authorization: Bearer ${PORTICO_KEY:?}"
+method=podium.v1.KeysService/ListKeys
+
+# says NAME TEXT COMMAND... runs a command, whose output must hold TEXT.
+says() {
+  local name="$1" text="$2" output
+  shift 2
+  output="$("$@" 2>&1)" || fail "$name failed: $output"
+  [[ $output == *"$text"* ]] || fail "$name did not answer with $text: $output"
+  echo "$name: ok"
+}
+
+says "grpcurl list" podium.v1.KeysService grpcurl -plaintext "$address" list
+says "grpcurl describe" CreateKeyRequest grpcurl -plaintext "$address" describe podium.v1.KeysService.CreateKey
+says "grpcurl health" SERVING grpcurl -plaintext "$address" grpc.health.v1.Health/Check
+says "grpcurl call" '"bootstrap"' grpcurl -plaintext -H "$bearer" "$address" "$method"
+for protocol in connect grpc grpcweb; do
+  says "buf curl $protocol" '"bootstrap"' \
+    buf curl --http2-prior-knowledge --protocol "$protocol" --header "$bearer" "$url/$method"
+done
+
+schemathesis run "$url/openapi.json" --header "$bearer" --max-examples "$EXAMPLES_MAX" --checks not_a_server_error \
+  --exclude-path-regex 'logs:follow$' --seed 1 --no-color ||
+  fail "schemathesis failed, as it says above"

@@ -1,0 +1,154 @@
+//! Where things lie in the folder, and what a sidecar says.
+//!
+//! ```text
+//! blobs/.lock                 held by the process that owns the folder
+//! blobs/.staging/{id}         an object that arrives
+//! blobs/.about/{key}          what is known of an object, as JSON
+//! blobs/{key}                 the object
+//! ```
+//!
+//! *Knows:* paths of keys. *Does not know:* who writes or reads them.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use super::files::refused;
+use crate::{
+    base::{Error, Result},
+    port::blobs::{Digest, Head, KEY_BYTES_MAX, Metadata},
+};
+
+/// Read at once where an object is hashed anew.
+const HASH_BYTES: usize = 64 << 10;
+
+/// The paths of one folder.
+pub(super) struct Layout {
+    root: PathBuf,
+    staging: PathBuf,
+    about: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn below(data: &Path) -> Layout {
+        let root = data.join("blobs");
+        Layout { staging: root.join(".staging"), about: root.join(".about"), root }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn staging(&self) -> &Path {
+        &self.staging
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.root.join(".lock")
+    }
+
+    /// The file of an object.
+    pub(super) fn content(&self, key: &str) -> Result<PathBuf> {
+        checked(key).map(|key| self.root.join(key))
+    }
+
+    /// The file that tells of an object.
+    pub(super) fn sidecar(&self, key: &str) -> Result<PathBuf> {
+        checked(key).map(|key| self.about.join(key))
+    }
+
+    /// What is known of an object.
+    pub(super) fn head(&self, key: &str) -> Result<Option<Head>> {
+        let (content, sidecar) = (self.content(key)?, self.sidecar(key)?);
+        let found = || -> io::Result<Option<Head>> {
+            let size = match fs::metadata(&content) {
+                Ok(found) if found.is_file() => found.len(),
+                Ok(_) => return Ok(None),
+                Err(error) if is_absent(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let told = match fs::read(&sidecar) {
+                Ok(text) => serde_json::from_slice::<Sidecar>(&text).ok().and_then(|sidecar| sidecar.head()),
+                Err(error) if is_absent(&error) => None,
+                Err(error) => return Err(error),
+            };
+            match told.filter(|head| head.size == size) {
+                Some(head) => Ok(Some(head)),
+                // The sidecar is lost, for example in a backup that left out hidden files. The object says it all.
+                None => Ok(Some(Head { size, digest: hash(&content)?, metadata: Metadata::new() })),
+            }
+        };
+        found().map_err(|error| refused("read an object", error))
+    }
+}
+
+/// What is written beside an object.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Sidecar {
+    size: u64,
+    sha256: String,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Sidecar {
+    pub(super) fn new(size: u64, digest: Digest, metadata: Metadata) -> Sidecar {
+        Sidecar { size, sha256: digest.to_string(), metadata }
+    }
+
+    pub(super) fn to_json(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    fn head(self) -> Option<Head> {
+        let mut digest = [0; 32];
+        if self.sha256.len() != 2 * digest.len() || !self.sha256.is_ascii() {
+            return None;
+        }
+        for (at, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&self.sha256[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(Head { size: self.size, digest: Digest(digest), metadata: self.metadata })
+    }
+}
+
+fn hash(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; HASH_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(finished(context)),
+            read => context.update(&buffer[..read]),
+        }
+    }
+}
+
+/// The digest as the port has it.
+pub(super) fn finished(context: Context) -> Digest {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    Digest(digest)
+}
+
+/// A key as a relative path that stays in the folder and meets none of our own names.
+fn checked(key: &str) -> Result<&str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._+=@-".contains(&byte);
+    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(fits);
+    if key.len() <= KEY_BYTES_MAX && key.split('/').all(part) {
+        Ok(key)
+    } else {
+        // Keys are made by the domain out of checked words.
+        Err(Error::internal(format!("not a blob key: {key:?}")))
+    }
+}
+
+/// Nothing there, or a file where the path needs a folder.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,173 @@
+//! Announcements and token buckets inside this process.
+//!
+//! A newcomer's usual mistake is to let a task fill buckets. A bucket is one moment: when it would be full again (the
+//! generic cell rate algorithm). Taking moves that moment; a bucket whose moment has passed is full and can be forgotten.
+//!
+//! *Knows:* tokio's clock, maps. *Does not know:* what is announced or limited.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    base::{Code, Error, Result, Retry, health::Health, reason},
+    port::{
+        Answer,
+        registry::{ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENTS_MAX, Announcement, Rate, Registry, Take},
+    },
+};
+
+/// Parts of the buckets, so that callers on many cores do not wait for one lock.
+const SHARDS: usize = 64;
+/// Buckets in one part before full ones are forgotten; 1 Mi in all.
+const SHARD_BUCKETS_MAX: usize = 16_384;
+
+/// Announcements and buckets inside this process. Clones share them.
+#[derive(Clone)]
+pub struct LocalRegistry(Arc<Inner>);
+
+struct Inner {
+    announced: Mutex<HashMap<&'static str, Announced>>,
+    buckets: Box<[Mutex<Buckets>]>,
+    hasher: RandomState,
+}
+
+/// What is announced of one kind by id: what it says, and until when it is here.
+type Announced = BTreeMap<String, (String, Instant)>;
+
+/// The moment at which each bucket is full again, by name and key.
+#[derive(Default)]
+struct Buckets {
+    full_at: HashMap<&'static str, HashMap<Box<str>, Instant>>,
+    count: usize,
+}
+
+impl LocalRegistry {
+    /// A registry in which nothing is announced and every bucket is full.
+    pub fn new() -> LocalRegistry {
+        let buckets = (0..SHARDS).map(|_| Mutex::default()).collect();
+        LocalRegistry(Arc::new(Inner { announced: Mutex::default(), buckets, hasher: RandomState::new() }))
+    }
+}
+
+impl Default for LocalRegistry {
+    fn default() -> Self {
+        LocalRegistry::new()
+    }
+}
+
+impl Registry for LocalRegistry {
+    fn announce<'a>(&'a self, kind: &'static str, announcement: Announcement, ttl: Duration) -> Answer<'a, ()> {
+        Box::pin(async move { self.0.announce(kind, announcement, ttl) })
+    }
+
+    fn withdraw<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            if let Some(announced) = lock(&self.0.announced).get_mut(kind) {
+                announced.remove(id);
+            }
+            Ok(())
+        })
+    }
+
+    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Announcement>> {
+        Box::pin(async move { Ok(self.0.live(kind)) })
+    }
+
+    fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take> {
+        Box::pin(async move { Ok(self.0.take(bucket, key, rate)) })
+    }
+
+    fn health(&self) -> Answer<'_, Health> {
+        Box::pin(async { Ok(Health::OK) })
+    }
+}
+
+impl Inner {
+    fn announce(&self, kind: &'static str, announcement: Announcement, ttl: Duration) -> Result<()> {
+        if announcement.body.len() > ANNOUNCEMENT_BYTES_MAX {
+            let message = format!("an announcement of {} bytes is too large", announcement.body.len());
+            return Err(Error::internal(message));
+        }
+        let now = Instant::now();
+        let mut kinds = lock(&self.announced);
+        let announced = kinds.entry(kind).or_default();
+        announced.retain(|_, (_, until)| *until > now);
+        if announced.len() >= ANNOUNCEMENTS_MAX && !announced.contains_key(&announcement.id) {
+            return Err(Error::new(Code::ResourceExhausted, reason::REGISTRY_UNAVAILABLE, "the registry is full")
+                .retry(Retry::After(ttl)));
+        }
+        announced.insert(announcement.id, (announcement.body, now + ttl));
+        Ok(())
+    }
+
+    fn live(&self, kind: &'static str) -> Vec<Announcement> {
+        let now = Instant::now();
+        let kinds = lock(&self.announced);
+        let announced = kinds.get(kind).into_iter().flatten();
+        let live = announced.filter(|(_, (_, until))| *until > now);
+        live.map(|(id, (body, _))| Announcement { id: id.clone(), body: body.clone() }).collect()
+    }
+
+    fn take(&self, bucket: &'static str, key: &str, rate: Rate) -> Take {
+        if rate.per_minute == 0 {
+            return Take::Granted { left: u32::MAX };
+        }
+        let shard = usize::try_from(self.hasher.hash_one((bucket, key)) % SHARDS as u64).unwrap_or_default();
+        let now = Instant::now();
+        lock(&self.buckets[shard]).take(bucket, key, rate, now)
+    }
+}
+
+impl Buckets {
+    fn take(&mut self, bucket: &'static str, key: &str, rate: Rate, now: Instant) -> Take {
+        if let Some(full_at) = self.full_at.get_mut(bucket).and_then(|keys| keys.get_mut(key)) {
+            let (moved, take) = taken((*full_at).max(now), now, rate);
+            *full_at = moved;
+            return take;
+        }
+        if self.count >= SHARD_BUCKETS_MAX {
+            self.make_room(now);
+        }
+        let (full_at, take) = taken(now, now, rate);
+        self.full_at.entry(bucket).or_default().insert(key.into(), full_at);
+        self.count += 1;
+        take
+    }
+
+    /// Forgets full buckets, which changes nothing. If none is full, forgetting all is a gift to a few callers.
+    fn make_room(&mut self, now: Instant) {
+        self.full_at.retain(|_, keys| {
+            keys.retain(|_, full_at| *full_at > now);
+            !keys.is_empty()
+        });
+        self.count = self.full_at.values().map(HashMap::len).sum();
+        if self.count >= SHARD_BUCKETS_MAX {
+            self.full_at.clear();
+            self.count = 0;
+        }
+    }
+}
+
+/// The generic cell rate algorithm: when a bucket that was to be full at `full_at` is full after one more token is taken.
+fn taken(full_at: Instant, now: Instant, rate: Rate) -> (Instant, Take) {
+    let interval = Duration::from_secs(60) / rate.per_minute;
+    let (after, capacity) = (full_at + interval, interval * rate.burst.max(1));
+    match capacity.checked_sub(after.duration_since(now)) {
+        Some(saved) => (
+            after,
+            Take::Granted { left: u32::try_from(saved.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX) },
+        ),
+        None => (full_at, Take::Later(after.duration_since(now).saturating_sub(capacity))),
+    }
+}
+
+/// What these locks guard is whole after every statement, so a poisoned lock is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,253 @@
+//! The typed configuration, section by section.
+
+use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use http::{HeaderValue, Uri};
+use zeroize::Zeroizing;
+
+use super::ByteSize;
+use crate::base::Secret;
+
+/// Everything the operator decides before start. Complete: defaults are filled in, paths are absolute.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The address that the gateway listens on.
+    pub listen: SocketAddr,
+    /// The directory that everything embedded is kept in.
+    pub data: PathBuf,
+    /// What this installation is for; part of storage keys.
+    pub environment: Environment,
+    /// An administrator's key chosen by the operator, listed as `bootstrap`.
+    pub admin_key: Option<Secret>,
+    /// The key that seals stored secrets. When unset, one is made in the data directory.
+    pub secrets_key: Option<SealingKey>,
+    /// Earlier sealing keys, to open what they sealed.
+    pub secrets_key_previous: Vec<SealingKey>,
+    /// Where Ensemble answers.
+    pub ensemble_url: Option<Uri>,
+    /// The gateway's own key for Ensemble.
+    pub ensemble_key: Option<Secret>,
+    /// What clients reach Chronicle by, instead of internal host names.
+    pub chronicle_public_base: Option<Uri>,
+    /// Where durable facts are kept.
+    pub records: Records,
+    /// Where bundles are kept.
+    pub blobs: Blobs,
+    /// Where facts that expire are kept.
+    pub registry: Registry,
+    /// What carries events.
+    pub bus: Bus,
+    /// Whether rate limits are enforced.
+    pub limits: Limits,
+    /// The rate limits.
+    pub rate: Rate,
+    /// Pages of other origins that may call.
+    pub cors: Origins,
+    /// The certificate to answer with. Plain text when unset.
+    pub tls: Option<Tls>,
+    /// Bounds of uploads.
+    pub uploads: Uploads,
+    /// How long calls may take to end after a signal to stop.
+    pub drain: Duration,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Where spans and metrics are sent.
+    pub otlp: Otlp,
+    /// Where instances run, and what each may use.
+    pub fleet: Fleet,
+}
+
+/// What an installation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// A developer's machine.
+    Dev,
+    /// A rehearsal.
+    Staging,
+    /// The real thing.
+    Production,
+}
+
+impl Environment {
+    /// The name, as it stands in storage keys.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Environment::Dev => "dev",
+            Environment::Staging => "staging",
+            Environment::Production => "production",
+        }
+    }
+}
+
+/// Thirty-two secret bytes, wiped from memory when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealingKey(Zeroizing<[u8; 32]>);
+
+impl SealingKey {
+    /// Takes the bytes.
+    pub fn new(bytes: [u8; 32]) -> SealingKey {
+        SealingKey(Zeroizing::new(bytes))
+    }
+
+    /// The bytes themselves, for the one place that needs them.
+    pub fn reveal(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where durable facts are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// In an SQLite database in this file.
+    Sqlite(PathBuf),
+}
+
+/// Where bundles are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blobs {
+    /// As files in this directory.
+    File(PathBuf),
+}
+
+/// Where facts that expire are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registry {
+    /// In this process.
+    Local,
+}
+
+/// What carries events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// This process.
+    Local,
+}
+
+/// Where instances run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// As child processes of this one.
+    Local,
+}
+
+/// Whether rate limits are enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limits {
+    /// They are.
+    On,
+    /// They are not, for load tests.
+    Off,
+}
+
+/// The rate limits. `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls per key and minute.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Calls that a rested key may make at once.
+    pub burst: Option<NonZeroU32>,
+    /// New instances per key and minute.
+    pub instances_per_minute: Option<NonZeroU32>,
+    /// Uploads per key and minute.
+    pub uploads_per_minute: Option<NonZeroU32>,
+    /// Uploads per key at the same time.
+    pub uploads_concurrent: Option<NonZeroU32>,
+    /// Refused credentials per address and minute.
+    pub failed_auth_per_minute: Option<NonZeroU32>,
+    /// Calls per key at the same time.
+    pub concurrent_calls: Option<NonZeroU32>,
+    /// Open sockets per key.
+    pub sockets_per_key: Option<NonZeroU32>,
+}
+
+/// Pages of other origins that may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// None.
+    None,
+    /// All.
+    Any,
+    /// These, as the Origin header spells them.
+    Listed(Vec<HeaderValue>),
+}
+
+/// How the gateway proves who it is, and asks callers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// A PEM file with the certificate chain.
+    pub certificate: PathBuf,
+    /// A PEM file with its private key.
+    pub key: PathBuf,
+    /// A PEM file with the authorities whose client certificates are honoured.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Bounds of uploads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uploads {
+    /// The largest bundle.
+    pub bundle_bytes_max: ByteSize,
+    /// The longest time for one upload.
+    pub total_max: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level that is logged.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How severe a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something failed that should not.
+    Error,
+    /// Something is not as it should be.
+    Warn,
+    /// One line per call, and what the operator should know.
+    Info,
+    /// Why decisions fell as they did.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For the eye.
+    Text,
+    /// For the query: one JSON object per line.
+    Json,
+}
+
+/// Where spans and metrics are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Otlp {
+    /// The collector, by OTLP over HTTP. Nothing is sent when unset.
+    pub endpoint: Option<Uri>,
+}
+
+/// Where instances run, and what each may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fleet {
+    /// Where they run.
+    pub host: Host,
+    /// How many at the same time.
+    pub instances_max: NonZeroU32,
+    /// Memory of each.
+    pub memory_bytes_max: ByteSize,
+    /// Open files of each.
+    pub open_files_max: NonZeroU32,
+    /// Processor time of each over its whole life; `None` is no limit.
+    pub cpu_max: Option<Duration>,
+}

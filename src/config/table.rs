@@ -1,0 +1,224 @@
+//! Every setting, once.
+//!
+//! *Knows:* names, defaults, sentences and where a value goes. *Does not know:* where values come from.
+
+use super::{
+    Blobs, Bus, ByteSize, Config, Environment, Host, Limits, LogFormat, LogLevel, Records, Registry, Tls,
+    parse::{self, Parsed},
+};
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its key in the file, dotted.
+    pub key: &'static str,
+    /// Its environment variable.
+    pub variable: &'static str,
+    /// What it is when nobody says; empty when it is then unset.
+    pub default: &'static str,
+    /// What values it takes, to follow "write": unit and bounds included.
+    pub takes: &'static str,
+    /// What it decides, as a sentence.
+    pub about: &'static str,
+    /// Whether its value must not be printed.
+    pub secret: bool,
+    /// Puts a value in its place.
+    pub(super) apply: Apply,
+}
+
+/// Reads a value and puts it in its place.
+type Apply = fn(&mut Config, &str) -> Parsed<()>;
+
+/// The smallest bound on bundles that lets anything through.
+const BUNDLE_BYTES_LEAST: ByteSize = ByteSize(1 << 10);
+/// A bundle is spooled to disk; beyond this a typing error is likelier than a bundle.
+const BUNDLE_BYTES_MOST: ByteSize = ByteSize(64 << 30);
+/// Less than this starts no interpreter.
+const MEMORY_BYTES_LEAST: ByteSize = ByteSize(16 << 20);
+/// More than any machine has.
+const MEMORY_BYTES_MOST: ByteSize = ByteSize(64 << 40);
+
+const COUNT: &str = "a whole number from 1 to 4294967295";
+const LIMIT: &str = "a whole number from 0 to 4294967295; 0 is no limit";
+const SECONDS: &str = "a whole number of seconds from 0 to 86400";
+const SEALING_KEY: &str = "32 bytes as base64 or hex, for example what `openssl rand -base64 32` prints";
+const FILE: &str = "the path of a readable PEM file";
+
+/// Every setting, in the order of the reference document.
+#[rustfmt::skip]
+pub static SETTINGS: &[Setting] = &[
+    plain("listen", "PORTICO_LISTEN", "127.0.0.1:8080", "a host and a port; port 0 takes any free one",
+        "The address that the gateway listens on.",
+        |config, text| put(&mut config.listen, parse::address(text))),
+    plain("data", "PORTICO_DATA", ".portico", "a directory, absolute or relative to where the gateway is started",
+        "The directory that everything embedded is kept in. Made when it is missing.",
+        |config, text| put(&mut config.data, parse::path(text))),
+    plain("environment", "PORTICO_ENVIRONMENT", "dev", "dev, staging or production",
+        "What this installation is for. Part of the storage keys of bundles.",
+        |config, text| put(&mut config.environment, parse::word(text, &[
+            ("dev", Environment::Dev), ("staging", Environment::Staging), ("production", Environment::Production)]))),
+    secret("admin_key", "PORTICO_ADMIN_KEY", "a key that begins with pod_admin_ and has 32 to 256 visible ASCII characters",
+        "An administrator's key chosen by the operator, listed as `bootstrap`.",
+        |config, text| put_some(&mut config.admin_key, parse::admin_key(text))),
+    secret("secrets_key", "PORTICO_SECRETS_KEY", SEALING_KEY,
+        "The key that seals stored secrets. When it is unset, one is made in the data directory.",
+        |config, text| put_some(&mut config.secrets_key, parse::sealing_key(text))),
+    secret("secrets_key_previous", "PORTICO_SECRETS_KEY_PREVIOUS", "a list of keys, each 32 bytes as base64 or hex",
+        "Earlier sealing keys, to open what they sealed. Secrets move to the current key when they are next written.",
+        |config, text| put(&mut config.secrets_key_previous, parse::list(text, parse::sealing_key))),
+    plain("ensemble_url", "PORTICO_ENSEMBLE_URL", "", "an http or https URL",
+        "Where Ensemble answers. Without it, there is no list of models.",
+        |config, text| put_some(&mut config.ensemble_url, parse::url(text, &["http", "https"]))),
+    secret("ensemble_key", "PORTICO_ENSEMBLE_KEY", "the key as Ensemble gave it, in visible ASCII characters",
+        "The gateway's own key for Ensemble.",
+        |config, text| put_some(&mut config.ensemble_key, parse::secret(text))),
+    plain("chronicle_public_base", "PORTICO_CHRONICLE_PUBLIC_BASE", "", "a ws, wss, http or https URL",
+        "What clients reach Chronicle by, instead of internal host names. Without it, no Chronicle address is shown.",
+        |config, text| put_some(&mut config.chronicle_public_base, parse::url(text, &["ws", "wss", "http", "https"]))),
+    plain("records", "PORTICO_RECORDS", "sqlite:", "sqlite: for a database in the data directory, or sqlite:PATH",
+        "Where durable facts are kept.",
+        |config, text| put(&mut config.records, parse::backend(text, &[("sqlite", Records::Sqlite as fn(_) -> _)])
+            .map(|(kind, path)| kind(path.into())))),
+    plain("blobs", "PORTICO_BLOBS", "file:", "file: for a folder in the data directory, or file:PATH",
+        "Where bundles are kept.",
+        |config, text| put(&mut config.blobs, parse::backend(text, &[("file", Blobs::File as fn(_) -> _)])
+            .map(|(kind, path)| kind(path.into())))),
+    plain("registry", "PORTICO_REGISTRY", "local:", "local:",
+        "Where facts that expire are kept: leases, quotas, who is alive.",
+        |config, text| put(&mut config.registry, parse::bare_backend(text, &[("local", Registry::Local)]))),
+    plain("bus", "PORTICO_BUS", "local:", "local:",
+        "What carries events.",
+        |config, text| put(&mut config.bus, parse::bare_backend(text, &[("local", Bus::Local)]))),
+    plain("limits", "PORTICO_LIMITS", "on", "on or off",
+        "Whether the limits under `rate` are enforced. Off is for load tests.",
+        |config, text| put(&mut config.limits, parse::word(text, &[("on", Limits::On), ("off", Limits::Off)]))),
+
+    plain("fleet.url", "PORTICO_FLEET", "local:", "local:",
+        "Where instances run. `fleet = \"local:\"` says the same where no other setting of the fleet is given.",
+        |config, text| put(&mut config.fleet.host, parse::bare_backend(text, &[("local", Host::Local)]))),
+    plain("fleet.instances_max", "PORTICO_FLEET_INSTANCES_MAX", "64", COUNT,
+        "How many instances run at the same time.",
+        |config, text| put(&mut config.fleet.instances_max, parse::count(text))),
+    plain("fleet.memory_bytes_max", "PORTICO_FLEET_MEMORY_BYTES_MAX", "2GiB", "a size from 16MiB to 65536GiB",
+        "Memory of each instance.",
+        |config, text| put(&mut config.fleet.memory_bytes_max, parse::between(text, MEMORY_BYTES_LEAST, MEMORY_BYTES_MOST))),
+    plain("fleet.open_files_max", "PORTICO_FLEET_OPEN_FILES_MAX", "1024", COUNT,
+        "Open files of each instance.",
+        |config, text| put(&mut config.fleet.open_files_max, parse::count(text))),
+    plain("fleet.cpu_seconds_max", "PORTICO_FLEET_CPU_SECONDS_MAX", "0", "a whole number of seconds from 0 to 86400; 0 is no limit",
+        "Processor time of each instance over its whole life.",
+        |config, text| put(&mut config.fleet.cpu_max, parse::seconds(text).map(|time| Some(time).filter(|time| !time.is_zero())))),
+
+    plain("rate.requests_per_minute", "PORTICO_RATE_REQUESTS_PER_MINUTE", "600", LIMIT,
+        "Calls per key and minute, for keys without a rate of their own.",
+        |config, text| put(&mut config.rate.requests_per_minute, parse::limit(text))),
+    plain("rate.burst", "PORTICO_RATE_BURST", "100", LIMIT,
+        "Calls that a rested key may make at once.",
+        |config, text| put(&mut config.rate.burst, parse::limit(text))),
+    plain("rate.instances_per_minute", "PORTICO_RATE_INSTANCES_PER_MINUTE", "30", LIMIT,
+        "New instances per key and minute.",
+        |config, text| put(&mut config.rate.instances_per_minute, parse::limit(text))),
+    plain("rate.uploads_per_minute", "PORTICO_RATE_UPLOADS_PER_MINUTE", "10", LIMIT,
+        "Uploads per key and minute.",
+        |config, text| put(&mut config.rate.uploads_per_minute, parse::limit(text))),
+    plain("rate.uploads_concurrent", "PORTICO_RATE_UPLOADS_CONCURRENT", "2", LIMIT,
+        "Uploads per key at the same time.",
+        |config, text| put(&mut config.rate.uploads_concurrent, parse::limit(text))),
+    plain("rate.failed_auth_per_minute", "PORTICO_RATE_FAILED_AUTH_PER_MINUTE", "20", LIMIT,
+        "Refused credentials per address and minute.",
+        |config, text| put(&mut config.rate.failed_auth_per_minute, parse::limit(text))),
+    plain("rate.concurrent_calls", "PORTICO_RATE_CONCURRENT_CALLS", "256", LIMIT,
+        "Calls per key at the same time.",
+        |config, text| put(&mut config.rate.concurrent_calls, parse::limit(text))),
+    plain("rate.sockets_per_key", "PORTICO_RATE_SOCKETS_PER_KEY", "1000", LIMIT,
+        "Open sockets per key.",
+        |config, text| put(&mut config.rate.sockets_per_key, parse::limit(text))),
+
+    plain("cors.origins", "PORTICO_CORS_ORIGINS", "", "a list of origins such as https://app.example.com, or * for all",
+        "Pages of other origins that may call from a browser.",
+        |config, text| put(&mut config.cors, parse::origins(text))),
+    plain("tls.certificate", "PORTICO_TLS_CERTIFICATE", "", FILE,
+        "The certificate chain to answer with. Without it, the gateway speaks plain text.",
+        |config, text| put(&mut tls(config).certificate, parse::file(text))),
+    plain("tls.key", "PORTICO_TLS_KEY", "", FILE,
+        "The private key of the certificate.",
+        |config, text| put(&mut tls(config).key, parse::file(text))),
+    plain("tls.client_ca", "PORTICO_TLS_CLIENT_CA", "", FILE,
+        "The authorities whose client certificates are honoured.",
+        |config, text| put_some(&mut tls(config).client_ca, parse::file(text))),
+
+    plain("uploads.bundle_bytes_max", "PORTICO_UPLOADS_BUNDLE_BYTES_MAX", "256MiB", "a size from 1KiB to 64GiB",
+        "The largest bundle, compressed.",
+        |config, text| put(&mut config.uploads.bundle_bytes_max, parse::between(text, BUNDLE_BYTES_LEAST, BUNDLE_BYTES_MOST))),
+    plain("uploads.total_seconds_max", "PORTICO_UPLOADS_TOTAL_SECONDS_MAX", "600", SECONDS,
+        "The longest time for one upload.",
+        |config, text| put(&mut config.uploads.total_max, parse::seconds(text))),
+    plain("drain.seconds", "PORTICO_DRAIN_SECONDS", "25", SECONDS,
+        "How long calls may take to end after a signal to stop.",
+        |config, text| put(&mut config.drain, parse::seconds(text))),
+
+    plain("log.level", "PORTICO_LOG_LEVEL", "info", "error, warn, info, debug or trace",
+        "The least severe level that is logged.",
+        |config, text| put(&mut config.log.level, parse::word(text, &[
+            ("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug), ("trace", LogLevel::Trace)]))),
+    plain("log.format", "PORTICO_LOG_FORMAT", "text", "text or json",
+        "How a log line looks.",
+        |config, text| put(&mut config.log.format, parse::word(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]))),
+    plain("otlp.endpoint", "PORTICO_OTLP_ENDPOINT", "", "an http or https URL",
+        "The collector that spans and metrics are sent to. OTEL_EXPORTER_OTLP_ENDPOINT says the same with less weight.",
+        |config, text| put_some(&mut config.otlp.endpoint, parse::url(text, &["http", "https"]))),
+];
+
+impl Setting {
+    /// The setting of this key. A section that has a `url` may be named alone and then means that.
+    pub fn of_key(key: &str) -> Option<&'static Setting> {
+        let named = |name: &str| SETTINGS.iter().find(|setting| setting.key == name);
+        named(key).or_else(|| named(&format!("{key}.url")))
+    }
+
+    /// The setting of this environment variable.
+    pub fn of_variable(name: &str) -> Option<&'static Setting> {
+        match name {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => Setting::of_key("otlp.endpoint"),
+            name => SETTINGS.iter().find(|setting| setting.variable == name),
+        }
+    }
+}
+
+const fn plain(
+    key: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    takes: &'static str,
+    about: &'static str,
+    apply: Apply,
+) -> Setting {
+    Setting { key, variable, default, takes, about, secret: false, apply }
+}
+
+/// Secrets have no default: a well-known secret is none.
+const fn secret(
+    key: &'static str,
+    variable: &'static str,
+    takes: &'static str,
+    about: &'static str,
+    apply: Apply,
+) -> Setting {
+    Setting { key, variable, default: "", takes, about, secret: true, apply }
+}
+
+fn put<T>(place: &mut T, value: Parsed<T>) -> Parsed<()> {
+    *place = value?;
+    Ok(())
+}
+
+fn put_some<T>(place: &mut Option<T>, value: Parsed<T>) -> Parsed<()> {
+    *place = Some(value?);
+    Ok(())
+}
+
+/// The TLS section, begun. Whether it is complete is checked when everything has been read.
+fn tls(config: &mut Config) -> &mut Tls {
+    config.tls.get_or_insert_with(|| Tls { certificate: "".into(), key: "".into(), client_ca: None })
+}

@@ -1,0 +1,96 @@
+//! Slows down whoever guesses keys.
+//!
+//! A newcomer's usual mistake is to count in the shared registry. Guessing must not cost us a round trip, so each
+//! gateway counts for itself.
+//!
+//! *Knows:* failed credentials per address and minute. *Does not know:* which credentials they were.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// The window in which failures are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Most addresses remembered. When full, windows that are over make room; a flood from more addresses than this forgets
+/// the oldest, which costs an attacker as many addresses.
+const ADDRESSES_MAX: usize = 16_384;
+
+/// Failed credentials per address.
+pub(super) struct Failures {
+    per_minute_max: u32,
+    counts: Mutex<HashMap<IpAddr, Count>>,
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    began: Instant,
+    failures: u32,
+}
+
+impl Failures {
+    /// Tells an address to wait after this many failures in a minute; never when zero.
+    pub(super) fn new(per_minute_max: u32) -> Failures {
+        Failures { per_minute_max, counts: Mutex::new(HashMap::new()) }
+    }
+
+    /// Counts a failure. Answers how long to wait when there were too many.
+    ///
+    /// Loopback addresses are never told to wait: behind a proxy on this machine every caller comes from one.
+    pub(super) fn note(&self, address: IpAddr) -> Option<Duration> {
+        if self.per_minute_max == 0 || address.is_loopback() {
+            return None;
+        }
+        let now = Instant::now();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= ADDRESSES_MAX {
+            make_room(&mut counts, now);
+        }
+        let count = counts.entry(network(address)).or_insert(Count { began: now, failures: 0 });
+        if now.duration_since(count.began) >= WINDOW {
+            *count = Count { began: now, failures: 0 };
+        }
+        count.failures = count.failures.saturating_add(1);
+        (count.failures > self.per_minute_max).then(|| WINDOW.saturating_sub(now.duration_since(count.began)))
+    }
+}
+
+/// IPv6 callers own at least a /64, so they are counted by that.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(mapped) => IpAddr::V4(mapped),
+            None => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        },
+    }
+}
+
+fn make_room(counts: &mut HashMap<IpAddr, Count>, now: Instant) {
+    counts.retain(|_, count| now.duration_since(count.began) < WINDOW);
+    if counts.len() >= ADDRESSES_MAX
+        && let Some(oldest) = counts.iter().min_by_key(|(_, count)| count.began).map(|(address, _)| *address)
+    {
+        counts.remove(&oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guesser_waits_for_the_rest_of_its_minute() {
+        let failures = Failures::new(2);
+        let [one, other] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
+        assert_eq!([failures.note(one), failures.note(one)], [None, None]);
+        assert_eq!(failures.note(one), Some(WINDOW));
+        assert_eq!(failures.note(other), None);
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(failures.note(one), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! The guarded gate: credential, access, limits, record, in this order.
+//!
+//! A newcomer's usual mistake is to change the order. Access is decided before a limit is drawn from, so that a call
+//! without the right cannot use up a key's budget.
+//!
+//! *Knows:* the rules of a method. *Does not know:* the message, or who answers it.
+
+use std::{sync::Arc, time::Duration};
+
+use portico_wire::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Admission, Admit, Head, Ledger, credential,
+    failures::Failures,
+    ledger::Line,
+    limits::{self, Limits},
+};
+use crate::{
+    base::{Caller, Clock, Code, Context, Error, Result, Retry, metadata::Metadata, reason, reply::Reply},
+    domain::keys::{Keys, Resolved},
+    port::registry::Registry,
+    schema::{Access, Method},
+};
+
+/// Lets in whom the schema allows. Cheap to clone.
+#[derive(Clone)]
+pub struct Guard(Arc<Parts>);
+
+struct Parts {
+    keys: Keys,
+    limits: Limits,
+    failures: Failures,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+}
+
+/// Who calls, as far as it is known, and what comes with that.
+struct Known {
+    caller: Caller,
+    per_minute: Option<u32>,
+    ended: CancellationToken,
+}
+
+impl Guard {
+    /// A gate over these keys, limits and ledger.
+    pub fn new(
+        keys: Keys,
+        config: limits::Config,
+        registry: Arc<dyn Registry>,
+        ledger: Ledger,
+        clock: Arc<dyn Clock>,
+    ) -> Guard {
+        let failures = Failures::new(if config.enabled { config.failures_per_minute_max } else { 0 });
+        Guard(Arc::new(Parts { keys, limits: Limits::new(config, registry), failures, ledger, clock }))
+    }
+}
+
+impl Admit for Guard {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+        let parts = Arc::clone(&self.0);
+        Box::pin(async move { parts.admit(method, head).await })
+    }
+}
+
+impl Parts {
+    async fn admit(&self, method: Arc<Method>, mut head: Head) -> Result<Admission> {
+        let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        let trace = self.ledger.entered(traceparent);
+        let reply = Reply::default();
+        let (door, id, peer) = (head.door, head.id.clone(), head.peer.address.ip());
+        let mut line = Line { method, door, id, trace, caller: Caller::anonymous(), peer };
+
+        let decided = self.decide(&mut line, &mut head, &reply).await;
+        let (permit, ended) = match decided {
+            Ok(decided) => decided,
+            Err(error) => {
+                self.ledger.refused(line, &error);
+                return Err(error);
+            }
+        };
+        credential::strip(&mut head.headers);
+        let context = Context {
+            caller: line.caller.clone(),
+            procedure: line.method.path,
+            deadline: head.deadline,
+            id: head.id,
+            trace,
+            metadata: Metadata::new(head.headers),
+            reply,
+            clock: Arc::clone(&self.clock),
+        };
+        Ok(Admission { context, entry: self.ledger.admitted(line, permit, ended) })
+    }
+
+    async fn decide(
+        &self,
+        line: &mut Line,
+        head: &mut Head,
+        reply: &Reply,
+    ) -> Result<(limits::Permit, CancellationToken)> {
+        let known = self.identify(&line.method, head).await?;
+        line.caller = known.caller;
+        allowed(line.method.access, &line.caller)?;
+        let permit = self.limits.take(&line.caller, known.per_minute, line.method.bucket, line.door, reply).await?;
+        Ok((permit, known.ended))
+    }
+
+    /// Who calls. A public method takes anybody: a credential that does not hold makes its caller anonymous there.
+    ///
+    /// A credential that holds is always taken, however many wrong ones came from the same address: many callers share
+    /// addresses, and a guesser must not lock them out.
+    async fn identify(&self, method: &Method, head: &mut Head) -> Result<Known> {
+        let found = match credential::bearer(&head.headers, head.bearer.take()) {
+            Ok(Some(presented)) => self.keys.resolve(presented.reveal()).await,
+            Ok(None) if method.access == Access::Public => return Ok(Known::nobody()),
+            Ok(None) => return Err(credential::unauthorized()),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),
+            Err(_) if method.access == Access::Public => Ok(Known::nobody()),
+            Err(error) if error.code() == Code::Unauthenticated => {
+                Err(self.failures.note(head.peer.address.ip()).map_or(error, too_many_failures))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Known {
+    fn nobody() -> Known {
+        Known { caller: Caller::anonymous(), per_minute: None, ended: CancellationToken::new() }
+    }
+}
+
+fn allowed(access: Access, caller: &Caller) -> Result<()> {
+    match access {
+        Access::Public | Access::Authenticated => Ok(()),
+        Access::Permission(permission) if caller.may(permission) => Ok(()),
+        Access::Permission(permission) => Err(Error::new(
+            Code::PermissionDenied,
+            reason::PERMISSION_DENIED,
+            format!("the key lacks the permission {permission}"),
+        )
+        .with_fact("permission", permission)),
+        Access::Admin if caller.is_admin() => Ok(()),
+        Access::Admin => {
+            Err(Error::new(Code::PermissionDenied, reason::ADMIN_REQUIRED, "this method is for administrators"))
+        }
+    }
+}
+
+fn too_many_failures(wait: Duration) -> Error {
+    Error::new(
+        Code::ResourceExhausted,
+        reason::RATE_LIMITED,
+        "too many failed credentials from this address; come back later",
+    )
+    .retry(Retry::After(wait))
+}

@@ -1,0 +1,158 @@
+//! Where the records of calls go: metrics, one log line, a span when the trace is sampled, the audit when it is a refusal.
+//! (Changes are audited by the domain, which knows their subject.)
+//!
+//! A newcomer's usual mistake is to log bodies or headers "for now". A line holds what names a call and how it ended;
+//! nothing a caller sent is in it.
+//!
+//! *Knows:* methods, callers, outcomes. *Does not know:* messages.
+
+use std::{net::IpAddr, sync::Arc};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Closed, Door, Entry, Outlet,
+    limits::Permit,
+    metrics::{Call, Metrics},
+};
+use crate::{
+    base::{Caller, Clock, Code, Error, RequestId, Trace, id},
+    domain::audit::{Audit, Note},
+    port::spans::{Span, Spans},
+    schema::Method,
+};
+
+/// Opens records. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    metrics: Arc<Metrics>,
+    spans: Arc<dyn Spans>,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
+}
+
+/// What names a call.
+pub(super) struct Line {
+    pub(super) method: Arc<Method>,
+    pub(super) door: Door,
+    pub(super) id: RequestId,
+    pub(super) trace: Trace,
+    pub(super) caller: Caller,
+    pub(super) peer: IpAddr,
+}
+
+impl Ledger {
+    /// A ledger that writes to these.
+    pub fn new(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, audit: Audit, clock: Arc<dyn Clock>) -> Ledger {
+        Ledger { metrics, spans, audit, clock }
+    }
+
+    /// Where a call stands in its trace. A call that belongs to none begins one if somebody records it.
+    pub(super) fn entered(&self, traceparent: Option<&str>) -> Trace {
+        let mut trace = Trace::entered(traceparent);
+        trace.sampled |= trace.parent_id.is_none() && self.spans.begins_traces();
+        trace
+    }
+
+    /// Opens the record of an admitted call.
+    pub(super) fn admitted(&self, line: Line, permit: Permit, ended: CancellationToken) -> Entry {
+        self.metrics.opened(line.door);
+        let written = Written { ledger: self.clone(), line, refused: false, _permit: permit };
+        Entry::open(Box::new(written), ended)
+    }
+
+    /// Writes the record of a refused call.
+    pub(super) fn refused(&self, line: Line, error: &Error) {
+        self.audit.record(Note {
+            id: id::random("audit_", 20),
+            at: self.clock.now(),
+            request_id: line.id.to_string(),
+            actor: line.caller.identity.to_string(),
+            key_id: line.caller.key_id().map(str::to_owned),
+            tenant: line.caller.tenant.to_string(),
+            action: line.method.path.to_owned(),
+            subject: line.peer.to_string(),
+            outcome: error.reason().to_string(),
+        });
+        let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
+        written.closed(&Closed {
+            began: Instant::now(),
+            failure: Some((error.code(), error.reason(), error.report())),
+            bytes_in: 0,
+            bytes_out: 0,
+        });
+    }
+}
+
+struct Written {
+    ledger: Ledger,
+    line: Line,
+    refused: bool,
+    _permit: Permit,
+}
+
+impl Outlet for Written {
+    fn closed(&self, record: &Closed) {
+        let Line { method, door, id: request, trace, caller, peer } = &self.line;
+        let elapsed = record.began.elapsed();
+        self.ledger.metrics.closed(&Call {
+            method: method.path,
+            door: *door,
+            failure: record.failure.as_ref().map(|(code, reason, _)| (*code, *reason)),
+            refused: self.refused,
+            seconds: elapsed.as_secs_f64(),
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+        });
+        let (code, reason, report) = match &record.failure {
+            Some((code, reason, report)) => (code.as_str(), reason.as_str(), report.as_str()),
+            None => ("ok", "", ""),
+        };
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "portico::call",
+                    $level,
+                    call.method = method.path,
+                    call.door = door.as_str(),
+                    call.code = code,
+                    call.reason = reason,
+                    call.report = report,
+                    call.micros = micros,
+                    call.bytes_in = record.bytes_in,
+                    call.bytes_out = record.bytes_out,
+                    request.id = request.as_str(),
+                    trace.id = format_args!("{:032x}", trace.trace_id),
+                    caller.key = caller.key_id().unwrap_or(""),
+                    caller.tenant = caller.tenant.as_str(),
+                    peer.address = %peer,
+                    "call"
+                )
+            };
+        }
+        match record.failure.as_ref().map(|(code, ..)| *code) {
+            Some(Code::Internal | Code::Unknown | Code::DataLoss) => line!(tracing::Level::ERROR),
+            Some(Code::Unavailable) => line!(tracing::Level::WARN),
+            _ => line!(tracing::Level::INFO),
+        }
+        if trace.sampled {
+            self.ledger.spans.ended(Span {
+                trace: *trace,
+                name: method.path,
+                began: self.ledger.clock.now().minus(elapsed),
+                duration: elapsed,
+                failure: record.failure.as_ref().map(|(code, ..)| *code),
+                attributes: vec![
+                    ("rpc.system", "portico".to_owned()),
+                    ("portico.door", door.as_str().to_owned()),
+                    ("portico.reason", reason.to_owned()),
+                    ("portico.request_id", request.to_string()),
+                    ("portico.key_id", caller.key_id().unwrap_or_default().to_owned()),
+                    ("portico.tenant", caller.tenant.to_string()),
+                ],
+            });
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is counted, and its text for Prometheus.
+//!
+//! A newcomer's usual mistake is to label by key, tenant or path: labels must be few. Methods, doors, codes and reasons
+//! are; who called is for the log.
+//!
+//! *Knows:* every metric. *Does not know:* who scrapes them.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use super::Door;
+use crate::base::{Code, Reason};
+
+/// All metrics of one gateway.
+pub struct Metrics {
+    registry: Registry,
+    calls: Family<CallLabels, Counter>,
+    refusals: Family<RefusalLabels, Counter>,
+    seconds: Family<DoorLabels, Histogram>,
+    bytes: Family<ByteLabels, Counter>,
+    in_flight: Gauge,
+    sockets: Gauge<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    method: &'static str,
+    door: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DoorLabels {
+    method: &'static str,
+    door: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByteLabels {
+    door: &'static str,
+    direction: &'static str,
+}
+
+/// What a closed call adds to the metrics.
+pub(super) struct Call {
+    pub(super) method: &'static str,
+    pub(super) door: Door,
+    pub(super) failure: Option<(Code, Reason)>,
+    pub(super) refused: bool,
+    pub(super) seconds: f64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("portico");
+        let seconds: Family<DoorLabels, Histogram> = Family::new_with_constructor(latencies);
+        let metrics = Metrics {
+            calls: Family::default(),
+            refusals: Family::default(),
+            seconds,
+            bytes: Family::default(),
+            in_flight: Gauge::default(),
+            sockets: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("calls", "Calls that ended, by method, door and code", metrics.calls.clone());
+        registry.register("refusals", "Calls that the gate refused, by reason", metrics.refusals.clone());
+        registry.register_with_unit(
+            "call_duration",
+            "From admission to the last byte",
+            Unit::Seconds,
+            metrics.seconds.clone(),
+        );
+        registry.register_with_unit("bodies", "Body bytes, by door and direction", Unit::Bytes, metrics.bytes.clone());
+        registry.register("calls_in_flight", "Calls that were admitted and have not ended", metrics.in_flight.clone());
+        registry.register("sockets_open", "WebSockets that are open", metrics.sockets.clone());
+        Metrics { registry, ..metrics }
+    }
+
+    /// The registry's text in the OpenMetrics format.
+    ///
+    /// # Errors
+    /// Never in practice: writing to a string cannot fail.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// How many WebSockets are open.
+    pub fn sockets_open(&self) -> i64 {
+        self.sockets.get()
+    }
+
+    pub(super) fn opened(&self, door: Door) {
+        self.in_flight.inc();
+        if door == Door::Socket {
+            self.sockets.inc();
+        }
+    }
+
+    pub(super) fn closed(&self, call: &Call) {
+        let code = call.failure.map_or("ok", |(code, _)| code.as_str());
+        let door = call.door.as_str();
+        if call.refused {
+            if let Some((_, reason)) = call.failure {
+                self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).inc();
+            }
+        } else {
+            self.in_flight.dec();
+            if call.door == Door::Socket {
+                self.sockets.dec();
+            }
+            self.seconds.get_or_create(&DoorLabels { method: call.method, door }).observe(call.seconds);
+        }
+        self.calls.get_or_create(&CallLabels { method: call.method, door, code }).inc();
+        for (direction, bytes) in [("in", call.bytes_in), ("out", call.bytes_out)] {
+            if bytes > 0 {
+                self.bytes.get_or_create(&ByteLabels { door, direction }).inc_by(bytes);
+            }
+        }
+    }
+}
+
+/// 0.5 ms to 16 s: below that the clock's noise, above that a deadline, decide.
+fn latencies() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_5, 2.0, 16))
+}

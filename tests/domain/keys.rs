@@ -1,0 +1,286 @@
+//! The life of a key.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use portico::{
+    base::{
+        Caller, Code, Error, Retry, Secret,
+        caller::{Proof, Role},
+        health::Health,
+        page::PageRequest,
+        reason,
+    },
+    domain::keys::{self, Digester, KeyRole, Keys, NewKey, Parts, Resolved},
+    port::{
+        Answer,
+        records::{Query, Record, Records, Write},
+    },
+};
+
+use super::{Ground, NOW, time_stands};
+
+const BOOTSTRAP: &str = "pod_admin_bootstrap-key-of-32-characters";
+const ALL: PageRequest = PageRequest { limit: 100, after: None };
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_resolves_to_its_tenant() {
+    let (ground, keys, admin) = house().await;
+    let (key, secret) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
+    let caller = keys.resolve(secret.reveal()).await.unwrap().caller;
+    assert_eq!((caller.tenant.as_str(), caller.role), ("acme", Role::Tenant));
+    assert_eq!(caller.proof, Proof::Key(key.key_id.as_str().into()));
+    assert!(caller.may("instances:write") && !caller.may("deployments:write"));
+    assert!(secret.reveal().starts_with(&key.prefix));
+    let stored = ground.records.get("keys", &key.prefix).await.unwrap().expect("is stored by its prefix");
+    assert!(!stored.body.contains(&secret.reveal()[key.prefix.len()..]), "the key itself is not stored");
+}
+
+#[tokio::test]
+async fn every_refusal_is_the_same() {
+    let (ground, keys, admin) = house().await;
+    let cx = ground.call(&admin, &[]);
+    let (_, mut brief) = keys.create(&cx, new_key("acme")).await.unwrap();
+    let (gone, revoked) = keys.create(&cx, new_key("acme")).await.unwrap();
+    keys.revoke(&cx, &gone.key_id).await.unwrap();
+    let expiring = NewKey { expires_at: Some(NOW.plus(Duration::from_secs(60))), ..new_key("acme") };
+    let (_, expired) = keys.create(&cx, expiring).await.unwrap();
+    keys.resolve(expired.reveal()).await.unwrap();
+    ground.clock.advance(Duration::from_secs(60));
+    let unknown = other_house_key().await;
+    brief = Secret::new(&brief.reveal()[..brief.reveal().len() - 1]);
+    let admin_like = format!("pod_admin_{}", &unknown.reveal()[4..]);
+    for refused in [
+        "",
+        "pod_",
+        BOOTSTRAP.trim_end_matches('s'),
+        &admin_like,
+        brief.reveal(),
+        unknown.reveal(),
+        revoked.reveal(),
+        expired.reveal(),
+    ] {
+        let error = refusal(keys.resolve(refused).await);
+        assert_eq!((error.code(), error.reason()), (Code::Unauthenticated, reason::UNAUTHORIZED), "{refused}");
+        assert_eq!(error.message(), keys::unauthorized().message());
+    }
+}
+
+#[tokio::test]
+async fn revoking_ends_what_the_key_admitted_on_every_gateway() {
+    let (ground, here, admin) = house().await;
+    let there = gateway(&ground, Arc::clone(&ground.records));
+    let (key, secret) = here.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
+    let streams = [here.resolve(secret.reveal()).await.unwrap(), there.resolve(secret.reveal()).await.unwrap()];
+    here.revoke(&ground.call(&admin, &[]), &key.prefix).await.unwrap();
+    assert!(streams[0].ended.is_cancelled(), "at once where it was revoked");
+    assert_eq!(refusal(here.resolve(secret.reveal()).await).reason(), reason::UNAUTHORIZED);
+    streams[1].ended.cancelled().await;
+    assert_eq!(refusal(there.resolve(secret.reveal()).await).reason(), reason::UNAUTHORIZED);
+    // A second time there is nothing to revoke; and a whole key by mistake is not repeated to anybody.
+    for name in [&key.key_id, &key.prefix, secret.reveal()] {
+        let error = here.revoke(&ground.call(&admin, &[]), name).await.unwrap_err();
+        assert_eq!(error.reason(), reason::KEY_NOT_FOUND);
+        assert!(!error.message().contains(secret.reveal()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_when_its_key_expires() {
+    let _time_stands = time_stands();
+    let (ground, keys, admin) = house().await;
+    let expiring = NewKey { expires_at: Some(NOW.plus(Duration::from_secs(60))), ..new_key("acme") };
+    let (_, secret) = keys.create(&ground.call(&admin, &[]), expiring).await.unwrap();
+    let stream = keys.resolve(secret.reveal()).await.unwrap();
+    ground.clock.advance(Duration::from_secs(59));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(stream.ended.cancelled().now_or_never(), None);
+    ground.clock.advance(Duration::from_secs(1));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    stream.ended.cancelled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_store_is_not_the_fault_of_the_key() {
+    let _time_stands = time_stands();
+    let (ground, keys, admin) = house().await;
+    let (_, used) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
+    let (_, unused) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
+    let faulty = Arc::new(Faulty { inner: Arc::clone(&ground.records), broken: false.into() });
+    let keys = gateway(&ground, Arc::clone(&faulty) as Arc<dyn Records>);
+    keys.resolve(used.reveal()).await.unwrap();
+    faulty.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    let error = refusal(keys.resolve(unused.reveal()).await);
+    assert_eq!((error.code(), error.reason()), (Code::Unavailable, reason::AUTH_UNAVAILABLE));
+    assert!(matches!(error.retry_hint(), Retry::After(_)));
+    // What was seen lately is still admitted, for a while.
+    tokio::time::advance(Duration::from_secs(30)).await;
+    keys.resolve(used.reveal()).await.unwrap();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert_eq!(refusal(keys.resolve(used.reveal()).await).reason(), reason::AUTH_UNAVAILABLE);
+    keys.resolve(BOOTSTRAP).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_administrator_is_both_by_prefix_and_by_role() {
+    let (ground, keys, admin) = house().await;
+    let new = NewKey { role: KeyRole::Admin, ..new_key("operations") };
+    let (key, secret) = keys.create(&ground.call(&admin, &[]), new).await.unwrap();
+    assert!(secret.reveal().starts_with("pod_admin_"));
+    let caller = keys.resolve(secret.reveal()).await.unwrap().caller;
+    assert!(caller.is_admin() && caller.tenant.is_shared());
+    // The role taken away in the store: the prefix alone grants nothing.
+    let mut stored = ground.records.get("keys", &key.prefix).await.unwrap().unwrap();
+    stored.body = stored.body.replace("\"admin\"", "\"tenant\"");
+    let put = Write::Put { collection: "keys", record: stored, expect: portico::port::records::Expect::Anything };
+    ground.records.commit(vec![put]).await.unwrap();
+    let elsewhere = gateway(&ground, Arc::clone(&ground.records));
+    assert_eq!(elsewhere.resolve(secret.reveal()).await.unwrap().caller.role, Role::Tenant);
+}
+
+#[tokio::test]
+async fn lists_show_newest_first_and_the_bootstrap_key_last() {
+    let (ground, keys, admin) = house().await;
+    let mut made = Vec::new();
+    for tenant in ["acme", "other", "acme"] {
+        ground.clock.advance(Duration::from_secs(1));
+        made.push(keys.create(&ground.call(&admin, &[]), new_key(tenant)).await.unwrap().0.key_id);
+    }
+    let [a, b, c] = [0, 1, 2].map(|at| made[at].as_str());
+    assert_eq!(listed(&keys, "", false, &ALL).await.0, [c, b, a, "bootstrap"]);
+    keys.revoke(&ground.call(&admin, &[]), c).await.unwrap();
+    assert_eq!(listed(&keys, "", false, &ALL).await.0, [b, a, "bootstrap"]);
+    assert_eq!(listed(&keys, "acme", true, &ALL).await.0, [c, a]);
+    assert_eq!(listed(&keys, "acme", false, &ALL).await.0, [a]);
+    // Pages go on where the last one ended.
+    let (first, next) = listed(&keys, "", true, &PageRequest { limit: 3, after: None }).await;
+    assert_eq!(first, [c, b, a]);
+    let (second, next) = listed(&keys, "", true, &PageRequest { limit: 3, after: next }).await;
+    assert_eq!((second, next), (vec!["bootstrap".to_owned()], None));
+}
+
+#[tokio::test]
+async fn a_new_key_keeps_to_the_rules() {
+    let (ground, keys, admin) = house().await;
+    let refused = [
+        ("tenant_id", new_key("")),
+        ("tenant_id", new_key("*")),
+        ("tenant_id", new_key(&"a".repeat(65))),
+        ("name", NewKey { name: "a".repeat(101), ..new_key("acme") }),
+        ("permissions[1]", NewKey { permissions: vec!["logs:read".into(), "keys:write".into()], ..new_key("acme") }),
+        ("expires_at", NewKey { expires_at: Some(NOW), ..new_key("acme") }),
+    ];
+    for (field, new) in refused {
+        let error = keys.create(&ground.call(&admin, &[]), new).await.err().expect("breaks a rule");
+        assert!(error.message().starts_with(&format!("{field}: ")), "{error}");
+    }
+    assert_eq!(
+        keys.revoke(&ground.call(&admin, &[]), "bootstrap").await.unwrap_err().reason(),
+        reason::CANNOT_REVOKE_BOOTSTRAP
+    );
+    assert_eq!(keys.revoke(&ground.call(&admin, &[]), "key_nobody").await.unwrap_err().reason(), reason::KEY_NOT_FOUND);
+}
+
+#[tokio::test]
+async fn uses_and_changes_leave_traces() {
+    let (ground, keys, admin) = house().await;
+    let (key, secret) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
+    keys.resolve(secret.reveal()).await.unwrap();
+    let used = async || keys.list("acme", false, &ALL).await.unwrap().items[0].last_used_at;
+    while used().await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(used().await, Some(NOW));
+    keys.revoke(&ground.call(&admin, &[]), &key.key_id).await.unwrap();
+    keys.revoke(&ground.call(&admin, &[]), &key.key_id).await.unwrap_err();
+    let expected = ["bootstrap keys.create done", "bootstrap keys.revoke done", "bootstrap keys.revoke key_not_found"];
+    assert_eq!(ground.trail().await, expected);
+}
+
+async fn house() -> (Ground, Keys, Caller) {
+    let ground = Ground::new();
+    let keys = gateway(&ground, Arc::clone(&ground.records));
+    let admin = keys.resolve(BOOTSTRAP).await.unwrap().caller;
+    assert!(admin.is_admin());
+    (ground, keys, admin)
+}
+
+fn gateway(ground: &Ground, records: Arc<dyn Records>) -> Keys {
+    let parts = Parts {
+        records,
+        bus: Arc::new(ground.bus.clone()),
+        clock: Arc::new(ground.clock.clone()),
+        audit: ground.audit.clone(),
+        digester: Digester::new(&[7; 32]),
+        bootstrap: Some(Secret::new(BOOTSTRAP)),
+    };
+    Keys::new(parts, &ground.tasks).unwrap()
+}
+
+fn new_key(tenant: &str) -> NewKey {
+    NewKey {
+        tenant_id: tenant.to_owned(),
+        name: "a label".to_owned(),
+        permissions: Vec::new(),
+        expires_at: None,
+        role: KeyRole::Tenant,
+        rate_limit_rpm: 0,
+    }
+}
+
+/// A well-formed key that this house does not know.
+async fn other_house_key() -> Secret {
+    let (ground, keys, admin) = house().await;
+    keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap().1
+}
+
+fn refusal(outcome: portico::base::Result<Resolved>) -> Error {
+    outcome.err().expect("is refused")
+}
+
+async fn listed(keys: &Keys, tenant: &str, revoked_too: bool, page: &PageRequest) -> (Vec<String>, Option<String>) {
+    let page = keys.list(tenant, revoked_too, page).await.unwrap();
+    (page.items.into_iter().map(|key| key.key_id).collect(), page.next)
+}
+
+/// A store that stops to answer when told to.
+struct Faulty {
+    inner: Arc<dyn Records>,
+    broken: std::sync::atomic::AtomicBool,
+}
+
+impl Faulty {
+    fn trouble(&self) -> portico::base::Result<()> {
+        match self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Err(Error::unavailable(reason::RECORDS_UNAVAILABLE, "out of reach", "pulled the plug")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Records for Faulty {
+    fn get<'a>(&'a self, collection: &'static str, id: &'a str) -> Answer<'a, Option<Record>> {
+        Box::pin(async move {
+            self.trouble()?;
+            self.inner.get(collection, id).await
+        })
+    }
+
+    fn list(&self, query: Query) -> Answer<'_, Vec<Record>> {
+        Box::pin(async move {
+            self.trouble()?;
+            self.inner.list(query).await
+        })
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> Answer<'_, Vec<u64>> {
+        Box::pin(async move {
+            self.trouble()?;
+            self.inner.commit(writes).await
+        })
+    }
+
+    fn health(&self) -> Answer<'_, Health> {
+        self.inner.health()
+    }
+}
