@@ -6,5 +6,8 @@
 //! *Knows:* ports and one vendor each. *Does not know:* the domain.
 
 pub mod disk;
+pub mod ensemble;
 pub mod local;
+pub mod sealer;
+pub mod local_fleet;
 pub mod sqlite;

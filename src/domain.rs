@@ -6,5 +6,10 @@
 //! *Knows:* ports and what is asked of them. *Does not know:* who asks, or how it is printed.
 
 pub mod audit;
+pub mod deployments;
 pub mod keys;
+pub mod models;
+pub mod revision;
+pub mod secrets;
+pub mod settings;
 pub mod table;

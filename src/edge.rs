@@ -8,13 +8,25 @@
 pub mod body;
 pub mod classify;
 pub mod cors;
+pub mod dialect;
 pub mod engine;
+mod field;
 pub mod listen;
+mod ndjson;
+pub mod openapi;
+pub mod rest;
+pub mod route;
+pub mod site;
+mod socket;
+mod sse;
 mod stack;
+mod tunnel;
 
 pub use body::Body;
 pub use classify::{Kind, Protocol};
 pub use cors::Cors;
+pub use rest::Rest;
+pub use site::Site;
 
 use std::sync::Arc;
 

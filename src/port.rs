@@ -7,8 +7,12 @@
 
 pub mod blobs;
 pub mod bus;
+pub mod catalog;
+pub mod fleet;
 pub mod records;
 pub mod spans;
+pub mod registry;
+pub mod sealer;
 
 use std::{future::Future, pin::Pin};
 

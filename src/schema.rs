@@ -14,7 +14,7 @@ mod template;
 pub use binding::{Binding, Body};
 pub use method::{Access, Idempotency, Method, Rest, Shape, Socket};
 pub use surface::{Dialect, Surface};
-pub use template::{Segment, Template};
+pub use template::{Segment, Template, Variable};
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

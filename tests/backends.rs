@@ -1,4 +1,5 @@
 //! What every backend of a port must do, asked of the port and never of the backend.
 
 mod blobs;
+mod fleet;
 mod records;

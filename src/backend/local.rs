@@ -6,3 +6,4 @@
 //! *Knows:* memory and tokio's clock. *Does not know:* other gateways.
 
 pub mod bus;
+pub mod registry;

@@ -120,10 +120,19 @@ impl<T: Entity> Table<T> {
             })
             .await?;
         let full = records.len() >= page.limit;
-        let next = records.last().filter(|_| full).map(|last| format!("{}{CURSOR_SEPARATOR}{}", last.sort, last.id));
+        let next = records.last().filter(|_| full).map(|last| joined(&last.sort, &last.id));
         let items = records.into_iter().map(read).collect::<Result<Vec<_>>>()?;
         Ok(Page { items, next })
     }
+}
+
+/// Where to go on after this entity, as [`Page::next`] has it.
+pub fn place<T: Entity>(last: &T) -> String {
+    joined(&last.sort(), &last.id())
+}
+
+fn joined(sort: &str, id: &str) -> String {
+    format!("{sort}{CURSOR_SEPARATOR}{id}")
 }
 
 /// The write that stores an entity, for a commit of several.

@@ -99,9 +99,10 @@ impl Outlet for Written {
         };
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
+            ($level:expr) => {
+                tracing::event!(
                     target: "portico::call",
+                    $level,
                     call.method = method.path,
                     call.door = door.as_str(),
                     call.code = code,
@@ -119,9 +120,9 @@ impl Outlet for Written {
             };
         }
         match record.failure.as_ref().map(|(code, ..)| *code) {
-            Some(Code::Internal | Code::Unknown | Code::DataLoss) => line!(error),
-            Some(Code::Unavailable) => line!(warn),
-            _ => line!(info),
+            Some(Code::Internal | Code::Unknown | Code::DataLoss) => line!(tracing::Level::ERROR),
+            Some(Code::Unavailable) => line!(tracing::Level::WARN),
+            _ => line!(tracing::Level::INFO),
         }
         if trace.sampled {
             self.ledger.spans.ended(Span {

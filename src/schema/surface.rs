@@ -11,6 +11,8 @@ pub struct Surface {
     pub dialect: Dialect,
     /// How it prints messages.
     pub json: Style,
+    /// The WebSocket subprotocol that it names, echoed to callers that offer it.
+    pub subprotocol: Option<&'static str>,
 }
 
 /// How a page prints errors.
@@ -24,7 +26,8 @@ pub enum Dialect {
 
 impl Surface {
     /// What belongs to no page, printed as the Connect protocol does.
-    pub const NEUTRAL: &'static Surface = &Surface { name: "", dialect: Dialect::Connect, json: Style::CANONICAL };
+    pub const NEUTRAL: &'static Surface =
+        &Surface { name: "", dialect: Dialect::Connect, json: Style::CANONICAL, subprotocol: None };
 
     const ALL: &'static [&'static Surface] = &[
         Surface::NEUTRAL,
@@ -32,6 +35,7 @@ impl Surface {
             name: "podium",
             dialect: Dialect::Podium,
             json: Style { names: Names::Proto, int64: Int64::Number, defaults: Defaults::Emit, absent: Absent::Null },
+            subprotocol: Some("podium.native.v1"),
         },
     ];
 

@@ -23,14 +23,19 @@ for tool in apt-get dpkg; do
     command -v "$tool" >/dev/null || { echo "trixie.sh: $tool is needed to fetch Debian packages" >&2; exit 1; }
 done
 
+codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 mkdir -p "$folder"/{lists/partial,cache/archives/partial,sources,packages}
 find "$folder/sources" -type f -delete
 for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
-    # Only Debian's own archive knows trixie; third-party sources are left out.
-    if [[ -f $file ]] && grep -q bookworm "$file" && grep -qi debian "$file" && ! grep -q 'packages.cloud.google' "$file"; then
-        sed 's/bookworm/trixie/g' "$file" >"$folder/sources/$(basename "$file")"
+    # Debian's own archive carries the release's bare name; other sources may not know trixie and are left out.
+    if [[ -f $file ]] && grep -Eq "(^|[[:space:]])$codename([[:space:]]|\$)" "$file"; then
+        sed "s/$codename/trixie/g" "$file" >"$folder/sources/$(basename "$file")"
     fi
 done
+if [[ -z $(ls "$folder/sources") ]]; then
+    echo "trixie.sh: this machine has no apt source of its own Debian release to derive trixie's from" >&2
+    exit 1
+fi
 private=(
     -o Dir::Etc::sourcelist=/dev/null
     -o Dir::Etc::SourceParts="$folder/sources"

@@ -51,6 +51,8 @@ reasons! {
     NO_SUCH_ROUTE = "not_found";
     /// The path exists, but not for this HTTP method. The Allow header lists those that it takes.
     METHOD_NOT_ALLOWED = "method_not_allowed";
+    /// The path is that of a WebSocket, and the request is no WebSocket handshake.
+    UPGRADE_REQUIRED = "upgrade_required";
     /// The Content-Type is not one that this route takes.
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type";
     /// The body is larger than this route takes.
@@ -165,6 +167,8 @@ reasons! {
     INSTANCE_NOT_READY = "instance_not_ready";
     /// The instance has ended.
     INSTANCE_TERMINATED = "instance_terminated";
+    /// The reader of a stream did not take what was sent to it in time; what it missed is lost to it.
+    SLOW_CONSUMER = "slow_consumer";
     /// No healthy host can take instances.
     NO_COORDINATOR_AVAILABLE = "no_coordinator_available";
     /// Every host is full.

@@ -21,7 +21,7 @@ pub use messages::protobuf_test_messages::proto3;
 
 use portico_json::{MessageType, Parse, Style, Types, Unknown};
 use prost::Message;
-use prost_reflect::{DescriptorError, DescriptorPool};
+use prost_reflect::DescriptorPool;
 use proto3::TestAllTypesProto3;
 use protocol::conformance_request::Payload;
 use protocol::conformance_response::Result as Answer;
@@ -43,13 +43,11 @@ impl Testee {
     ///
     /// # Errors
     ///
-    /// If they are not a descriptor set, which the build would have noticed.
-    pub fn new() -> Result<Testee, DescriptorError> {
-        let types = Types::new(&DescriptorPool::decode(DESCRIPTORS)?);
-        match types.message(TEST_ALL_TYPES) {
-            Some(all_types) => Ok(Testee { all_types }),
-            None => unreachable!("the descriptors are those of the suite"),
-        }
+    /// If they are not the suite's, which the build would have noticed.
+    pub fn new() -> Result<Testee, String> {
+        let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| error.to_string())?;
+        let all_types = Types::new(&pool).message(TEST_ALL_TYPES);
+        Ok(Testee { all_types: all_types.ok_or_else(|| format!("{TEST_ALL_TYPES} is not among the descriptors"))? })
     }
 
     /// The message type of the proto3 suite.

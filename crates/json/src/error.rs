@@ -30,7 +30,7 @@ pub struct Position {
 
 impl JsonError {
     pub(crate) fn new(refusal: Refusal, trail: &[Step], position: Option<Position>) -> JsonError {
-        JsonError { path: path_of(trail), message: refusal.0, position }
+        JsonError { path: path_of(trail), message: *refusal.0, position }
     }
 
     /// The same error, seen from further out.
@@ -75,19 +75,25 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// What is wrong, before anybody knows where.
+/// What is wrong, before anybody knows where. Boxed, so that results stay small where nothing is wrong.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refusal(pub(crate) Cow<'static, str>);
+pub(crate) struct Refusal(Box<Cow<'static, str>>);
+
+impl Refusal {
+    pub(crate) fn below(self, outer: &str) -> Refusal {
+        format!("{outer}: {}", self.0).into()
+    }
+}
 
 impl From<&'static str> for Refusal {
     fn from(message: &'static str) -> Refusal {
-        Refusal(Cow::Borrowed(message))
+        Refusal(Box::new(Cow::Borrowed(message)))
     }
 }
 
 impl From<String> for Refusal {
     fn from(message: String) -> Refusal {
-        Refusal(Cow::Owned(message))
+        Refusal(Box::new(Cow::Owned(message)))
     }
 }
 

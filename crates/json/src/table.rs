@@ -220,3 +220,17 @@ impl Seen {
         is_new
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_is_new_once_however_many_there_are() {
+        for count in [1, 255, 256, 257, 1000] {
+            let mut seen = Seen::with_room_for(count);
+            assert!((0..count).all(|index| seen.insert(index)));
+            assert!(!(0..count).any(|index| seen.insert(index)));
+        }
+    }
+}

@@ -47,6 +47,7 @@ impl Tag {
     }
 }
 
+#[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -141,6 +142,7 @@ impl<'w> Records<'w> {
         Records { rest: wire }
     }
 
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Record<'w>>, Refusal> {
         while !self.rest.is_empty() {
             let (number, kind) = self.tag()?;
@@ -154,12 +156,17 @@ impl<'w> Records<'w> {
     }
 
     /// The next record, if it has this tag. Cheaper than `next` and used to stay inside a repeated field.
+    #[inline]
     pub(crate) fn next_if(
         &mut self,
         tag: &Tag,
         number: u32,
         wire_type: WireType,
     ) -> Result<Option<Record<'w>>, Refusal> {
+        // Seldom the same field again: one byte tells, mostly.
+        if self.rest.first() != tag.bytes.first() {
+            return Ok(None);
+        }
         match self.rest.strip_prefix(tag.as_bytes()) {
             None => Ok(None),
             Some(rest) => {
@@ -169,6 +176,7 @@ impl<'w> Records<'w> {
         }
     }
 
+    #[inline]
     fn tag(&mut self) -> Result<(u32, u8), Refusal> {
         let tag = u32::try_from(take_varint(&mut self.rest)?).map_err(|_| "a field number is out of range")?;
         if tag >> 3 == 0 {
@@ -177,6 +185,7 @@ impl<'w> Records<'w> {
         Ok((tag >> 3, (tag & 7) as u8))
     }
 
+    #[inline]
     fn payload(&mut self, number: u32, kind: u8) -> Result<Record<'w>, Refusal> {
         let (wire_type, bits, bytes): (_, _, &[u8]) = match kind {
             0 => (WireType::Varint, take_varint(&mut self.rest)?, &[]),
@@ -213,6 +222,7 @@ impl<'w> Records<'w> {
 
 const TRUNCATED: &str = "the wire bytes end in the middle of a field";
 
+#[inline]
 pub(crate) fn take_varint(rest: &mut &[u8]) -> Result<u64, Refusal> {
     if let [byte, after @ ..] = *rest
         && *byte < 0x80

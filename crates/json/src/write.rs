@@ -1,9 +1,10 @@
 //! Wire bytes to JSON text.
 //!
-//! Encoders write fields in the order of their numbers, so the first attempt streams: one pass, nothing kept. The moment
-//! something is out of order (or twice, or a second member of a oneof) the attempt is given up and the whole document is
-//! written again with every message sorted and merged first. Given up at the top, not at the message: starting over at
-//! every level would double the work at every level.
+//! Encoders write each field once and in one piece, so the first attempt streams: one pass, nothing kept, fields in the
+//! order of the wire. The moment something comes twice (a singular field, a list continued elsewhere, a second member of a
+//! oneof), or defaults are wanted and a field is out of order, the attempt is given up and the whole document is written
+//! again with every message sorted and merged first. Given up at the top, not at the message: starting over at every level
+//! would double the work at every level.
 //!
 //! A newcomer would trust the wire. It may hold fields in any order, lists in pieces, messages in parts to be merged, map
 //! keys twice; all of it is legal and must come out right.
@@ -26,7 +27,7 @@ use crate::table::{Message, Shape, Tables};
 /// Why writing stopped.
 pub(crate) enum Stop {
     Refused(Refusal),
-    /// The wire is not in the order of field numbers: start over, carefully.
+    /// The wire cannot be written as it comes: start over, carefully.
     Disorder,
 }
 
@@ -112,6 +113,7 @@ impl<'t> Writer<'t, '_> {
         tables.message(index)
     }
 
+    #[inline]
     fn at_field<T>(&mut self, json_name: &str, result: Result<T, Stop>) -> Result<T, Stop> {
         if let Err(Stop::Refused(_)) = result {
             self.trail.push(Step::Field(json_name.into()));

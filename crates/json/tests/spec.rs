@@ -3,6 +3,8 @@
 //! protobuf's own conformance suite covers the ProtoJSON rules case by case; here stands what it leaves open: styles,
 //! error paths, field paths, wire bytes in any order, bounds.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::sync::LazyLock;
 
 use portico_json::{Absent, Defaults, FieldPath, Int64, MessageType, Names, Parse, Style, Types, Unknown};

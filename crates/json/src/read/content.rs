@@ -316,7 +316,7 @@ impl Visitor<'_> for MapKey<'_, '_, '_, '_> {
             (Kind::Bool, _) => Err("a map key is neither \"true\" nor \"false\"".into()),
             _ => number::integer(key)
                 .and_then(|_| reader.number(kind, frame, key))
-                .map_err(|Refusal(why)| Refusal(format!("a map key is refused: {why}").into())),
+                .map_err(|refusal| refusal.below("a map key is refused")),
         };
         reader.settle(written)?;
         debug_assert_eq!(field.packed_tag.as_bytes(), Tag::new(field.number, WireType::Bytes).as_bytes());

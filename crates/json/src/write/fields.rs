@@ -20,19 +20,22 @@ impl Writer<'_, '_> {
             return self.plain_carefully(message, wire, follows);
         }
         let mut records = Records::new(wire);
-        let mut oneofs = Seen::with_room_for(message.oneofs);
+        let mut seen = Seen::with_room_for(message.fields.len() + message.oneofs);
         let mut next = 0;
         while let Some(record) = records.next()? {
             let Some((index, field)) = known(message, &record) else { continue };
-            if index < next {
+            // Out of order alone does no harm, unless defaults are to be written in between.
+            if !seen.insert(index) || (index < next && self.style.defaults == Defaults::Emit) {
                 return Err(Stop::Disorder);
             }
-            self.absent(&message.fields[next..index], &mut follows);
-            next = index + 1;
+            if index >= next {
+                self.absent(&message.fields[next..index], &mut follows);
+                next = index + 1;
+            }
             let written = match field.cardinality {
                 Cardinality::Singular => {
                     if let Some(oneof) = field.oneof
-                        && !oneofs.insert(oneof as usize)
+                        && !seen.insert(message.fields.len() + oneof as usize)
                     {
                         return Err(Stop::Disorder);
                     }
@@ -200,10 +203,14 @@ impl Writer<'_, '_> {
         written
     }
 
+    #[inline]
     fn absent(&mut self, fields: &[Field], follows: &mut bool) {
-        if self.style.defaults == Defaults::Omit {
-            return;
+        if self.style.defaults == Defaults::Emit {
+            self.write_defaults(fields, follows);
         }
+    }
+
+    fn write_defaults(&mut self, fields: &[Field], follows: &mut bool) {
         for field in fields {
             match field.cardinality {
                 Cardinality::Singular if field.presence => {
@@ -239,6 +246,7 @@ impl Writer<'_, '_> {
     }
 }
 
+#[inline]
 fn known<'m>(message: &'m Message, record: &Record<'_>) -> Option<(usize, &'m Field)> {
     let index = message.index_of_number(record.number)?;
     let field = &message.fields[index];

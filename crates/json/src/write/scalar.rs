@@ -25,10 +25,7 @@ impl Writer<'_, '_> {
             Kind::Uint64 | Kind::Fixed64 => self.long(bits),
             Kind::Sint64 => self.long(zigzag(bits)),
             Kind::Bool => self.out.extend_from_slice(if bits == 0 { b"false" } else { b"true" }),
-            Kind::String => {
-                let text = std::str::from_utf8(record.bytes).map_err(|_| "the string is not UTF-8")?;
-                self.quoted(text);
-            }
+            Kind::String => return self.string(record.bytes),
             Kind::Bytes => self.base64(record.bytes),
             Kind::Enum(index) => self.enumeration(index, bits as i32),
             Kind::Message(index) => return self.message(index, record.bytes),
@@ -46,24 +43,33 @@ impl Writer<'_, '_> {
         }
     }
 
+    /// A string of the wire, with its quotes.
+    fn string(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        if is_plain(bytes) {
+            self.put_quoted(bytes);
+        } else {
+            self.quoted(std::str::from_utf8(bytes).map_err(|_| "the string is not UTF-8")?);
+        }
+        Ok(())
+    }
+
     /// A string with its quotes.
     pub(super) fn quoted(&mut self, text: &str) {
-        // Whole chunks without a branch inside, so that the compiler looks at many bytes at once.
-        let needs_escape = text.as_bytes().chunks(32).any(|chunk| {
-            chunk.iter().fold(false, |needed, byte| needed | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\'))
-        });
-        if needs_escape {
-            // Writing text into a vector cannot fail; if it ever did, an empty string would still be JSON.
-            let start = self.out.len();
-            if serde_json::to_writer(&mut *self.out, text).is_err() {
-                self.out.truncate(start);
-                self.out.extend_from_slice(b"\"\"");
-            }
-            return;
+        if is_plain(text.as_bytes()) {
+            return self.put_quoted(text.as_bytes());
         }
-        self.out.reserve(text.len() + 2);
+        // Writing text into a vector cannot fail; if it ever did, an empty string would still be JSON.
+        let start = self.out.len();
+        if serde_json::to_writer(&mut *self.out, text).is_err() {
+            self.out.truncate(start);
+            self.out.extend_from_slice(b"\"\"");
+        }
+    }
+
+    fn put_quoted(&mut self, plain: &[u8]) {
+        self.out.reserve(plain.len() + 2);
         self.out.push(b'"');
-        self.out.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(plain);
         self.out.push(b'"');
     }
 
@@ -123,6 +129,17 @@ impl Writer<'_, '_> {
         self.out.truncate(start + written);
         self.out.push(b'"');
     }
+}
+
+/// Whether these bytes are ASCII that needs no escape.
+fn is_plain(bytes: &[u8]) -> bool {
+    // No branch inside a chunk, so that the compiler looks at many bytes at once.
+    let has_other = |chunk: &[u8]| {
+        chunk
+            .iter()
+            .fold(false, |found, byte| found | (*byte < 0x20) | (*byte >= 0x80) | (*byte == b'"') | (*byte == b'\\'))
+    };
+    !bytes.chunks(32).any(has_other)
 }
 
 /// The signed number of a zigzag varint.

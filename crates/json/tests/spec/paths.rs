@@ -105,7 +105,7 @@ fn a_field_is_written_alone() {
         ("title", r#""x""#),
         ("tags", r#"["a"]"#),
         ("loans", r#"{"a":1}"#),
-        ("author.teacher", r#"{"name":"z","born":3}"#),
+        ("author.teacher", r#"{"born":3,"name":"z"}"#),
         ("author.teacher.born", "3"),
         ("stock", r#""5""#),
         ("scores", "[]"),

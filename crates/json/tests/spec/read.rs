@@ -7,7 +7,7 @@ fn every_spelling_of_a_value_has_one_canonical_form() {
     let cases = [
         // Names: both spellings, in any order; what is null is unset.
         (r#"{}"#, r#"{}"#),
-        (r#" { "page_count" : 7 , "title" : "a" } "#, r#"{"title":"a","pageCount":"7"}"#),
+        (r#" { "page_count" : 7 , "title" : "a" } "#, r#"{"pageCount":"7","title":"a"}"#),
         (r#"{"the \"name\"":"x"}"#, r#"{"the \"name\"":"x"}"#),
         (
             r#"{"title":null,"tags":null,"loans":null,"author":null,"genre":null,"printedAt":null,"stock":null}"#,
@@ -162,7 +162,7 @@ fn errors_say_where_and_what_but_not_the_value() {
 fn unknown_names_are_skipped_unless_refused() {
     let json = r#"{"x":{"y":[1e999,{"z":null}]},"genre":"GENRE_NEW","genres":["GENRE_NEW",1],"moods":{"true":"GENRE_NEW"},"title":"a"}"#;
     let wire = BOOK.decode(json.as_bytes(), Parse::default()).unwrap();
-    assert_eq!(written(&wire, Style::default()), r#"{"title":"a","genres":["GENRE_CRIME"]}"#);
+    assert_eq!(written(&wire, Style::default()), r#"{"genres":["GENRE_CRIME"],"title":"a"}"#);
     assert!(canonical(json).is_err());
 }
 

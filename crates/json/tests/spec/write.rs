@@ -11,7 +11,7 @@ fn names_and_64_bit_integers_follow_the_style() {
     let style = Style { names: Names::Proto, int64: Int64::Number, ..Style::default() };
     assert_eq!(
         written(&wire, style),
-        r#"{"title":"a","page_count":12,"authors_by_id":{"3":{"name":"x"}},"stock":5,"sequel":{"shelf_rank":0}}"#
+        r#"{"title":"a","page_count":12,"stock":5,"authors_by_id":{"3":{"name":"x"}},"sequel":{"shelf_rank":0}}"#
     );
 }
 

@@ -1,0 +1,146 @@
+//! Announcements and token buckets inside this process.
+//!
+//! A newcomer's usual mistake is to let a task fill buckets. A bucket is one moment: when it would be full again (the
+//! generic cell rate algorithm). Taking moves that moment; a bucket whose moment has passed is full and can be forgotten.
+//!
+//! *Knows:* tokio's clock, maps. *Does not know:* what is announced or limited.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    base::{Code, Error, Result, Retry, health::Health, reason},
+    port::{
+        Answer,
+        registry::{ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENTS_MAX, Announcement, Rate, Registry, Take},
+    },
+};
+
+/// Parts of the buckets, so that callers on many cores do not wait for one lock.
+const SHARDS: usize = 64;
+/// Buckets in one part before full ones are forgotten; 1 Mi in all.
+const SHARD_BUCKETS_MAX: usize = 16_384;
+
+/// Announcements and buckets inside this process. Clones share them.
+#[derive(Clone)]
+pub struct LocalRegistry(Arc<Inner>);
+
+struct Inner {
+    announced: Mutex<HashMap<&'static str, BTreeMap<String, (String, Instant)>>>,
+    buckets: Box<[Mutex<Buckets>]>,
+    hasher: RandomState,
+}
+
+/// The moment at which each bucket is full again.
+type Buckets = HashMap<(&'static str, Box<str>), Instant>;
+
+impl LocalRegistry {
+    /// A registry in which nothing is announced and every bucket is full.
+    pub fn new() -> LocalRegistry {
+        let buckets = (0..SHARDS).map(|_| Mutex::default()).collect();
+        LocalRegistry(Arc::new(Inner { announced: Mutex::default(), buckets, hasher: RandomState::new() }))
+    }
+}
+
+impl Default for LocalRegistry {
+    fn default() -> Self {
+        LocalRegistry::new()
+    }
+}
+
+impl Registry for LocalRegistry {
+    fn announce<'a>(&'a self, kind: &'static str, announcement: Announcement, ttl: Duration) -> Answer<'a, ()> {
+        Box::pin(async move { self.0.announce(kind, announcement, ttl) })
+    }
+
+    fn withdraw<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            if let Some(announced) = lock(&self.0.announced).get_mut(kind) {
+                announced.remove(id);
+            }
+            Ok(())
+        })
+    }
+
+    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Announcement>> {
+        Box::pin(async move { Ok(self.0.live(kind)) })
+    }
+
+    fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take> {
+        Box::pin(async move { Ok(self.0.take(bucket, key, rate)) })
+    }
+
+    fn health(&self) -> Answer<'_, Health> {
+        Box::pin(async { Ok(Health::OK) })
+    }
+}
+
+impl Inner {
+    fn announce(&self, kind: &'static str, announcement: Announcement, ttl: Duration) -> Result<()> {
+        if announcement.body.len() > ANNOUNCEMENT_BYTES_MAX {
+            let message = format!("an announcement of {} bytes is too large", announcement.body.len());
+            return Err(Error::internal(message));
+        }
+        let now = Instant::now();
+        let mut kinds = lock(&self.announced);
+        let announced = kinds.entry(kind).or_default();
+        announced.retain(|_, (_, until)| *until > now);
+        if announced.len() >= ANNOUNCEMENTS_MAX && !announced.contains_key(&announcement.id) {
+            return Err(Error::new(Code::ResourceExhausted, reason::REGISTRY_UNAVAILABLE, "the registry is full")
+                .retry(Retry::After(ttl)));
+        }
+        announced.insert(announcement.id, (announcement.body, now + ttl));
+        Ok(())
+    }
+
+    fn live(&self, kind: &'static str) -> Vec<Announcement> {
+        let now = Instant::now();
+        let kinds = lock(&self.announced);
+        let announced = kinds.get(kind).into_iter().flatten();
+        let live = announced.filter(|(_, (_, until))| *until > now);
+        live.map(|(id, (body, _))| Announcement { id: id.clone(), body: body.clone() }).collect()
+    }
+
+    fn take(&self, bucket: &'static str, key: &str, rate: Rate) -> Take {
+        if rate.per_minute == 0 {
+            return Take::Granted;
+        }
+        let name = (bucket, Box::from(key));
+        let shard = usize::try_from(self.hasher.hash_one(&name) % SHARDS as u64).unwrap_or_default();
+        let now = Instant::now();
+        let mut buckets = lock(&self.buckets[shard]);
+        if buckets.len() >= SHARD_BUCKETS_MAX && !buckets.contains_key(&name) {
+            // Forgetting a full bucket changes nothing. If none is full, forgetting one that is not is a gift to a caller.
+            buckets.retain(|_, full_at| *full_at > now);
+            if buckets.len() >= SHARD_BUCKETS_MAX {
+                let any = buckets.keys().next().cloned();
+                any.and_then(|any| buckets.remove(&any));
+            }
+        }
+        let full_at = buckets.get(&name).copied().unwrap_or(now).max(now);
+        let (full_at, take) = taken(full_at, now, rate);
+        buckets.insert(name, full_at);
+        take
+    }
+}
+
+/// The generic cell rate algorithm: when a bucket that was to be full at `full_at` is full after one more token is taken.
+fn taken(full_at: Instant, now: Instant, rate: Rate) -> (Instant, Take) {
+    let interval = Duration::from_secs(60) / rate.per_minute;
+    let after = full_at + interval;
+    match after.duration_since(now).checked_sub(interval * rate.burst.max(1)) {
+        Some(missing) if !missing.is_zero() => (full_at, Take::Later(missing)),
+        _ => (after, Take::Granted),
+    }
+}
+
+/// What these locks guard is whole after every statement, so a poisoned lock is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,395 @@
+//! One instance: what is known of it, what passes through it, and how it is told what to do.
+//!
+//! A newcomer's usual mistake is to look for the process here. An instance outlives the processes that run it: they come
+//! and go in [`super::supervise`], while clients stay attached, the log goes on and messages wait.
+//!
+//! *Knows:* state, log, history, clients, the outbox. *Does not know:* how the process is started, stopped or restarted.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Map, Value, json};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    clients::{Clients, Seat},
+    history::History,
+    ipc::Packet,
+    log_book::LogBook,
+    native::{self, Event, Request},
+    process::Group,
+};
+use crate::{
+    base::{Clock, Incoming, Outgoing, Result, Secret, Timestamp, id},
+    port::fleet::{
+        Frame, Info, LogLevel, LogSource, Message, NewMessage, Role, Start, State, Stop, Usage, failure,
+    },
+};
+
+/// Most packets that wait for the agent.
+const OUTBOX_PACKETS_MAX: usize = 256;
+/// Most bytes that wait for the agent. A larger packet goes alone.
+const OUTBOX_BYTES_MAX: u32 = 4 << 20;
+/// How long a call waits for room in the outbox of an agent that does not read.
+const OUTBOX_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Two looks at the use of the processor are at least this far apart.
+const SAMPLE_APART: Duration = Duration::from_secs(1);
+
+/// One instance.
+pub(super) struct Instance {
+    pub(super) id: String,
+    pub(super) folder: PathBuf,
+    pub(super) config: Map<String, Value>,
+    pub(super) secrets: BTreeMap<String, Secret>,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) logs: LogBook,
+    pub(super) clients: Clients,
+    pub(super) history: History,
+    clock: Arc<dyn Clock>,
+    status: watch::Sender<Status>,
+    stop: watch::Sender<Option<Stop>>,
+    outbox: mpsc::Sender<Handed>,
+    room: Arc<Semaphore>,
+    /// Messages that the agent has and has not answered.
+    unanswered: Mutex<Vec<String>>,
+    /// The last sequence number of the native stream. Held while a frame goes out, so that all see one order.
+    sequence: tokio::sync::Mutex<u64>,
+    activity: AtomicI64,
+    process: Mutex<Option<Running>>,
+    /// Whether its folder is gone; held while it goes.
+    pub(super) removed: tokio::sync::Mutex<bool>,
+}
+
+/// Where an instance is in its life, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Status {
+    pub(super) state: State,
+    pub(super) note: Option<String>,
+}
+
+/// A packet on its way to the agent.
+pub(super) struct Handed {
+    pub(super) packet: Bytes,
+    /// Set when it is a message: what its answer is known by.
+    pub(super) message_id: Option<String>,
+    _room: OwnedSemaphorePermit,
+}
+
+struct Running {
+    group: Group,
+    since: Instant,
+    sampled_at: Instant,
+    sampled_cpu: Duration,
+    cpu_percent: f64,
+}
+
+impl Instance {
+    /// An instance that is being deployed, and the end of its outbox that the agent's process reads.
+    pub(super) fn new(
+        start: Start,
+        folder: PathBuf,
+        clock: Arc<dyn Clock>,
+    ) -> (Arc<Instance>, mpsc::Receiver<Handed>) {
+        let (outbox, packets) = mpsc::channel(OUTBOX_PACKETS_MAX);
+        let logs = LogBook::new(Arc::clone(&clock));
+        let instance = Instance {
+            id: start.instance,
+            folder,
+            config: start.config,
+            secrets: start.secrets,
+            environment: start.environment,
+            logs,
+            clients: Clients::default(),
+            history: History::default(),
+            activity: AtomicI64::new(clock.now().0),
+            clock,
+            status: watch::Sender::new(Status { state: State::Deploying, note: None }),
+            stop: watch::Sender::new(None),
+            outbox,
+            room: Arc::new(Semaphore::new(OUTBOX_BYTES_MAX as usize)),
+            unanswered: Mutex::default(),
+            sequence: tokio::sync::Mutex::new(0),
+            process: Mutex::default(),
+            removed: tokio::sync::Mutex::default(),
+        };
+        (Arc::new(instance), packets)
+    }
+
+    /// The workspace's folder.
+    pub(super) fn workspace(&self) -> PathBuf {
+        self.folder.join("workspace")
+    }
+
+    /// Its state.
+    pub(super) fn state(&self) -> State {
+        self.status.borrow().state.clone()
+    }
+
+    /// Its state as it changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Moves it to another state. What is over stays over, and what shuts down can only be over next.
+    pub(super) fn becomes(&self, state: State, note: Option<String>) {
+        self.status.send_if_modified(|status| {
+            let allowed = !status.state.is_over() && (status.state != State::ShuttingDown || state.is_over());
+            if allowed {
+                *status = Status { state, note };
+            }
+            allowed
+        });
+    }
+
+    /// Tells it to end. A harder order replaces a softer one.
+    pub(super) fn order(&self, stop: Stop) {
+        self.stop.send_if_modified(|order| {
+            let harder = matches!((&*order, stop), (None, _) | (Some(Stop::Within(_)), Stop::Now));
+            if harder {
+                *order = Some(stop);
+            }
+            harder
+        });
+    }
+
+    /// The order to end, as it comes.
+    pub(super) fn orders(&self) -> watch::Receiver<Option<Stop>> {
+        self.stop.subscribe()
+    }
+
+    /// Waits until it is over, at most this long.
+    pub(super) async fn over(&self, patience: Duration) -> bool {
+        let mut status = self.watch();
+        tokio::time::timeout(patience, status.wait_for(|status| status.state.is_over())).await.is_ok()
+    }
+
+    /// Says which process group runs it now, if any.
+    pub(super) fn runs(&self, group: Option<Group>) {
+        let now = Instant::now();
+        let running = group.map(|group| Running {
+            group,
+            since: now,
+            sampled_at: now,
+            sampled_cpu: Duration::ZERO,
+            cpu_percent: 0.0,
+        });
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = running;
+    }
+
+    /// What is known of it.
+    pub(super) fn info(&self) -> Info {
+        let Status { state, note } = self.status.borrow().clone();
+        Info {
+            state,
+            note,
+            usage: self.usage(),
+            chronicle: None,
+            last_activity_at: Some(Timestamp(self.activity.load(Ordering::Relaxed))),
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = process.as_mut()?;
+        let (cpu, memory_bytes) = running.group.usage()?;
+        let now = Instant::now();
+        let apart = now - running.sampled_at;
+        if apart >= SAMPLE_APART || running.sampled_cpu.is_zero() {
+            let used = cpu.saturating_sub(running.sampled_cpu);
+            running.cpu_percent = 100.0 * used.as_secs_f64() / apart.as_secs_f64().max(0.001);
+            (running.sampled_at, running.sampled_cpu) = (now, cpu);
+        }
+        Some(Usage { cpu_percent: running.cpu_percent, memory_bytes, uptime: now - running.since })
+    }
+
+    /// Whether it can be talked to.
+    pub(super) fn talking(&self) -> Result<()> {
+        match self.state() {
+            State::Ready | State::Running => Ok(()),
+            state if state.is_starting() => Err(failure::not_ready()),
+            _ => Err(failure::terminated()),
+        }
+    }
+
+    /// Puts a message into the outbox. Answers its id.
+    pub(super) async fn send(&self, message: NewMessage) -> Result<String> {
+        let content = json!({"text": message.text, "messages": message.messages});
+        let Value::Object(content) = content else { return Err(failure::broken("a message is an object")) };
+        tokio::time::timeout(OUTBOX_WAIT_MAX, self.post(message.text, content)).await.map_err(|_| failure::timeout())?
+    }
+
+    /// Puts a packet into the outbox, waiting for room.
+    pub(super) async fn pass(&self, packet: Bytes) -> Result<()> {
+        self.hand(packet, None).await
+    }
+
+    async fn post(&self, text: String, content: Map<String, Value>) -> Result<String> {
+        let message_id = id::random("msg_", 20);
+        self.hand(native::message(&message_id, content), Some(message_id.clone())).await?;
+        self.remember(&message_id, Role::User, text);
+        Ok(message_id)
+    }
+
+    async fn hand(&self, packet: Bytes, message_id: Option<String>) -> Result<()> {
+        let bytes = u32::try_from(packet.len()).unwrap_or(OUTBOX_BYTES_MAX).min(OUTBOX_BYTES_MAX);
+        let ended = |_| failure::terminated();
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| failure::terminated())?;
+        self.outbox.send(Handed { packet, message_id, _room: room }).await.map_err(ended)
+    }
+
+    fn remember(&self, id: &str, role: Role, text: String) {
+        self.history.add(Message { id: id.to_owned(), role, text, created_at: self.clock.now() });
+    }
+
+    fn touch(&self) {
+        self.activity.store(self.clock.now().0, Ordering::Relaxed);
+    }
+
+    /// Attaches a client. The second part must be run: it carries the client's frames to the agent.
+    pub(super) fn attach(
+        self: &Arc<Self>,
+        incoming: Incoming<Frame>,
+    ) -> Result<(Outgoing<Frame>, impl Future<Output = ()> + Send + use<>)> {
+        let (seat, outgoing) = self.clients.attach()?;
+        Ok((outgoing, carry(Arc::clone(self), seat, incoming)))
+    }
+
+    /// Sends an event to all clients.
+    pub(super) async fn announce(&self, event: Event<'_>) {
+        let mut sequence = self.sequence.lock().await;
+        *sequence += 1;
+        let frame = event.frame(&self.id, Some(*sequence), self.clock.now());
+        self.clients.broadcast(frame).await;
+        self.touch();
+    }
+
+    /// Notes that the agent gets this message now, and tells all clients.
+    pub(super) async fn begins(&self, message_id: &str) {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(message_id.to_owned());
+        self.becomes(State::Running, None);
+        self.announce(Event { kind: "created", message_id: Some(message_id), event_type: None, content: Value::Null })
+            .await;
+    }
+
+    /// Notes that this message is answered.
+    fn answered(&self, message_id: &str) {
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        unanswered.retain(|id| id != message_id);
+        if unanswered.is_empty() && self.state() == State::Running {
+            self.becomes(State::Ready, None);
+        }
+    }
+
+    /// Tells all clients that what the agent was working on will not be answered.
+    pub(super) async fn gives_up(&self, code: &str, why: &str) {
+        let unanswered = std::mem::take(&mut *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner));
+        for id in unanswered {
+            let content = native::error(code, why);
+            self.announce(Event { kind: "error", message_id: Some(&id), event_type: None, content }).await;
+        }
+    }
+
+    /// Does what the agent says.
+    pub(super) async fn heard(&self, packet: Packet) {
+        let Packet { kind, content } = packet;
+        let text = |name: &str| content.get(name).and_then(Value::as_str);
+        let message_id = text("message_id");
+        match kind.as_str() {
+            "ready" => {
+                if self.state().is_starting() {
+                    self.becomes(State::Ready, None);
+                }
+            }
+            "log" => {
+                let level = text("level").and_then(LogLevel::parse).unwrap_or(LogLevel::Info);
+                self.logs.write(level, LogSource::Agent, text("message").unwrap_or_default());
+            }
+            "stream_update" => {
+                let inner = content.get("content").cloned().unwrap_or_default();
+                let event_type = text("event_type").or_else(|| inner.get("event_type").and_then(Value::as_str));
+                let event_type = event_type.map(str::to_owned);
+                let event = Event { kind: "update", message_id, event_type: event_type.as_deref(), content: inner };
+                self.announce(event).await;
+            }
+            "state_delta" | "tool_request" => {
+                let event_type = Some(kind.as_str());
+                self.announce(Event { kind: "update", message_id, event_type, content: content.clone() }).await;
+            }
+            "complete" => {
+                let answer = text("text").unwrap_or_default();
+                if let Some(id) = message_id {
+                    self.remember(id, Role::Assistant, answer.to_owned());
+                    self.answered(id);
+                }
+                let content = without(&content, "message_id");
+                self.announce(Event { kind: "complete", message_id, event_type: None, content }).await;
+            }
+            "error" => {
+                if let Some(id) = message_id {
+                    self.answered(id);
+                }
+                let content = without(&content, "message_id");
+                self.announce(Event { kind: "error", message_id, event_type: None, content }).await;
+            }
+            "binary" => match native::binary(&content) {
+                Some(frame) => {
+                    let _order = self.sequence.lock().await;
+                    self.clients.broadcast(frame).await;
+                    self.touch();
+                }
+                None => self.logs.host(LogLevel::Warn, "the agent sent `binary` without base64 `data`"),
+            },
+            other => self.logs.host(LogLevel::Warn, format!("the agent sent a packet of unknown type `{other:.64}`")),
+        }
+    }
+}
+
+/// Carries one client's frames to the agent until either is gone.
+async fn carry(instance: Arc<Instance>, seat: Seat, mut incoming: Incoming<Frame>) {
+    loop {
+        let frame = tokio::select! {
+            () = seat.gone() => return,
+            frame = incoming.next() => frame,
+        };
+        // A client that has said all may still listen; one whose stream broke is noticed by its other half.
+        let Some(Ok(frame)) = frame else { return };
+        let work = answer(&instance, &seat, frame);
+        tokio::select! {
+            () = seat.gone() => return,
+            going_on = work => if !going_on { return },
+        }
+    }
+}
+
+/// Does what one frame asks for. False when the client or the instance is gone.
+async fn answer(instance: &Instance, seat: &Seat, frame: Frame) -> bool {
+    instance.touch();
+    match native::read(&frame) {
+        Request::Message { text, content } => instance.post(text, content).await.is_ok(),
+        Request::Pass(packet) => instance.pass(packet).await.is_ok(),
+        Request::Answer(kind, content) => {
+            let event = Event { kind, message_id: None, event_type: None, content };
+            seat.send(event.frame(&instance.id, None, instance.clock.now())).await
+        }
+    }
+}
+
+fn without(content: &Value, field: &str) -> Value {
+    let mut content = content.clone();
+    if let Value::Object(fields) = &mut content {
+        fields.remove(field);
+    }
+    content
+}

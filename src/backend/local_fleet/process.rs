@@ -1,0 +1,193 @@
+//! One run of an agent: a process group with limits, which does not outlive the gateway.
+//!
+//! Limits are set by the POSIX shell before the agent begins (`ulimit`), which needs no code between fork and exec and is
+//! the same on every system. The shell stays as the agent's parent. It holds the read end of a pipe, the *lifeline*,
+//! whose write end is in the gateway: when the gateway is gone, however it went, the pipe closes and the shell ends the
+//! whole group. (A parent-death signal would follow the thread that started the process, and threads come and go.)
+//!
+//! A newcomer's usual mistake is to kill the process. Agents start others; signals go to the group.
+//!
+//! *Knows:* groups, limits, signals, /proc. *Does not know:* instances, the socket's language.
+
+use std::{
+    io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+/// What an agent may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Address space of each process.
+    pub memory_bytes: u64,
+    /// Processor time of each process over its whole life.
+    pub cpu_seconds: u64,
+    /// Open files of each process.
+    pub open_files: u64,
+    /// Largest file that it may write.
+    pub file_bytes: u64,
+    /// How far the agent stands back when processors are busy, 0 to 19, so that the gateway stays quick.
+    pub niceness: u8,
+}
+
+impl Default for Limits {
+    /// Room for an interpreter and its libraries, but not for the whole machine.
+    fn default() -> Limits {
+        Limits { memory_bytes: 4 << 30, cpu_seconds: 86_400, open_files: 1_024, file_bytes: 2 << 30, niceness: 5 }
+    }
+}
+
+/// Sets the limits, starts the agent and the lifeline's watcher beside it, and ends with the agent's code. A limit that
+/// cannot be set is one that the system already holds lower. After the lifeline broke the agent has five seconds.
+const SUPERVISOR: &str = r#"
+ulimit -c 0
+ulimit -v "$1" 2>/dev/null || :
+ulimit -t "$2" 2>/dev/null || :
+ulimit -n "$3" 2>/dev/null || :
+ulimit -f "$4" 2>/dev/null || :
+niceness=$5
+shift 5
+exec 3<&0 </dev/null
+trap : TERM
+nice -n "$niceness" "$@" 3<&- &
+agent=$!
+( trap '' TERM; read -r line; kill -TERM 0; sleep 5; kill -KILL 0 ) <&3 >/dev/null 2>&1 &
+watcher=$!
+exec 3<&-
+wait "$agent"
+code=$?
+while kill -0 "$agent" 2>/dev/null; do wait "$agent"; code=$?; done
+kill -KILL "$watcher" 2>/dev/null
+exit "$code"
+"#;
+
+/// What to run.
+pub(super) struct Launch<'a> {
+    /// The program and its arguments.
+    pub(super) command: &'a [String],
+    /// Where it runs.
+    pub(super) folder: &'a Path,
+    /// All of its environment.
+    pub(super) environment: &'a [(String, String)],
+    /// What it may use.
+    pub(super) limits: Limits,
+}
+
+/// A running process group. Killed when dropped.
+pub(super) struct Process {
+    child: Child,
+    group: Group,
+    /// Closing it ends the group.
+    _lifeline: ChildStdin,
+}
+
+/// A process group, for signals and for looking at it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group(Pid);
+
+impl Process {
+    /// Starts it. Answers what it prints beside it.
+    pub(super) fn start(launch: &Launch<'_>) -> io::Result<(Process, ChildStdout, ChildStderr)> {
+        let limits = launch.limits;
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", SUPERVISOR, "agent"])
+            .arg((limits.memory_bytes >> 10).to_string())
+            .arg(limits.cpu_seconds.to_string())
+            .arg(limits.open_files.to_string())
+            // The shell counts in blocks of 512 bytes.
+            .arg((limits.file_bytes >> 9).to_string())
+            .arg(limits.niceness.to_string())
+            .args(launch.command)
+            .current_dir(launch.folder)
+            .env_clear()
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let absent = || io::Error::other("the process has no pipes");
+        let lifeline = child.stdin.take().ok_or_else(absent)?;
+        let (output, errors) = (child.stdout.take().ok_or_else(absent)?, child.stderr.take().ok_or_else(absent)?);
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw).ok_or_else(absent)?;
+        Ok((Process { child, group: Group(pid), _lifeline: lifeline }, output, errors))
+    }
+
+    /// Its group.
+    pub(super) fn group(&self) -> Group {
+        self.group
+    }
+
+    /// Waits until the agent has ended. May be dropped and asked again.
+    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.group.kill();
+    }
+}
+
+impl Group {
+    /// Asks the agent to end.
+    pub(super) fn terminate(self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends all of the group.
+    pub(super) fn kill(self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Whether this process belongs to the group.
+    pub(super) fn has(self, pid: i32) -> bool {
+        Pid::from_raw(pid).and_then(|pid| rustix::process::getpgid(Some(pid)).ok()) == Some(self.0)
+    }
+
+    /// Processor time and resident memory of the group's leader and its descendants, where the system tells.
+    pub(super) fn usage(self) -> Option<(Duration, u64)> {
+        /// Processes of one agent that are counted.
+        const PROCESSES_MAX: usize = 256;
+        let (mut ticks, mut pages) = (0, 0);
+        let mut pids = vec![self.0.as_raw_nonzero().get()];
+        let mut at = 0;
+        while at < pids.len() && at < PROCESSES_MAX {
+            let pid = pids[at];
+            at += 1;
+            let Some((process_ticks, process_pages)) = read_usage(pid) else { continue };
+            ticks += process_ticks;
+            pages += process_pages;
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            pids.extend(children.split_whitespace().filter_map(|child| child.parse::<i32>().ok()));
+        }
+        if pages == 0 {
+            return None;
+        }
+        let per_second = rustix::param::clock_ticks_per_second().max(1);
+        let page_bytes = rustix::param::page_size() as u64;
+        Some((Duration::from_millis(ticks.saturating_mul(1_000) / per_second), pages.saturating_mul(page_bytes)))
+    }
+
+    fn signal(self, signal: Signal) {
+        // The only failure is that the group is gone, which is what was wanted.
+        let _gone = rustix::process::kill_process_group(self.0, signal).is_err();
+    }
+}
+
+/// Ticks of processor time and pages of resident memory of one process.
+fn read_usage(pid: i32) -> Option<(u64, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses that may contain anything; utime and stime are the 14th and 15th.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some((ticks, pages))
+}

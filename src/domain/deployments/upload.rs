@@ -1,0 +1,158 @@
+//! How a bundle is taken in.
+//!
+//! A newcomer's usual mistake is to expect the name before the file. Fields come in any order, so the bundle is staged,
+//! hashed and checked while it arrives, and gets its key once everything is known. Nothing is visible before the last
+//! step, and each step before it cleans up when it is dropped.
+//!
+//! *Knows:* the order of steps and what each failure leaves. *Does not know:* the form that brought the fields.
+
+mod commit;
+mod form;
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout_at};
+
+pub use self::form::Piece;
+use self::{commit::Committing, form::Form};
+use super::{Deployment, Deployments, claim::Held, inspection::Inspection, name::Name};
+use crate::{
+    base::{Code, Context, Error, Incoming, Result, Retry, reason},
+    port::blobs::{Staged, Staging},
+};
+
+/// How long an upload may be silent. Longer silence is an attack, or a caller that is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long an upload may take.
+const UPLOAD_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// What came of an upload.
+#[derive(Clone, Debug)]
+pub struct Uploaded {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// Whether it had been stored before, with the same bytes.
+    pub existing: bool,
+    /// What the uploader should know.
+    pub warnings: Vec<String>,
+}
+
+/// A bundle that has arrived and is in order.
+struct Arrived {
+    name: Name,
+    staged: Box<dyn Staged>,
+    warnings: Vec<String>,
+}
+
+/// A bundle that arrives.
+struct Arriving {
+    staging: Box<dyn Staging>,
+    inspection: Inspection,
+    bytes: u64,
+}
+
+impl Deployments {
+    /// Takes a bundle in. Fields may come in any piece and any order, each once.
+    ///
+    /// # Errors
+    /// The reasons of fields, limits, archive checks, ownership and stores; `version_conflict` when the version exists
+    /// with other bytes, `upload_in_progress` when another call uploads it.
+    pub async fn upload(&self, cx: &Context, pieces: Incoming<Piece>) -> Result<Uploaded> {
+        let (mut form, mut claim) = (Form::default(), None);
+        let outcome = match self.receive(cx, pieces, &mut form, &mut claim).await {
+            Ok(arrived) => self.store(cx, arrived, &mut claim).await,
+            Err(error) => Err(error),
+        };
+        if let Some(claim) = claim {
+            Held::give_free(claim).await;
+        }
+        self.0.ground.audit.note(cx, "deployment.upload", &form.subject(), &outcome);
+        outcome
+    }
+
+    async fn receive(
+        &self,
+        cx: &Context,
+        mut pieces: Incoming<Piece>,
+        form: &mut Form,
+        claim: &mut Option<Held>,
+    ) -> Result<Arrived> {
+        let latest = Instant::now() + UPLOAD_MAX;
+        let (mut named, mut arriving) = (None, None);
+        while let Some(piece) =
+            timeout_at(latest.min(Instant::now() + SILENCE_MAX), pieces.next()).await.map_err(|_| too_slow())?
+        {
+            let file = form.take(piece?)?;
+            if named.is_none()
+                && let Some(name) = form.name()?
+            {
+                *claim = self.claim(cx, &name).await?;
+                named = Some(name);
+            }
+            if !file.is_empty() {
+                self.take(&mut arriving, file).await?;
+            }
+            if let Some(claim) = claim {
+                claim.keep(cx).await?;
+            }
+        }
+        form.complete()?;
+        let Some(name) = named else { return Err(Error::internal("a complete form has no name")) };
+        let Some(Arriving { staging, inspection, .. }) = arriving else { return Err(empty()) };
+        let contents = inspection.finish().await?;
+        let staged = staging.seal().await?;
+        Ok(Arrived { name, staged, warnings: contents.warnings })
+    }
+
+    /// Stages and inspects the next bytes of the file.
+    async fn take(&self, arriving: &mut Option<Arriving>, file: bytes::Bytes) -> Result<()> {
+        let arriving = match arriving {
+            Some(arriving) => arriving,
+            None => {
+                let staging = self.0.ground.blobs.stage().await?;
+                arriving.insert(Arriving { staging, inspection: Inspection::begin(), bytes: 0 })
+            }
+        };
+        arriving.bytes += file.len() as u64;
+        let bytes_max = self.0.config.bundle_bytes_max;
+        if arriving.bytes > bytes_max {
+            let message = format!("the bundle is larger than {bytes_max} bytes");
+            return Err(Error::new(Code::ResourceExhausted, reason::BUNDLE_TOO_LARGE, message)
+                .with_fact("limit", bytes_max.to_string()));
+        }
+        arriving.staging.write(file.clone()).await?;
+        arriving.inspection.feed(file).await
+    }
+
+    /// Claims the name for this upload, unless it is stored already: then only the bytes have to be compared.
+    async fn claim(&self, cx: &Context, name: &Name) -> Result<Option<Held>> {
+        self.owner(cx, name).await?;
+        if self.0.table.get(&name.record_id()).await?.is_some() {
+            return Ok(None);
+        }
+        let held = Held::take(self, cx, name).await?;
+        // Another upload may have ended between the two questions.
+        if self.0.table.get(&name.record_id()).await?.is_some() {
+            held.give_free().await;
+            return Ok(None);
+        }
+        Ok(Some(held))
+    }
+
+    async fn store(&self, cx: &Context, arrived: Arrived, claim: &mut Option<Held>) -> Result<Uploaded> {
+        let mut uploaded = Committing { deployments: self, cx, arrived: &arrived }.run(claim).await?;
+        uploaded.warnings.extend(arrived.warnings);
+        self.place(&mut uploaded).await;
+        Ok(uploaded)
+    }
+}
+
+fn too_slow() -> Error {
+    let message = "no byte arrived for 30 seconds, or the upload took more than 10 minutes";
+    Error::new(Code::DeadlineExceeded, reason::UPLOAD_TIMEOUT, message).retry(Retry::Safe)
+}
+
+fn empty() -> Error {
+    Error::new(Code::InvalidArgument, reason::EMPTY_BUNDLE, "the bundle is empty")
+}

@@ -1,0 +1,63 @@
+//! What may be stored as secrets: names, sizes, numbers.
+//!
+//! A newcomer's usual mistake is to check what was sent. What counts is what would be stored, which under a merge is more.
+//!
+//! *Knows:* the bounds. *Does not know:* where secrets go.
+
+use super::Values;
+use crate::base::{Code, Error, Result, error::Detail, reason};
+
+/// Secrets of one agent type.
+const NAMES_MAX: usize = 64;
+/// Longest name.
+const NAME_CHARACTERS_MAX: usize = 128;
+/// Largest value.
+const VALUE_BYTES_MAX: usize = 32 << 10;
+/// Names and values of one agent type together.
+const TOTAL_BYTES_MAX: usize = 256 << 10;
+/// Longest agent type.
+const AGENT_TYPE_CHARACTERS_MAX: usize = 63;
+
+/// Reads an agent type: a letter or digit, then letters, digits, `_` or `-`; 63 in all.
+pub(super) fn agent_type(text: &str) -> Result<()> {
+    let fits = (1..=AGENT_TYPE_CHARACTERS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if fits {
+        return Ok(());
+    }
+    let problem = "must be 1 to 63 letters, digits, `_` or `-`, the first a letter or digit";
+    let detail = Detail::Field { path: "agent_type".to_owned(), reason: problem.to_owned() };
+    let message = format!("agent_type: {problem}");
+    Err(Error::new(Code::InvalidArgument, reason::INVALID_AGENT_TYPE, message).with(detail))
+}
+
+/// Whether these may be stored.
+pub(super) fn check(values: &Values) -> Result<()> {
+    if values.len() > NAMES_MAX {
+        return Err(Error::invalid("secrets", format!("must be at most {NAMES_MAX}")));
+    }
+    let mut total = 0;
+    for (name, value) in values {
+        if !is_name(name) {
+            let problem = format!(
+                "must begin with a letter or `_`, go on with letters, digits, `_`, `.` or `-`, and have at most {NAME_CHARACTERS_MAX} characters"
+            );
+            return Err(Error::invalid("secrets", format!("a name {problem}")));
+        }
+        if value.reveal().len() > VALUE_BYTES_MAX {
+            return Err(Error::invalid(format!("secrets.{name}"), format!("must be at most {VALUE_BYTES_MAX} bytes")));
+        }
+        total += name.len() + value.reveal().len();
+    }
+    if total > TOTAL_BYTES_MAX {
+        return Err(Error::invalid("secrets", format!("must be at most {TOTAL_BYTES_MAX} bytes together")));
+    }
+    Ok(())
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= NAME_CHARACTERS_MAX
+        && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}

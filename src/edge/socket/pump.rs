@@ -1,0 +1,348 @@
+//! Carries frames between a socket and a handler, both ways at once, until one of many reasons ends it.
+//!
+//! A newcomer's usual mistake is a task for each direction with a channel between them. One future moves both, so an idle
+//! socket costs one small allocation, and nothing is buffered: a side that does not take is not read from on the other.
+//!
+//! *Knows:* heartbeats, patience, drain, revocation. *Does not know:* what frames mean.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_channel::mpsc::Sender;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message as Frame,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::{
+    Framing,
+    close::{self, End},
+};
+use crate::{
+    base::{Code, Error, Outgoing, Result, id, reason},
+    edge::rest::{draining, revoked},
+    gate::Entry,
+};
+
+/// How often a ping goes out. Load balancers close what is silent for a minute.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// How long a caller may be silent, pongs included. Two pings fit in between.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// How long a side may refuse to take a frame.
+const BLOCKED_MAX: Duration = Duration::from_secs(30);
+
+/// How long the closing handshake may take, and how long a handler has to end by itself.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// Over how long the sockets of a closing house leave, so that their callers do not come back all at once.
+const LEAVE_WITHIN_MS: u64 = 5_000;
+
+/// Largest message from a caller.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// What is read at once. Idle sockets are many, and large messages get a buffer of their size anyway.
+const READ_BYTES: usize = 2 << 10;
+
+/// Most frames that go one way before the other way gets its turn.
+const FRAMES_PER_TURN: usize = 32;
+
+/// What moves the frames of one socket.
+pub(super) struct Pump {
+    socket: Option<WebSocketStream<TokioIo<Upgraded>>>,
+    outbound: Outgoing<Bytes>,
+    inbound: Sender<Result<Bytes>>,
+    framing: Framing,
+    entry: Entry,
+    /// A message that the handler has no room for yet.
+    held: Option<Bytes>,
+    is_dirty: bool,
+    heard_at: Instant,
+    ping_at: Instant,
+    caller_blocked: Option<Instant>,
+    handler_blocked: Option<Instant>,
+    leave_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    revoked: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Carries frames once the handshake is through, then says farewell.
+pub(super) async fn run(upgrade: OnUpgrade, mut pump: Pump) {
+    let Ok(upgraded) = upgrade.await else {
+        // The caller went before the answer reached it; the handler learns that by its streams being dropped.
+        return;
+    };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+    pump.socket = Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await);
+    pump.heard_at = Instant::now();
+    let end = std::future::poll_fn(|cx| pump.poll(cx)).await;
+    // Boxed, so that what is needed once does not make every idle socket larger.
+    Box::pin(pump.farewell(end)).await;
+}
+
+impl Pump {
+    pub(super) fn new(
+        outbound: Outgoing<Bytes>,
+        inbound: Sender<Result<Bytes>>,
+        framing: Framing,
+        entry: Entry,
+        closing: CancellationToken,
+    ) -> Pump {
+        let now = Instant::now();
+        let revoked = entry.revoked();
+        Pump {
+            socket: None,
+            outbound,
+            inbound,
+            framing,
+            entry,
+            held: None,
+            is_dirty: false,
+            heard_at: now,
+            ping_at: now + PING_EVERY,
+            caller_blocked: None,
+            handler_blocked: None,
+            leave_at: None,
+            timer: Box::pin(sleep_until(now + PING_EVERY)),
+            revoked,
+            closing: Box::pin(closing.cancelled_owned()),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.revoked.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(self.fail(&revoked()));
+        }
+        if self.leave_at.is_none() && self.closing.as_mut().poll(cx).is_ready() {
+            let leave_at = Instant::now() + Duration::from_millis(random_below(LEAVE_WITHIN_MS));
+            self.leave_at = Some(leave_at);
+            let earlier = leave_at.min(self.timer.deadline());
+            self.timer.as_mut().reset(earlier);
+        }
+        if let Some(end) = self.write(cx) {
+            return Poll::Ready(end);
+        }
+        if let Some(end) = self.read(cx) {
+            return Poll::Ready(end);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if let Some(end) = self.tick(cx) {
+                return Poll::Ready(end);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// From the handler to the caller.
+    fn write(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        for _ in 0..FRAMES_PER_TURN {
+            match self.flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(end)) => return Some(end),
+                Poll::Pending => return None,
+            }
+            let message = match self.outbound.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(Some(Err(error))) => return Some(self.fail(&error)),
+                Poll::Ready(None) => return Some(End::NORMAL),
+                Poll::Pending => return None,
+            };
+            match self.framing.given(&message) {
+                Ok(Some(frame)) => {
+                    self.entry.sent(frame.len());
+                    if let Err(end) = self.put(frame) {
+                        return Some(end);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => return Some(self.fail(&error)),
+            }
+        }
+        cx.waker().wake_by_ref();
+        None
+    }
+
+    /// From the caller to the handler.
+    fn read(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        for _ in 0..FRAMES_PER_TURN {
+            if self.held.is_some() {
+                match self.inbound.poll_ready(cx) {
+                    Poll::Ready(room) => {
+                        let message = self.held.take();
+                        self.handler_blocked = None;
+                        // A handler that wants no more messages may still have some to say.
+                        if let (Ok(()), Some(message)) = (room, message) {
+                            let _no_longer_wanted = self.inbound.start_send(Ok(message)).is_err();
+                        }
+                    }
+                    Poll::Pending => {
+                        self.handler_blocked.get_or_insert_with(Instant::now);
+                        return None;
+                    }
+                }
+            }
+            let frame = match Pin::new(self.socket.as_mut()?).poll_next(cx) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => return Some(self.broken(&error)),
+                Poll::Ready(None) => return Some(End::Gone),
+                Poll::Pending => return None,
+            };
+            self.heard_at = Instant::now();
+            match frame {
+                Frame::Close(_) => return Some(End::Theirs),
+                // Pongs are sent by the library, with its next read.
+                Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => {}
+                Frame::Text(_) | Frame::Binary(_) => {
+                    self.entry.received(frame.len());
+                    match self.framing.taken(frame) {
+                        Ok(message) => self.held = Some(message),
+                        Err(error) => return Some(self.fail(&error)),
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        None
+    }
+
+    fn put(&mut self, frame: Frame) -> Result<(), End> {
+        let Some(socket) = &mut self.socket else { return Err(End::Gone) };
+        self.is_dirty = true;
+        let put = Pin::new(socket).start_send(frame);
+        put.map_err(|error| self.broken(&error))
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Err(End::Gone)) };
+        if !self.is_dirty {
+            return Poll::Ready(Ok(()));
+        }
+        let Poll::Ready(flushed) = Pin::new(socket).poll_flush(cx) else {
+            self.caller_blocked.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        };
+        self.is_dirty = false;
+        self.caller_blocked = None;
+        Poll::Ready(flushed.map_err(|error| self.broken(&error)))
+    }
+
+    /// Looks at all clocks, pings when it is time, and sets the timer to what comes next.
+    fn tick(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        let now = Instant::now();
+        if self.leave_at.is_some_and(|at| at <= now) {
+            return Some(self.fail(&draining()));
+        }
+        if self.caller_blocked.is_some_and(|since| now >= since + BLOCKED_MAX) {
+            return Some(self.give_up(1013, "slow_consumer"));
+        }
+        if self.handler_blocked.is_some_and(|since| now >= since + BLOCKED_MAX) {
+            return Some(self.give_up(1011, "upstream_blocked"));
+        }
+        // Who is not read from cannot be heard.
+        if self.handler_blocked.is_some() {
+            self.heard_at = now;
+        }
+        if now >= self.heard_at + SILENCE_MAX {
+            return Some(self.give_up(4408, "heartbeat_timeout"));
+        }
+        if now >= self.ping_at {
+            self.ping_at = now + PING_EVERY;
+            if self.caller_blocked.is_none() {
+                if let Err(end) = self.put(Frame::Ping(Bytes::new())) {
+                    return Some(end);
+                }
+                if let Poll::Ready(Err(end)) = self.flush(cx) {
+                    return Some(end);
+                }
+            }
+        }
+        let blocked =
+            [self.caller_blocked, self.handler_blocked].into_iter().flatten().map(|since| since + BLOCKED_MAX);
+        let next = [self.ping_at, self.heard_at + SILENCE_MAX].into_iter().chain(self.leave_at).chain(blocked).min();
+        self.timer.as_mut().reset(next.unwrap_or(self.ping_at));
+        None
+    }
+
+    fn fail(&self, error: &Error) -> End {
+        self.entry.fail(error);
+        End::of(error)
+    }
+
+    fn give_up(&self, code: u16, token: &'static str) -> End {
+        self.entry.fail(&Error::new(Code::DeadlineExceeded, reason::CANCELED, token));
+        End::ours(code, token)
+    }
+
+    fn broken(&self, error: &tokio_tungstenite::tungstenite::Error) -> End {
+        let end = End::broken(error);
+        let told = Error::new(Code::Canceled, reason::CANCELED, "the socket broke").caused_by(error.to_string());
+        self.entry.fail(&told);
+        end
+    }
+
+    /// Closes the socket, and lets the handler end.
+    async fn farewell(self, end: End) {
+        let Pump { socket, outbound, mut inbound, entry, .. } = self;
+        let Some(mut socket) = socket else { return };
+        match end {
+            End::Ours { code, reason } => {
+                // The handler is through; nobody waits for it any more.
+                drop((outbound, inbound));
+                let closing = async {
+                    socket.send(Frame::Close(Some(close::frame(code, &reason)))).await?;
+                    while let Some(frame) = socket.next().await {
+                        frame?;
+                    }
+                    Ok::<(), tokio_tungstenite::tungstenite::Error>(())
+                };
+                // A caller that does not answer the closing handshake is left alone.
+                let _answered = timeout(FAREWELL_MAX, closing).await;
+            }
+            End::Theirs => {
+                drop(inbound);
+                // The answer to their close is queued; reading on sends it.
+                let closing = async { while let Some(Ok(_)) = socket.next().await {} };
+                let ending = ended(outbound);
+                let _answered = timeout(FAREWELL_MAX, async { tokio::join!(closing, ending) }).await;
+            }
+            End::Gone => {
+                let gone = Error::new(Code::Canceled, reason::CANCELED, "the caller hung up without a farewell");
+                entry.fail(&gone);
+                // A handler that has no room for it learns it from the end of its stream.
+                let _has_room = inbound.try_send(Err(gone)).is_ok();
+                drop(inbound);
+                let _ended = timeout(FAREWELL_MAX, ended(outbound)).await;
+            }
+        }
+    }
+}
+
+/// Waits until a handler has ended its stream. What it still says, nobody hears.
+async fn ended(mut outbound: Outgoing<Bytes>) {
+    while outbound.next().await.is_some() {}
+}
+
+fn random_below(bound: u64) -> u64 {
+    let mut bytes = [0; 8];
+    id::fill(&mut bytes);
+    u64::from_le_bytes(bytes) % bound
+}

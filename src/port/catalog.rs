@@ -1,0 +1,34 @@
+//! Which models there are, as whoever serves them says.
+//!
+//! A newcomer's usual mistake is to model a model. Its fields belong to Ensemble and grow without us; the document passes
+//! through whole.
+//!
+//! *Knows:* a document. *Does not know:* its fields, caching.
+
+use bytes::Bytes;
+
+use crate::{base::health::Health, port::Answer};
+
+/// Largest document taken.
+pub const DOCUMENT_BYTES_MAX: usize = 8 << 20;
+
+/// The models, as answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The bytes of the answer.
+    pub body: Bytes,
+    /// Its media type.
+    pub content_type: String,
+}
+
+/// Serves the models.
+pub trait Catalog: Send + Sync + 'static {
+    /// All models.
+    ///
+    /// # Errors
+    /// One of the `ensemble_…` reasons; what is worth trying again says when.
+    fn models(&self) -> Answer<'_, Document>;
+
+    /// Whether the catalog answers.
+    fn health(&self) -> Answer<'_, Health>;
+}

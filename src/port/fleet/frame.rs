@@ -1,0 +1,63 @@
+//! Frames of the native stream: text or binary, whole.
+//!
+//! A newcomer's usual mistake is to turn one kind into the other. Text stays text, binary stays binary, and boundaries
+//! are kept.
+//!
+//! *Knows:* the two kinds. *Does not know:* what is in them.
+
+use bytes::Bytes;
+
+/// One frame. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Text.
+    Text(Utf8),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+impl Frame {
+    /// How many bytes it carries.
+    pub fn len(&self) -> usize {
+        match self {
+            Frame::Text(text) => text.0.len(),
+            Frame::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it carries none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Text that is shared rather than copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Utf8(Bytes);
+
+impl Utf8 {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Only made from a String, so never the other branch.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The text as bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl From<String> for Utf8 {
+    fn from(text: String) -> Utf8 {
+        Utf8(Bytes::from(text.into_bytes()))
+    }
+}
+
+/// Copies only when the text is shared.
+impl From<Utf8> for String {
+    fn from(text: Utf8) -> String {
+        // Only made from a String, so never the other branch.
+        String::from_utf8(Vec::from(text.0)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,60 @@
+//! Facts that expire: who is here right now, and how much each caller has used up.
+//!
+//! A newcomer's usual mistake is to keep anything here that must not be lost. What is announced lives as long as its
+//! announcer repeats it; durable facts are records.
+//!
+//! *Knows:* announcements with a time to live, token buckets. *Does not know:* what is announced or limited.
+
+use std::time::Duration;
+
+use crate::{base::health::Health, port::Answer};
+
+/// Largest announcement.
+pub const ANNOUNCEMENT_BYTES_MAX: usize = 64 << 10;
+/// Announcements of one kind that are listed at once.
+pub const ANNOUNCEMENTS_MAX: usize = 10_000;
+
+/// Something that is here, as it said itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Its id, unique among its kind.
+    pub id: String,
+    /// What it says of itself, as JSON text.
+    pub body: String,
+}
+
+/// How much is allowed: so many per minute on average, so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens that come back each minute. Zero allows everything.
+    pub per_minute: u32,
+    /// Tokens that can be saved up. Zero counts as one.
+    pub burst: u32,
+}
+
+/// What a bucket answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// A token was taken.
+    Granted,
+    /// No token is left; one comes back after this long.
+    Later(Duration),
+}
+
+/// Facts that expire.
+pub trait Registry: Send + Sync + 'static {
+    /// Says that this is here, for this long unless it is said again.
+    fn announce<'a>(&'a self, kind: &'static str, announcement: Announcement, ttl: Duration) -> Answer<'a, ()>;
+
+    /// Says that it is not here any more. Withdrawing what is not there is fine.
+    fn withdraw<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()>;
+
+    /// Everything of this kind that is here, by id.
+    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Announcement>>;
+
+    /// Takes a token from the bucket of this name and key.
+    fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take>;
+
+    /// Whether the registry answers.
+    fn health(&self) -> Answer<'_, Health>;
+}

@@ -1,0 +1,379 @@
+//! What every fleet must do: start what was deployed, carry what is said, and let nothing outlive its order to end.
+
+use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use portico::{
+    backend::local_fleet::{Config, HOST, Limits, LocalFleet},
+    base::{Incoming, Outgoing, Result, Secret, TenantId, clock::SystemClock, reason, tasks::Tasks},
+    port::{
+        Answer,
+        fleet::{
+            At, Bundle, BundleSource, Fleet, Frame, LogLevel, LogQuery, NewMessage, Role, Start, State, Stop, Window,
+            WorkspacePath,
+        },
+    },
+};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Archives in a folder, by their location.
+struct Archives;
+
+impl BundleSource for Archives {
+    fn open<'a>(&'a self, bundle: &'a Bundle) -> Answer<'a, Incoming<Bytes>> {
+        Box::pin(async move {
+            let archive = std::fs::read(&bundle.location).unwrap();
+            let chunks: Vec<_> = archive.chunks(1_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+            Ok(Box::pin(stream::iter(chunks)) as Incoming<Bytes>)
+        })
+    }
+}
+
+struct House {
+    folder: TempDir,
+    fleet: LocalFleet,
+    tasks: Tasks,
+}
+
+impl House {
+    fn new() -> House {
+        let folder = tempfile::tempdir().unwrap();
+        let tasks = Tasks::new();
+        let fleet = open(folder.path(), &tasks).unwrap();
+        House { folder, fleet, tasks }
+    }
+
+    /// The archive of a folder of code, as somebody would have uploaded it.
+    fn bundle(&self, code: &Path) -> Bundle {
+        let location = self.folder.path().join("bundle.tar.gz");
+        let packed = Command::new("tar").arg("-czf").arg(&location).arg("-C").arg(code).arg(".").status().unwrap();
+        assert!(packed.success());
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &std::fs::read(&location).unwrap());
+        let checksum: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Bundle {
+            deployment_id: format!("scripted:1.0.0@{}", &checksum[..8]),
+            agent_type: "scripted".to_owned(),
+            version: "1.0.0".to_owned(),
+            checksum,
+            location: location.display().to_string(),
+        }
+    }
+
+    fn scripted(&self) -> Bundle {
+        self.bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backends/fleet/scripted"))
+    }
+
+    /// A bundle with this manifest and this shell script.
+    fn script(&self, manifest: &str, script: &str) -> Bundle {
+        let code = tempfile::tempdir().unwrap();
+        std::fs::write(code.path().join("agent.json"), manifest).unwrap();
+        std::fs::write(code.path().join("run.sh"), script).unwrap();
+        self.bundle(code.path())
+    }
+
+    async fn start(&self, id: &str) -> At {
+        self.fleet.create(HOST, start(id, self.scripted())).await.unwrap();
+        let at = At { host: HOST.to_owned(), instance: id.to_owned() };
+        assert_eq!(self.fleet.settled(&at, PATIENCE).await.unwrap(), State::Ready);
+        at
+    }
+
+    async fn attach(&self, at: &At) -> Client {
+        let (to_agent, incoming) = mpsc::channel(16);
+        let incoming = stream::unfold(incoming, |mut frames| async { Some((frames.recv().await?, frames)) });
+        let from_agent = self.fleet.attach(at, Box::pin(incoming)).await.unwrap();
+        Client { to_agent, from_agent }
+    }
+}
+
+fn open(root: &Path, tasks: &Tasks) -> Result<LocalFleet> {
+    let config = Config {
+        root: root.join("fleet"),
+        path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+        instances_max: 4,
+        limits: Limits { open_files: 99, ..Limits::default() },
+    };
+    LocalFleet::open(config, Arc::new(Archives), Arc::new(SystemClock), tasks.clone())
+}
+
+fn start(id: &str, bundle: Bundle) -> Start {
+    Start {
+        instance: id.to_owned(),
+        bundle,
+        config: Map::from_iter([("model".to_owned(), json!("m-1"))]),
+        secrets: BTreeMap::from([("api_key".to_owned(), Secret::new("s3cret"))]),
+        environment: BTreeMap::from([("COLOUR".to_owned(), "green".to_owned())]),
+        tenant: TenantId::new("tenant-a"),
+    }
+}
+
+/// A client of the native stream.
+struct Client {
+    to_agent: mpsc::Sender<Result<Frame>>,
+    from_agent: Outgoing<Frame>,
+}
+
+impl Client {
+    async fn send(&mut self, frame: Value) {
+        self.to_agent.send(Ok(Frame::Text(frame.to_string().into()))).await.unwrap();
+    }
+
+    async fn ask(&mut self, text: &str) {
+        self.send(json!({"type": "process_message", "content": {"text": text, "messages": []}})).await;
+    }
+
+    async fn next(&mut self) -> Value {
+        match tokio::time::timeout(PATIENCE, self.from_agent.next()).await.unwrap().unwrap().unwrap() {
+            Frame::Text(text) => serde_json::from_str(text.as_str()).unwrap(),
+            Frame::Binary(bytes) => json!({"binary": bytes.to_vec()}),
+        }
+    }
+
+    /// The frames up to one of this type, which is included.
+    async fn until(&mut self, kind: &str) -> Vec<Value> {
+        let mut frames = Vec::new();
+        loop {
+            frames.push(self.next().await);
+            if frames.last().unwrap()["type"] == kind {
+                return frames;
+            }
+        }
+    }
+
+    /// Asks and answers the text of the answer.
+    async fn answer(&mut self, text: &str) -> Value {
+        self.ask(text).await;
+        let text = self.until("complete").await.pop().unwrap()["content"]["text"].as_str().unwrap().to_owned();
+        serde_json::from_str(&text).unwrap_or(Value::String(text))
+    }
+
+    /// Why the stream ends.
+    async fn end(mut self) -> portico::base::Reason {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.from_agent.next()).await.unwrap().unwrap() {
+                Ok(_) => {}
+                Err(error) => return error.reason(),
+            }
+        }
+    }
+}
+
+fn shape(frames: &[Value]) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    frames.iter().map(|frame| (text(&frame["type"]), text(&frame["content"]["text"]))).collect()
+}
+
+fn alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[tokio::test]
+async fn a_message_is_answered_word_by_word_to_every_client() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let (mut one, mut other) = (house.attach(&at).await, house.attach(&at).await);
+
+    one.ask("hello brave world").await;
+    let frames = one.until("complete").await;
+    let expected = [
+        ("created", ""),
+        ("update", "hello"),
+        ("update", "brave"),
+        ("update", "world"),
+        ("complete", "hello brave world"),
+    ];
+    assert_eq!(shape(&frames), expected.map(|(kind, text)| (kind.to_owned(), text.to_owned())));
+    assert_eq!(frames, other.until("complete").await);
+    let sequences: Vec<_> = frames.iter().map(|frame| frame["seq"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, [1, 2, 3, 4, 5]);
+    let message_id = frames[0]["message_id"].as_str().unwrap();
+    assert!(frames.iter().all(|frame| frame["message_id"] == message_id && frame["agent_id"] == "agent_1"));
+
+    let messages = house.fleet.messages(&at, Window { offset: 0, limit: 10 }).await.unwrap();
+    let spoken: Vec<_> = messages.iter().map(|message| (message.role, message.text.as_str(), &*message.id)).collect();
+    assert_eq!(
+        spoken,
+        [(Role::User, "hello brave world", message_id), (Role::Assistant, "hello brave world", message_id)]
+    );
+    let info = house.fleet.info(&at).await.unwrap();
+    assert_eq!(info.state, State::Ready);
+    assert!(info.usage.unwrap().memory_bytes > 0);
+}
+
+#[tokio::test]
+async fn text_stays_text_and_binary_stays_binary_and_nonsense_is_answered() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let mut client = house.attach(&at).await;
+
+    client.to_agent.send(Ok(Frame::Binary(Bytes::from_static(&[0, 1, 255])))).await.unwrap();
+    assert_eq!(client.next().await, json!({"binary": [255, 1, 0]}));
+    client.send(json!({"type": "ping", "content": {"n": 1}})).await;
+    assert_eq!(client.next().await["content"], json!({"n": 1}));
+    client.send(json!({"type": "dance"})).await;
+    assert_eq!(client.next().await["content"]["code"], "unknown_type");
+    client.ask("tool search").await;
+    let update = &client.until("complete").await[1];
+    assert_eq!((&update["event_type"], &update["content"]["event_type"]), (&json!("tool.call_start"), &json!("tool.call_start")));
+    let long = "x".repeat(1 << 20);
+    assert_eq!(client.answer(&long).await, json!(long));
+    client.ask("many 3000").await;
+    assert_eq!(client.until("complete").await.len(), 3_002);
+}
+
+#[tokio::test]
+async fn an_agent_sees_its_own_environment_and_limits_and_nothing_else() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let mut client = house.attach(&at).await;
+
+    let environment = client.answer("environment").await;
+    let mut names: Vec<_> = environment.as_object().unwrap().keys().map(String::as_str).collect();
+    // The shell adds these two.
+    names.retain(|name| !["PWD", "LC_CTYPE"].contains(name));
+    names.sort_unstable();
+    assert_eq!(names, ["AGENT_ID", "AGENT_SOCKET", "AGENT_WORKSPACE", "COLOUR", "HOME", "LANG", "PATH", "TMPDIR"]);
+    assert_eq!(environment["COLOUR"], "green");
+    assert_eq!(environment["HOME"], environment["AGENT_WORKSPACE"]);
+    assert_eq!(client.answer("limits").await["NOFILE"], 99);
+    assert_eq!(client.answer("limits").await["AS"], Limits::default().memory_bytes);
+    let init = client.answer("init").await;
+    assert_eq!((&init["config"]["model"], &init["secrets"]["api_key"]), (&json!("m-1"), &json!("s3cret")));
+}
+
+#[tokio::test]
+async fn logs_are_kept_in_order_and_can_be_followed_to_the_end() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let followed = house.fleet.follow_logs(&at, LogLevel::Info, 0).await.unwrap();
+    house.attach(&at).await.answer("hello").await;
+    house.fleet.stop(&at, Stop::Within(PATIENCE)).await.unwrap();
+
+    let entries: Vec<_> = followed.map(Result::unwrap).collect().await;
+    let said: Vec<_> = entries.iter().map(|entry| (entry.source.as_str(), entry.message.as_str())).collect();
+    for expected in [("agent", "echoing"), ("stdout", "on standard output"), ("agent", "goodbye")] {
+        assert!(said.contains(&expected), "{said:?}");
+    }
+    assert!(entries.iter().zip(1..).all(|(entry, sequence)| entry.sequence == sequence));
+}
+
+#[tokio::test]
+async fn a_crash_is_told_and_the_agent_starts_again_under_its_clients() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let mut client = house.attach(&at).await;
+
+    client.ask("crash").await;
+    let error = client.until("error").await.pop().unwrap();
+    assert_eq!(error["content"]["code"], "agent_restarted");
+    assert_eq!(client.answer("still there?").await, json!("still there?"));
+    let query = LogQuery { level: LogLevel::Error, offset: 0, limit: 10 };
+    let logged = house.fleet.logs(&at, query).await.unwrap();
+    assert_eq!(logged[0].message, "the agent ended (exit code 3): about to crash");
+}
+
+#[tokio::test]
+async fn what_does_not_listen_is_killed_with_all_that_it_started() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let mut client = house.attach(&at).await;
+    let pid = client.answer("deaf").await.to_string();
+    assert!(alive(&pid));
+
+    house.fleet.stop(&at, Stop::Within(Duration::from_millis(300))).await.unwrap();
+    assert!(!alive(&pid));
+    assert_eq!(client.end().await, reason::INSTANCE_TERMINATED);
+    assert_eq!(house.fleet.info(&at).await.unwrap_err().reason(), reason::INSTANCE_NOT_FOUND);
+    assert!(!house.folder.path().join("fleet/instances/agent_1").exists());
+}
+
+#[tokio::test]
+async fn a_bundle_that_cannot_run_says_why() {
+    let house = House::new();
+    let sh = r#"{"command": ["sh", "run.sh"]}"#;
+    for (manifest, script, says) in [
+        (r#"{"command": []}"#, "", "command must name a program"),
+        (r#"{"command": ["no-such-program"]}"#, "", "its command was not found"),
+        (sh, "echo no luck >&2; exit 4", "(exit code 4): no luck"),
+    ] {
+        let bundle = house.script(manifest, script);
+        let error = house.fleet.create(HOST, start("agent_1", bundle)).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.reason(), reason::DEPLOYMENT_FAILED);
+        assert!(error.message().contains(says), "{error:?}");
+    }
+    let mut forged = house.scripted();
+    forged.checksum = "0".repeat(64);
+    let forged_id = forged.deployment_id.clone();
+    let error = house.fleet.create(HOST, start("agent_1", forged)).await.map(|_| ()).unwrap_err();
+    assert!(error.message().contains("checksum differs"), "{error:?}");
+    assert!(!house.fleet.hosts().await.unwrap()[0].cached.contains(&forged_id));
+}
+
+#[tokio::test]
+async fn a_host_takes_one_instance_of_an_id_and_no_more_than_it_can_hold() {
+    let house = House::new();
+    for id in ["a", "b", "c"] {
+        house.start(id).await;
+    }
+    let taken = house.fleet.create(HOST, start("a", house.scripted())).await.map(|_| ()).unwrap_err();
+    assert_eq!(taken.reason(), reason::INSTANCE_ID_CONFLICT);
+    house.start("d").await;
+    let full = house.fleet.create(HOST, start("e", house.scripted())).await.map(|_| ()).unwrap_err();
+    assert_eq!(full.reason(), reason::CAPACITY_EXHAUSTED);
+    let load = house.fleet.hosts().await.unwrap().remove(0);
+    assert_eq!((load.active, load.active_max, load.cached.len()), (4, 4, 1));
+}
+
+#[tokio::test]
+async fn files_pass_between_client_and_agent() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    house.attach(&at).await.answer("write from the agent").await;
+    let content = stream::iter([Ok(Bytes::from("from a client"))]);
+    let path = WorkspacePath::parse("in/box.txt").unwrap();
+    assert_eq!(house.fleet.write_file(&at, &path, Box::pin(content)).await.unwrap(), 13);
+
+    let list = house.fleet.files(&at, &WorkspacePath::root(), 2).await.unwrap();
+    let paths: Vec<_> = list.entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["in", "in/box.txt", "note.txt"]);
+    let note = house.fleet.read_file(&at, &WorkspacePath::parse("note.txt").unwrap()).await.unwrap();
+    let bytes: Vec<_> = note.bytes.map(Result::unwrap).collect().await;
+    assert_eq!(bytes.concat(), b"from the agent");
+}
+
+#[tokio::test]
+async fn a_message_can_be_sent_without_waiting() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let mut client = house.attach(&at).await;
+    let message = NewMessage { text: "hello".to_owned(), messages: Vec::new() };
+    let id = house.fleet.send(&at, message).await.unwrap();
+    assert_eq!(client.until("complete").await.pop().unwrap()["message_id"], id);
+}
+
+#[tokio::test]
+async fn agents_end_when_the_house_closes_and_their_folders_are_swept_at_the_next_start() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let mut client = house.attach(&at).await;
+    let pid = client.answer("deaf").await.to_string();
+    assert_eq!(open(house.folder.path(), &Tasks::new()).map(|_| ()).unwrap_err().reason(), reason::COORDINATOR_UNAVAILABLE);
+
+    house.tasks.close();
+    assert_eq!(house.tasks.wait(PATIENCE).await, 0);
+    assert!(!alive(&pid));
+    assert_eq!(client.end().await, reason::DRAINING);
+    let House { folder, fleet, .. } = house;
+    drop(fleet);
+    assert!(folder.path().join("fleet/instances/agent_1").exists());
+    let next = open(folder.path(), &Tasks::new()).unwrap();
+    assert!(!folder.path().join("fleet/instances/agent_1").exists());
+    assert_eq!(next.hosts().await.unwrap()[0].active, 0);
+}
