@@ -137,14 +137,12 @@ impl ConformanceService for Service {
         Ok(ClientStreamResponse { payload: Some(answer(&cx, definition, seen).await?) })
     }
 
-    async fn server_stream(
-        &self,
-        cx: Context,
-        request: ServerStreamRequest,
-    ) -> Result<Outgoing<ServerStreamResponse>> {
+    async fn server_stream(&self, cx: Context, request: ServerStreamRequest) -> Result<Outgoing<ServerStreamResponse>> {
         let seen = vec![packed(&request)];
         let answers = Answers::new(cx, request.response_definition, Incoming::<BidiStreamRequest>::empty(), seen);
-        Ok(Box::pin(answers.stream().map(|answer| answer.map(|payload| ServerStreamResponse { payload: Some(payload) }))))
+        Ok(Box::pin(
+            answers.stream().map(|answer| answer.map(|payload| ServerStreamResponse { payload: Some(payload) })),
+        ))
     }
 
     async fn bidi_stream(

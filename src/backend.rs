@@ -8,6 +8,7 @@
 pub mod disk;
 pub mod ensemble;
 pub mod local;
-pub mod sealer;
 pub mod local_fleet;
+pub mod otlp;
+pub mod sealer;
 pub mod sqlite;

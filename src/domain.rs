@@ -7,8 +7,10 @@
 
 pub mod audit;
 pub mod deployments;
+pub mod health;
 pub mod keys;
 pub mod models;
+pub mod platform;
 pub mod revision;
 pub mod secrets;
 pub mod settings;

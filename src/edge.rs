@@ -21,12 +21,14 @@ mod socket;
 mod sse;
 mod stack;
 mod tunnel;
+mod web;
 
 pub use body::Body;
 pub use classify::{Kind, Protocol};
 pub use cors::Cors;
 pub use rest::Rest;
 pub use site::Site;
+pub use web::Pages;
 
 use std::sync::Arc;
 

@@ -1,1 +1,243 @@
-//! gateway
+//! The composition root: the only room that names concrete backends.
+//!
+//! A newcomer's usual mistake is to build a part where it is used. Every part is built here, in the order in which parts
+//! need each other, and handed down.
+//!
+//! *Knows:* everything, by name. *Does not know:* how any of it works.
+
+mod backends;
+mod limits;
+mod pepper;
+
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use portico_wire::{Handlers, grpc, podium::v1 as podium};
+
+use self::backends::Backends;
+use crate::{
+    base::{
+        Caller, Clock, Code, Context, Error, IdentityId, Result, Secret, TenantId,
+        caller::{Proof, Role},
+        clock::SystemClock,
+        page::PageRequest,
+        reason,
+        tasks::Tasks,
+    },
+    config::Config,
+    domain::{
+        audit::Audit,
+        deployments::{self, Deployments},
+        health::Board,
+        keys::{self, KeyRole, Keys, NewKey},
+        models::Models,
+        platform::Platform,
+        secrets::Secrets,
+        settings::{self, Settings},
+    },
+    edge::{self, Edge, Pages, Rest, Site, listen, listen::Tls},
+    gate::{Admit, Guard, Ledger, Metrics},
+    schema::{Schema, Surface},
+    surface,
+};
+
+/// A running gateway.
+pub struct Gateway {
+    address: SocketAddr,
+    edge: Arc<Edge>,
+    first_admin_key: Option<Secret>,
+    tasks: Tasks,
+    drain: Duration,
+}
+
+impl Gateway {
+    /// Opens the stores, builds the house and begins to listen.
+    ///
+    /// # Errors
+    /// When a store cannot be opened, the secrets key does not open what is stored, or the address cannot be bound.
+    pub async fn start(config: Config) -> Result<Gateway> {
+        let tasks = Tasks::new();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let backends = Backends::open(&config, &clock, &tasks)?;
+        let metrics = Arc::new(Metrics::new());
+        let audit = Audit::new(Arc::clone(&backends.records), &tasks);
+
+        let keys = Keys::new(
+            keys::Parts {
+                records: Arc::clone(&backends.records),
+                bus: Arc::clone(&backends.bus),
+                clock: Arc::clone(&clock),
+                audit: audit.clone(),
+                digester: pepper::load_or_create(&config.data.join("pepper"))?,
+                bootstrap: config.admin_key.clone(),
+            },
+            &tasks,
+        )?;
+        let platform = platform(&config, &backends, &keys, &audit, &clock, &metrics, &tasks).await?;
+        let first_admin_key = first_admin_key(&config, &keys, &clock).await?;
+
+        let schema = Schema::read(portico_wire::SCHEMA).map_err(Error::internal)?;
+        let handlers = mounted(&schema, &platform);
+        let ledger = Ledger::new(Arc::clone(&metrics), backends.spans, audit, Arc::clone(&clock));
+        let guard: Arc<dyn Admit> =
+            Arc::new(Guard::new(keys, limits::of(&config), Arc::clone(&backends.registry), ledger, clock));
+        let edge = Arc::new(doors(&config, &schema, &handlers, guard, metrics, &tasks)?);
+
+        let listener = listen::Listener::bind(listening(&config)?, tasks.clone()).await?;
+        let address = listener.address();
+        tasks.spawn(listener.serve(Arc::clone(&edge)));
+        Ok(Gateway { address, edge, first_admin_key, tasks, drain: config.drain })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The doors, for calls within the process.
+    pub fn edge(&self) -> &Arc<Edge> {
+        &self.edge
+    }
+
+    /// The administrator's key that the very first start made. Only its digest is stored.
+    pub fn first_admin_key(&self) -> Option<&Secret> {
+        self.first_admin_key.as_ref()
+    }
+
+    /// Serves until `shutdown` resolves, then lets what is in flight end, for as long as the config says.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
+        shutdown.await;
+        self.tasks.close();
+        let left = self.tasks.wait(self.drain).await;
+        if left > 0 {
+            tracing::warn!(tasks = left, "the time to drain is over; what is left is cut");
+        }
+    }
+}
+
+async fn platform(
+    config: &Config,
+    backends: &Backends,
+    keys: &Keys,
+    audit: &Audit,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Platform> {
+    let environment = config.environment.as_str();
+    let secrets = Secrets::new(Arc::clone(&backends.records), Arc::clone(&backends.sealer), audit.clone());
+    let settings = Settings::load(
+        settings::Parts {
+            records: Arc::clone(&backends.records),
+            bus: Arc::clone(&backends.bus),
+            clock: Arc::clone(clock),
+            audit: audit.clone(),
+            fixed: settings::Fixed {
+                environment: environment.to_owned(),
+                ensemble_url: config.ensemble_url.as_ref().map(ToString::to_string),
+                bundle_bytes_max: config.uploads.bundle_bytes_max.0,
+            },
+        },
+        tasks,
+    )
+    .await?;
+    let deployments = Deployments::new(
+        deployments::Ground {
+            records: Arc::clone(&backends.records),
+            blobs: Arc::clone(&backends.blobs),
+            hosts: None,
+            audit: audit.clone(),
+            tasks: tasks.clone(),
+        },
+        deployments::Config {
+            environment: environment.to_owned(),
+            bundle_bytes_max: config.uploads.bundle_bytes_max.0,
+            local_ids: config.environment != crate::config::Environment::Production,
+        },
+    );
+    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock)).await;
+    let sockets = Arc::clone(metrics);
+    Ok(Platform {
+        keys: keys.clone(),
+        secrets,
+        settings,
+        models: Models::new(backends.catalog.clone()),
+        deployments,
+        health,
+        environment,
+        sockets_open: Arc::new(move || sockets.sockets_open()),
+    })
+}
+
+/// Every service of every surface.
+fn mounted(schema: &Schema, platform: &Platform) -> Handlers {
+    let mut handlers = Handlers::new();
+    let page = surface::podium::Podium::new(platform.clone());
+    podium::mount_health_service(page.clone(), &mut handlers);
+
+    grpc::health::v1::mount_health(surface::grpc::Health::new(schema.clone(), platform.health.clone()), &mut handlers);
+    let reflection = surface::grpc::Reflection::new(schema);
+    grpc::reflection::v1::mount_server_reflection(reflection.clone(), &mut handlers);
+    grpc::reflection::v1alpha::mount_server_reflection(reflection, &mut handlers);
+    handlers
+}
+
+fn doors(
+    config: &Config,
+    schema: &Schema,
+    handlers: &Handlers,
+    guard: Arc<dyn Admit>,
+    metrics: Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Edge> {
+    let stranger = Surface::named("podium").unwrap_or(Surface::NEUTRAL);
+    let rest = Rest::new(schema, handlers, Arc::clone(&guard), tasks.clone(), stranger).map_err(Error::internal)?;
+    let site = Site::new(schema, metrics)?;
+    let settings = edge::Config { cors: limits::cors(&config.cors), ..edge::Config::default() };
+    Ok(Edge::new(schema, handlers, guard, tasks.clone(), settings).with_web(Arc::new(Pages::new(site, rest))))
+}
+
+fn listening(config: &Config) -> Result<listen::Config> {
+    let tls = match &config.tls {
+        Some(files) => Some(Tls {
+            certificates: pem("tls.certificate", &files.certificate)?,
+            key: Secret::new(pem("tls.key", &files.key)?),
+            client_issuers: files.client_ca.as_deref().map(|path| pem("tls.client_ca", path)).transpose()?,
+            client_required: false,
+        }),
+        None => None,
+    };
+    Ok(listen::Config { tls, drain_patience: config.drain, ..listen::Config::plain(config.listen) })
+}
+
+fn pem(setting: &'static str, path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("{setting}: {} cannot be read", path.display());
+        Error::new(Code::FailedPrecondition, reason::INTERNAL, message).caused_by(error)
+    })
+}
+
+/// On the very first start nobody could call; the key made here opens the door once. The operator's own key does too.
+async fn first_admin_key(config: &Config, keys: &Keys, clock: &Arc<dyn Clock>) -> Result<Option<Secret>> {
+    let any = keys.list("", true, &PageRequest { limit: 1, after: None }).await?;
+    let none_yet = any.items.iter().all(|key| key.key_id == keys::BOOTSTRAP_ID);
+    if config.admin_key.is_some() || !none_yet {
+        return Ok(None);
+    }
+    let operator = Caller {
+        identity: IdentityId::new("operator"),
+        tenant: TenantId::shared(),
+        role: Role::Admin,
+        permissions: Arc::from([]),
+        proof: Proof::None,
+    };
+    let new = NewKey {
+        tenant_id: "admin".to_owned(),
+        name: "first administrator".to_owned(),
+        permissions: Vec::new(),
+        expires_at: None,
+        role: KeyRole::Admin,
+        rate_limit_rpm: 0,
+    };
+    let cx = Context::internal("first start", operator, Arc::clone(clock));
+    keys.create(&cx, new).await.map(|(_, secret)| Some(secret))
+}

@@ -10,9 +10,9 @@ pub mod bus;
 pub mod catalog;
 pub mod fleet;
 pub mod records;
-pub mod spans;
 pub mod registry;
 pub mod sealer;
+pub mod spans;
 
 use std::{future::Future, pin::Pin};
 

@@ -7,8 +7,7 @@ use std::{sync::Arc, time::Duration};
 use portico::{
     backend::{local::bus::LocalBus, sqlite::Sqlite},
     base::{
-        Caller, Context, Deadline, RequestId, Timestamp, clock::StillClock, metadata::Metadata, page::PageRequest,
-        reply::Reply, tasks::Tasks,
+        Caller, Context, Timestamp, clock::StillClock, metadata::Metadata, page::PageRequest, tasks::Tasks,
     },
     domain::audit::Audit,
     port::records::Records,
@@ -37,15 +36,8 @@ impl Ground {
     /// A call by this caller with these headers.
     fn call(&self, caller: &Caller, headers: &[(&'static str, &str)]) -> Context {
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        Context {
-            caller: caller.clone(),
-            procedure: "/test",
-            deadline: Deadline::NONE,
-            id: RequestId::parse("req_test").unwrap(),
-            metadata: Metadata::new(headers),
-            reply: Reply::default(),
-            clock: Arc::new(self.clock.clone()),
-        }
+        let cx = Context::internal("/test", caller.clone(), Arc::new(self.clock.clone()));
+        Context { metadata: Metadata::new(headers), ..cx }
     }
 
     /// What the trail says, oldest first, once it has been written down.

@@ -1,4 +1,7 @@
-//! Behaviour of the house, as a specification. One binary, so that it links once; the tree says where things are.
+//! All tests that go through a door or hold the house together, in one binary, so that it links once.
 
 mod backends;
 mod domain;
+mod doors;
+mod house;
+mod support;

@@ -1,13 +1,10 @@
 //! Compiles the protos of the Connect conformance suite, fetched as the Go module that the runner is built from.
 
-#![expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
-
 use std::{path::PathBuf, process::Command};
 
 /// The version of the runner in tests/tools/env.sh.
 const MODULE: &str = "connectrpc.com/conformance@v1.0.7";
-const FILES: [&str; 2] =
-    ["connectrpc/conformance/v1/server_compat.proto", "connectrpc/conformance/v1/service.proto"];
+const FILES: [&str; 2] = ["connectrpc/conformance/v1/server_compat.proto", "connectrpc/conformance/v1/service.proto"];
 
 fn main() -> Result<(), portico_codegen::Error> {
     let protos = module()?.join("proto");

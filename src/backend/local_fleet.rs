@@ -49,8 +49,8 @@ use crate::{
     port::{
         Answer,
         fleet::{
-            At, Bundle, BundleSource, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel, LogQuery,
-            Message, NewMessage, Start, State, Stop, Window, WorkspacePath, failure,
+            At, Bundle, BundleSource, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel,
+            LogQuery, Message, NewMessage, Start, State, Stop, Window, WorkspacePath, failure,
         },
     },
 };

@@ -86,9 +86,10 @@ impl Exporter {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH_SPANS_MAX);
         loop {
+            let room = BATCH_SPANS_MAX - batch.len();
             tokio::select! {
                 _ = tick.tick() => {}
-                taken = waiting.recv_many(&mut batch, BATCH_SPANS_MAX - batch.len()) => {
+                taken = waiting.recv_many(&mut batch, room) => {
                     if taken > 0 && batch.len() < BATCH_SPANS_MAX {
                         continue;
                     }
@@ -110,9 +111,8 @@ impl Exporter {
     async fn export(&self, batch: &mut Vec<Span>) {
         let count = batch.len();
         let body = messages::request(batch.drain(..), self.environment).encode_to_vec();
-        let request = Request::post(self.address.clone())
-            .header(CONTENT_TYPE, "application/x-protobuf")
-            .body(Full::from(body));
+        let request =
+            Request::post(self.address.clone()).header(CONTENT_TYPE, "application/x-protobuf").body(Full::from(body));
         let problem = match request {
             Ok(request) => match timeout(EXPORT_PATIENCE, self.client.request(request)).await {
                 Ok(Ok(answer)) if answer.status() == StatusCode::OK => return,

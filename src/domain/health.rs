@@ -94,7 +94,8 @@ impl Board {
             return Status::Draining;
         }
         let worst = |required: bool| {
-            let states = self.checks().iter().filter(|check| check.required == required).map(|check| check.health.state).max();
+            let states =
+                self.checks().iter().filter(|check| check.required == required).map(|check| check.health.state).max();
             states.unwrap_or(State::Ok)
         };
         match (worst(true), worst(false)) {

@@ -35,6 +35,7 @@ use tower::Service as _;
 use self::{
     dispatch::{Call, Dispatch},
     inflow::{Fault, Inflow},
+    outflow::Watch,
 };
 use super::{Body, Protocol};
 use crate::{
@@ -111,6 +112,7 @@ impl Engine {
 impl Mounted {
     /// Makes one call that the gate has let in.
     pub async fn call(&self, frame: Frame, head: Parts, body: Body, context: Context, entry: Entry) -> Response<Body> {
+        let mut watch = Watch::new(entry.clone(), context.deadline);
         let fault = Fault::default();
         let body = Inflow::new(body.received_by(entry.clone()), frame.protocol, fault.clone());
         let mut request = Request::new(body);
@@ -125,6 +127,7 @@ impl Mounted {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
+        watch.succeed();
         if let Some(error) = fault.take() {
             entry.fail(&error);
             return frame.refusal(&error).map(|body| body.sent_by(entry));

@@ -43,7 +43,8 @@ pub fn document(schema: &Schema, examples: &Examples) -> Value {
     let tags: Vec<Value> = tags
         .iter()
         .map(|service| {
-            let description = schema.pool().get_service_by_name(service).map(|it| comments.of(&it.parent_file(), it.path()));
+            let description =
+                schema.pool().get_service_by_name(service).map(|it| comments.of(&it.parent_file(), it.path()));
             json!({"name": service, "description": description.unwrap_or_default()})
         })
         .collect();

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+};
 use http_body_util::BodyExt;
 
 use super::{Body, Edge, Kind, Protocol, classify::classify, engine};

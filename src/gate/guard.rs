@@ -11,14 +11,13 @@ use portico_wire::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Admission, Admit, Head, Ledger,
-    credential,
+    Admission, Admit, Head, Ledger, credential,
     failures::Failures,
     ledger::Line,
     limits::{self, Limits},
 };
 use crate::{
-    base::{Caller, Clock, Code, Context, Error, Result, Retry, Trace, metadata::Metadata, reason, reply::Reply},
+    base::{Caller, Clock, Code, Context, Error, Result, Retry, metadata::Metadata, reason, reply::Reply},
     domain::keys::{Keys, Resolved},
     port::registry::Registry,
     schema::{Access, Method},
@@ -69,7 +68,8 @@ impl Parts {
         let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
-        let mut line = Line { method, door: head.door, id: head.id.clone(), trace, caller: Caller::anonymous() };
+        let (door, id, peer) = (head.door, head.id.clone(), head.peer.address.ip());
+        let mut line = Line { method, door, id, trace, caller: Caller::anonymous(), peer };
 
         let decided = self.decide(&mut line, &mut head, &reply).await;
         let (permit, ended) = match decided {
@@ -102,8 +102,7 @@ impl Parts {
         let known = self.identify(&line.method, head).await?;
         line.caller = known.caller;
         allowed(line.method.access, &line.caller)?;
-        let permit =
-            self.limits.take(&line.caller, known.per_minute, line.method.bucket, line.door, reply).await?;
+        let permit = self.limits.take(&line.caller, known.per_minute, line.method.bucket, line.door, reply).await?;
         Ok((permit, known.ended))
     }
 

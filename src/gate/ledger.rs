@@ -6,7 +6,7 @@
 //!
 //! *Knows:* methods, callers, outcomes. *Does not know:* messages.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,8 @@ use super::{
     metrics::{Call, Metrics},
 };
 use crate::{
-    base::{Caller, Clock, Code, Error, RequestId, Trace},
-    domain::audit::Audit,
+    base::{Caller, Clock, Code, Error, RequestId, Trace, id},
+    domain::audit::{Audit, Note},
     port::spans::{Span, Spans},
     schema::Method,
 };
@@ -39,6 +39,7 @@ pub(super) struct Line {
     pub(super) id: RequestId,
     pub(super) trace: Trace,
     pub(super) caller: Caller,
+    pub(super) peer: IpAddr,
 }
 
 impl Ledger {
@@ -63,6 +64,17 @@ impl Ledger {
 
     /// Writes the record of a refused call.
     pub(super) fn refused(&self, line: Line, error: &Error) {
+        self.audit.record(Note {
+            id: id::random("audit_", 20),
+            at: self.clock.now(),
+            request_id: line.id.to_string(),
+            actor: line.caller.identity.to_string(),
+            key_id: line.caller.key_id().map(str::to_owned),
+            tenant: line.caller.tenant.to_string(),
+            action: line.method.path.to_owned(),
+            subject: line.peer.to_string(),
+            outcome: error.reason().to_string(),
+        });
         let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
         written.closed(&Closed {
             began: Instant::now(),
@@ -82,7 +94,7 @@ struct Written {
 
 impl Outlet for Written {
     fn closed(&self, record: &Closed) {
-        let Line { method, door, id, trace, caller } = &self.line;
+        let Line { method, door, id: request, trace, caller, peer } = &self.line;
         let elapsed = record.began.elapsed();
         self.ledger.metrics.closed(&Call {
             method: method.path,
@@ -111,10 +123,11 @@ impl Outlet for Written {
                     call.micros = micros,
                     call.bytes_in = record.bytes_in,
                     call.bytes_out = record.bytes_out,
-                    request.id = id.as_str(),
+                    request.id = request.as_str(),
                     trace.id = format_args!("{:032x}", trace.trace_id),
                     caller.key = caller.key_id().unwrap_or(""),
                     caller.tenant = caller.tenant.as_str(),
+                    peer.address = %peer,
                     "call"
                 )
             };
@@ -135,7 +148,7 @@ impl Outlet for Written {
                     ("rpc.system", "portico".to_owned()),
                     ("portico.door", door.as_str().to_owned()),
                     ("portico.reason", reason.to_owned()),
-                    ("portico.request_id", id.to_string()),
+                    ("portico.request_id", request.to_string()),
                     ("portico.key_id", caller.key_id().unwrap_or_default().to_owned()),
                     ("portico.tenant", caller.tenant.to_string()),
                 ],

@@ -16,7 +16,7 @@ use http::{HeaderName, HeaderValue};
 use super::Door;
 use crate::{
     base::{Caller, Code, Error, Result, Retry, reason, reply::Reply},
-    port::registry::{Rate, Registry},
+    port::registry::{Rate, Registry, Take},
 };
 
 /// How long a refused caller waits when a concurrency limit is used up; calls end all the time.
@@ -88,24 +88,28 @@ impl Limits {
             return Ok(());
         }
         let taken = self.registry.take(bucket, key, rate).await?;
-        let wait = taken.retry_after.as_secs() + u64::from(taken.retry_after.subsec_nanos() > 0);
-        let policy = format!("\"{bucket}\";q={};w=60", rate.per_minute);
-        let state = format!("\"{bucket}\";r={};t={wait}", taken.remaining);
-        if taken.allowed {
-            for (name, text) in [(POLICY, policy), (STATE, state)] {
-                reply.header(name, header(&text));
+        let (left, wait) = match taken {
+            Take::Granted { left } => (left, Duration::ZERO),
+            Take::Later(wait) => (0, wait.max(Duration::from_secs(1))),
+        };
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let policy = header(&format!("\"{bucket}\";q={};w=60", rate.per_minute));
+        let state = header(&format!("\"{bucket}\";r={left};t={seconds}"));
+        match taken {
+            Take::Granted { .. } => {
+                reply.header(POLICY, policy);
+                reply.header(STATE, state);
+                Ok(())
             }
-            return Ok(());
+            Take::Later(_) => Err(Error::new(
+                Code::ResourceExhausted,
+                reason::RATE_LIMITED,
+                format!("more than {} calls a minute; come back in {seconds} s", rate.per_minute),
+            )
+            .with_fact("bucket", bucket)
+            .retry(Retry::After(wait))
+            .with_metadata([(POLICY, policy), (STATE, state)].into_iter().collect())),
         }
-        let headers = [(POLICY, header(&policy)), (STATE, header(&state))].into_iter().collect();
-        Err(Error::new(
-            Code::ResourceExhausted,
-            reason::RATE_LIMITED,
-            format!("more than {} calls a minute; come back in {} s", rate.per_minute, wait.max(1)),
-        )
-        .with_fact("bucket", bucket)
-        .retry(Retry::After(taken.retry_after.max(Duration::from_secs(1))))
-        .with_metadata(headers))
     }
 
     fn permit(&self, key: &str, bucket: Option<&'static str>, door: Door) -> Result<Permit> {

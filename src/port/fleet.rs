@@ -222,12 +222,7 @@ pub trait Fleet: Send + Sync + 'static {
     fn read_file<'a>(&'a self, at: &'a At, path: &'a WorkspacePath) -> Answer<'a, FileContent>;
 
     /// Writes a file into the workspace, whole or not at all. Answers its size.
-    fn write_file<'a>(
-        &'a self,
-        at: &'a At,
-        path: &'a WorkspacePath,
-        content: Incoming<Bytes>,
-    ) -> Answer<'a, u64>;
+    fn write_file<'a>(&'a self, at: &'a At, path: &'a WorkspacePath, content: Incoming<Bytes>) -> Answer<'a, u64>;
 
     /// Opens the native stream of an instance that is ready. Answers once the stream is open. Frames of `incoming` go
     /// to the agent; dropping what is answered closes the stream.

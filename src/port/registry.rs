@@ -35,8 +35,11 @@ pub struct Rate {
 /// What a bucket answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// A token was taken.
-    Granted,
+    /// A token was taken; this many are left.
+    Granted {
+        /// Tokens that could be taken at once now.
+        left: u32,
+    },
     /// No token is left; one comes back after this long.
     Later(Duration),
 }

@@ -221,7 +221,10 @@ async fn text_stays_text_and_binary_stays_binary_and_nonsense_is_answered() {
     assert_eq!(client.next().await["content"]["code"], "unknown_type");
     client.ask("tool search").await;
     let update = &client.until("complete").await[1];
-    assert_eq!((&update["event_type"], &update["content"]["event_type"]), (&json!("tool.call_start"), &json!("tool.call_start")));
+    assert_eq!(
+        (&update["event_type"], &update["content"]["event_type"]),
+        (&json!("tool.call_start"), &json!("tool.call_start"))
+    );
     let long = "x".repeat(1 << 20);
     assert_eq!(client.answer(&long).await, json!(long));
     client.ask("many 3000").await;
@@ -364,7 +367,10 @@ async fn agents_end_when_the_house_closes_and_their_folders_are_swept_at_the_nex
     let at = house.start("agent_1").await;
     let mut client = house.attach(&at).await;
     let pid = client.answer("deaf").await.to_string();
-    assert_eq!(open(house.folder.path(), &Tasks::new()).map(|_| ()).unwrap_err().reason(), reason::COORDINATOR_UNAVAILABLE);
+    assert_eq!(
+        open(house.folder.path(), &Tasks::new()).map(|_| ()).unwrap_err().reason(),
+        reason::COORDINATOR_UNAVAILABLE
+    );
 
     house.tasks.close();
     assert_eq!(house.tasks.wait(PATIENCE).await, 0);

@@ -3,38 +3,38 @@
 use std::{fs, path::Path};
 
 /// A file of the source tree.
-pub struct SourceFile {
+pub(crate) struct SourceFile {
     /// Relative to the repository, with slashes.
-    pub path: String,
+    pub(crate) path: String,
     /// Its text.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl SourceFile {
     /// The text without comments and without the unit tests at its end.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let code = self.text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
         code.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line }).collect::<Vec<_>>().join("\n")
     }
 }
 
 /// Every Rust file of the root crate.
-pub fn house() -> Vec<SourceFile> {
+pub(crate) fn house() -> Vec<SourceFile> {
     below("src")
 }
 
 /// Every Rust file of the repository that people write.
-pub fn all() -> Vec<SourceFile> {
+pub(crate) fn all() -> Vec<SourceFile> {
     ["src", "crates", "tests", "examples", "benches"].into_iter().flat_map(below).collect()
 }
 
 /// The text of a file.
-pub fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The files that a file's `mod` lines declare, as `name.rs`.
-pub fn modules_declared(file: &SourceFile) -> Vec<String> {
+pub(crate) fn modules_declared(file: &SourceFile) -> Vec<String> {
     let folder = match file.path.as_str() {
         "src/lib.rs" | "src/main.rs" => "src".to_owned(),
         path => path.trim_end_matches(".rs").to_owned(),
@@ -49,17 +49,17 @@ pub fn modules_declared(file: &SourceFile) -> Vec<String> {
 }
 
 /// The line, from 1, of a place in a text.
-pub fn line_of(text: &str, at: usize) -> usize {
+pub(crate) fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
 /// The identifier at the start of a text.
-pub fn leading_name(text: &str) -> String {
+pub(crate) fn leading_name(text: &str) -> String {
     text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
 }
 
 /// The first identifier of each member of a brace group whose opening brace was just passed.
-pub fn first_names(group: &str) -> Vec<String> {
+pub(crate) fn first_names(group: &str) -> Vec<String> {
     let (mut names, mut depth, mut member) = (Vec::new(), 0usize, String::new());
     for letter in group.chars() {
         match letter {

@@ -50,8 +50,11 @@ fn parse(header: &str) -> Option<(u128, u64, bool)> {
     let lower_hex = |text: &str, length: usize| {
         text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
-    let well_formed =
-        lower_hex(version, 2) && lower_hex(trace, 32) && lower_hex(parent, 16) && lower_hex(flags, 2) && version != "ff";
+    let well_formed = lower_hex(version, 2)
+        && lower_hex(trace, 32)
+        && lower_hex(parent, 16)
+        && lower_hex(flags, 2)
+        && version != "ff";
     if !well_formed || (version == "00" && parts.next().is_some()) {
         return None;
     }

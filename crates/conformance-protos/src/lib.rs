@@ -7,7 +7,13 @@
 /// The raw descriptor set.
 pub const SCHEMA: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schema.bin"));
 
-#[expect(missing_docs, unreachable_pub, clippy::doc_markdown, reason = "generated from proto files of another project")]
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    clippy::allow_attributes,
+    clippy::doc_lazy_continuation,
+    reason = "generated from proto files of another project"
+)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/messages.rs"));
 }

@@ -52,5 +52,4 @@ fn types_are_found_by_full_name() {
     assert!(types.message("library.Nobody").is_none());
     assert!(types.message("library.Book.LoansEntry").is_none());
     assert_eq!(format!("{:?}", path("author.name")), "FieldPath(author.name)");
-    let _ = (Names::Proto, Int64::Number, Defaults::Emit);
 }

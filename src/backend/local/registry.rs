@@ -109,7 +109,7 @@ impl Inner {
 
     fn take(&self, bucket: &'static str, key: &str, rate: Rate) -> Take {
         if rate.per_minute == 0 {
-            return Take::Granted;
+            return Take::Granted { left: u32::MAX };
         }
         let name = (bucket, Box::from(key));
         let shard = usize::try_from(self.hasher.hash_one(&name) % SHARDS as u64).unwrap_or_default();
@@ -133,10 +133,13 @@ impl Inner {
 /// The generic cell rate algorithm: when a bucket that was to be full at `full_at` is full after one more token is taken.
 fn taken(full_at: Instant, now: Instant, rate: Rate) -> (Instant, Take) {
     let interval = Duration::from_secs(60) / rate.per_minute;
-    let after = full_at + interval;
-    match after.duration_since(now).checked_sub(interval * rate.burst.max(1)) {
-        Some(missing) if !missing.is_zero() => (full_at, Take::Later(missing)),
-        _ => (after, Take::Granted),
+    let (after, capacity) = (full_at + interval, interval * rate.burst.max(1));
+    match capacity.checked_sub(after.duration_since(now)) {
+        Some(saved) => (
+            after,
+            Take::Granted { left: u32::try_from(saved.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX) },
+        ),
+        None => (full_at, Take::Later(after.duration_since(now).saturating_sub(capacity))),
     }
 }
 

@@ -135,7 +135,9 @@ impl Deployments {
                 .map_err(failure::broken)??;
         }
         if hex(hash.finish().as_ref()) != bundle.checksum.to_ascii_lowercase() {
-            return Err(failure::undeployable("the stored bundle is not the one that was uploaded: its checksum differs"));
+            return Err(failure::undeployable(
+                "the stored bundle is not the one that was uploaded: its checksum differs",
+            ));
         }
         Ok(())
     }
@@ -170,7 +172,11 @@ fn disk(error: std::io::Error) -> Error {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
+        .collect()
 }
 
 /// Unpacks the archive. What is wrong with it is the bundle's fault, and told; it was checked when it was uploaded.

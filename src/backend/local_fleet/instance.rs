@@ -33,9 +33,7 @@ use super::{
 };
 use crate::{
     base::{Clock, Incoming, Outgoing, Result, Secret, Timestamp, id},
-    port::fleet::{
-        Frame, Info, LogLevel, LogSource, Message, NewMessage, Role, Start, State, Stop, Usage, failure,
-    },
+    port::fleet::{Frame, Info, LogLevel, LogSource, Message, NewMessage, Role, Start, State, Stop, Usage, failure},
 };
 
 /// Most packets that wait for the agent.
@@ -97,11 +95,7 @@ struct Running {
 
 impl Instance {
     /// An instance that is being deployed, and the end of its outbox that the agent's process reads.
-    pub(super) fn new(
-        start: Start,
-        folder: PathBuf,
-        clock: Arc<dyn Clock>,
-    ) -> (Arc<Instance>, mpsc::Receiver<Handed>) {
+    pub(super) fn new(start: Start, folder: PathBuf, clock: Arc<dyn Clock>) -> (Arc<Instance>, mpsc::Receiver<Handed>) {
         let (outbox, packets) = mpsc::channel(OUTBOX_PACKETS_MAX);
         let logs = LogBook::new(Arc::clone(&clock));
         let instance = Instance {

@@ -114,7 +114,8 @@ impl LogBook {
 
     /// Entries after a sequence number as they come, until the log ends.
     pub(super) fn follow(&self, level: LogLevel, after: u64) -> Outgoing<LogEntry> {
-        let follower = Follower { book: self.clone(), last: self.0.last.subscribe(), ended: self.0.ended.subscribe(), after };
+        let follower =
+            Follower { book: self.clone(), last: self.0.last.subscribe(), ended: self.0.ended.subscribe(), after };
         let batches = stream::unfold(follower, |mut follower| async move {
             let batch = follower.next().await?;
             Some((stream::iter(batch), follower))

@@ -81,15 +81,14 @@ fn reason_of(code: Code) -> Reason {
 
 fn details(error: &Error) -> Vec<ErrorDetail> {
     let mut details = Vec::with_capacity(1);
-    let mut info = ErrorInfo { reason: error.reason().as_str().to_owned(), domain: DOMAIN.to_owned(), ..Default::default() };
+    let mut info =
+        ErrorInfo { reason: error.reason().as_str().to_owned(), domain: DOMAIN.to_owned(), ..Default::default() };
     let mut bad = BadRequest::default();
     for detail in error.details() {
         match detail {
-            Detail::Field { path, reason } => bad.field_violations.push(FieldViolation {
-                field: path.clone(),
-                description: reason.clone(),
-                ..Default::default()
-            }),
+            Detail::Field { path, reason } => {
+                bad.field_violations.push(FieldViolation { field: path.clone(), description: reason.clone() });
+            }
             Detail::Fact { name, value } => {
                 info.metadata.insert((*name).to_owned(), value.clone());
             }

@@ -74,13 +74,14 @@ impl Stream for Outflow {
 /// Notes how a call ended, also when it is simply dropped.
 pub(super) struct Watch {
     entry: Option<Entry>,
-    revoked: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     deadline: Deadline,
+    /// Made when it is first asked for: most calls end before.
+    revoked: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Watch {
     pub(super) fn new(entry: Entry, deadline: Deadline) -> Watch {
-        Watch { revoked: entry.revoked(), entry: Some(entry), deadline }
+        Watch { entry: Some(entry), deadline, revoked: None }
     }
 
     /// Ends the watch: the call ended well.
@@ -97,7 +98,8 @@ impl Watch {
 
     /// Whether the credential of the call has been revoked.
     pub(super) fn poll_revoked(&mut self, cx: &mut Context<'_>) -> bool {
-        self.revoked.as_mut().poll(cx).is_ready()
+        let Some(entry) = &self.entry else { return false };
+        self.revoked.get_or_insert_with(|| entry.revoked()).as_mut().poll(cx).is_ready()
     }
 
     fn is_over(&self) -> bool {

@@ -58,7 +58,8 @@ impl Tls {
                 builder.with_client_cert_verifier(verifier.build().map_err(|error| unusable("client issuers", error))?)
             }
         };
-        let key = PrivateKeyDer::from_pem_slice(self.key.reveal().as_bytes()).map_err(|error| unusable("key", error))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(self.key.reveal().as_bytes()).map_err(|error| unusable("key", error))?;
         let mut config = builder
             .with_single_cert(certificates(&self.certificates, "certificate")?, key)
             .map_err(|error| unusable("certificate", error))?;

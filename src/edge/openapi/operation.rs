@@ -45,9 +45,10 @@ pub(super) fn rest(
     example: Option<&Value>,
     shapes: &mut Shapes<'_>,
 ) -> Value {
-    let (Some(input), Some(output)) =
-        (schema.pool().get_message_by_name(method.input.name()), schema.pool().get_message_by_name(method.output.name()))
-    else {
+    let (Some(input), Some(output)) = (
+        schema.pool().get_message_by_name(method.input.name()),
+        schema.pool().get_message_by_name(method.output.name()),
+    ) else {
         return Value::Null;
     };
     let mut operation = described(method, operation_id(method, index));
@@ -110,7 +111,8 @@ fn parameters(method: &Method, binding: &Binding, input: &MessageDescriptor, sha
         return all.into();
     }
     let taken = body_field(binding);
-    let free = input.fields().filter(|field| Some(field.name()) != taken.as_deref() && !captured(binding, field.name()));
+    let free =
+        input.fields().filter(|field| Some(field.name()) != taken.as_deref() && !captured(binding, field.name()));
     for field in free.filter(is_plain) {
         let shape = shapes.field(&field, style);
         all.push(json!({"name": field.name(), "in": "query", "schema": shape}));
@@ -144,9 +146,7 @@ fn request_body(
         Body::Whole if is_raw_input(method, input) => {
             ("application/octet-stream", json!({"type": "string", "format": "binary"}))
         }
-        Body::Whole => {
-            ("application/json", shapes.object(input, style, |field| !captured(binding, field.name())))
-        }
+        Body::Whole => ("application/json", shapes.object(input, style, |field| !captured(binding, field.name()))),
         Body::Field(_) => {
             let field = body_field(binding).and_then(|name| input.get_field_by_name(&name));
             ("application/json", field.map_or(json!({}), |field| shapes.field(&field, style)))
@@ -212,7 +212,9 @@ fn is_raw_input(method: &Method, input: &MessageDescriptor) -> bool {
 
 /// What a query can carry: scalars, enums, lists of them, and well-known types that are one text.
 fn is_plain(field: &FieldDescriptor) -> bool {
-    let text = |name: &str| matches!(name, "google.protobuf.Timestamp" | "google.protobuf.Duration" | "google.protobuf.FieldMask");
+    let text = |name: &str| {
+        matches!(name, "google.protobuf.Timestamp" | "google.protobuf.Duration" | "google.protobuf.FieldMask")
+    };
     match field.kind() {
         Kind::Message(message) => text(message.full_name()) && field.cardinality() != Cardinality::Repeated,
         _ => true,

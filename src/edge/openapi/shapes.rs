@@ -70,7 +70,8 @@ impl<'a> Shapes<'a> {
             json!({"type": "array", "items": self.kind(&field.kind(), style)})
         } else {
             let shape = self.kind(&field.kind(), style);
-            let may_be_null = style.defaults == Defaults::Emit && style.absent == Absent::Null && field.supports_presence();
+            let may_be_null =
+                style.defaults == Defaults::Emit && style.absent == Absent::Null && field.supports_presence();
             if may_be_null { nullable(shape) } else { shape }
         };
         described(shape, self.comments.of(&field.parent_message().parent_file(), field.path()))
@@ -126,7 +127,11 @@ fn well_known(name: &str, style: Style) -> Option<Value> {
 
 /// One component per message and style; the styles of the pages carry the plain name.
 fn component_name(message: &MessageDescriptor, style: Style) -> String {
-    if style == Style::CANONICAL { format!("{}.canonical", message.full_name()) } else { message.full_name().to_owned() }
+    if style == Style::CANONICAL {
+        format!("{}.canonical", message.full_name())
+    } else {
+        message.full_name().to_owned()
+    }
 }
 
 fn nullable(mut shape: Value) -> Value {

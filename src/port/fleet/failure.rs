@@ -44,9 +44,7 @@ pub fn none_available() -> Error {
 
 /// The host failed; the work may have been done in part.
 pub fn broken(source: impl Into<BoxError>) -> Error {
-    Error::new(Code::Internal, reason::COORDINATOR_ERROR, "the host failed")
-        .retry(Retry::MayRepeat)
-        .caused_by(source)
+    Error::new(Code::Internal, reason::COORDINATOR_ERROR, "the host failed").retry(Retry::MayRepeat).caused_by(source)
 }
 
 /// The host did not answer in time; the work may have been done.

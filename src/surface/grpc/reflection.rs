@@ -132,7 +132,8 @@ impl Reflection {
 }
 
 fn has_member(pool: &DescriptorPool, parent: &str, member: &str) -> bool {
-    let method = pool.get_service_by_name(parent).is_some_and(|service| service.methods().any(|it| it.name() == member));
+    let method =
+        pool.get_service_by_name(parent).is_some_and(|service| service.methods().any(|it| it.name() == member));
     let field = pool.get_message_by_name(parent).is_some_and(|message| {
         message.get_field_by_name(member).is_some() || message.oneofs().any(|oneof| oneof.name() == member)
     });

@@ -25,7 +25,7 @@ impl HealthService for Podium {
             answer.uptime_seconds = i64::try_from(board.uptime().as_secs()).unwrap_or(i64::MAX);
             answer.environment = self.platform.environment.to_string();
             answer.checks = board.checks().iter().map(|check| (check.name.to_owned(), shown(check))).collect();
-            answer.active_websockets = self.platform.sockets_open();
+            answer.active_websockets = (self.platform.sockets_open)();
         }
         Ok(answer)
     }

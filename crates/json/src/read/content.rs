@@ -14,7 +14,7 @@ use super::{Outcome, Reader, Value, refuse_visits};
 use crate::error::{Refusal, Step};
 use crate::number;
 use crate::table::{Cardinality, Field, Kind, Message, Seen};
-use crate::wire::{Frame, Mark, Tag, WireType, close, put_varint};
+use crate::wire::{Frame, Mark, Tag, close, put_varint};
 
 /// The fields of a plain message.
 pub(super) struct Fields<'r, 't, 'o> {
@@ -319,7 +319,6 @@ impl Visitor<'_> for MapKey<'_, '_, '_, '_> {
                 .map_err(|refusal| refusal.below("a map key is refused")),
         };
         reader.settle(written)?;
-        debug_assert_eq!(field.packed_tag.as_bytes(), Tag::new(field.number, WireType::Bytes).as_bytes());
         Ok(Entry { start, mark, key_start, key_length: reader.out.len() - key_start })
     }
 }

@@ -88,7 +88,8 @@ impl FullName for EnumDescriptor {
 fn message(described: &MessageDescriptor, names: &Names) -> Message {
     // Synthetic oneofs (of `optional` fields) have one member, which excludes no other.
     let declared = described.oneofs().filter(|oneof| !oneof.is_synthetic());
-    let oneof_index: HashMap<String, u32> = declared.zip(0..).map(|(oneof, index)| (oneof.name().to_owned(), index)).collect();
+    let oneof_index: HashMap<String, u32> =
+        declared.zip(0..).map(|(oneof, index)| (oneof.name().to_owned(), index)).collect();
     let mut fields: Vec<Field> = described
         .fields()
         .filter(|described| !described.is_group())

@@ -88,7 +88,7 @@ fn malformed_wire_is_refused() {
 
 #[test]
 fn disorder_at_the_bottom_costs_one_more_pass_not_one_per_level() {
-    // Every level is in disorder after its nested message; two passes per level would be 2^100 of them.
+    // Every level repeats a field after its nested message; two passes per level would be 2^100 of them.
     let mut wire = vec![0x10, 1, 0x0a, 1, b'a'];
     for _ in 0..90 {
         let mut outer = vec![0xba, 0x01];
@@ -99,7 +99,7 @@ fn disorder_at_the_bottom_costs_one_more_pass_not_one_per_level() {
         }
         outer.push(length as u8);
         outer.extend_from_slice(&wire);
-        outer.extend_from_slice(&[0x10, 1]);
+        outer.extend_from_slice(&[0x10, 2, 0x10, 1]);
         wire = outer;
     }
     assert_eq!(written(&wire, Style::default()).matches("pageCount").count(), 91);

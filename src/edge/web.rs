@@ -1,0 +1,30 @@
+//! What is not an RPC: the site's few pages first, then REST, event streams and sockets.
+
+use http::{Request, Response};
+use portico_wire::BoxFuture;
+
+use super::{Body, Rest, Site, Web};
+use crate::{base::RequestId, gate::Peer};
+
+/// The site, and REST behind it.
+pub struct Pages {
+    site: Site,
+    rest: Rest,
+}
+
+impl Pages {
+    /// The site before these routes.
+    pub fn new(site: Site, rest: Rest) -> Pages {
+        Pages { site, rest }
+    }
+}
+
+impl Web for Pages {
+    fn call(&self, request: Request<Body>, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
+        let (head, body) = request.into_parts();
+        match self.site.answer(&head) {
+            Some(page) => Box::pin(std::future::ready(page.map(Body::from))),
+            None => self.rest.call(Request::from_parts(head, body), peer, id),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What is refused before a handler is reached, and how each protocol says it.
+
+use std::io::Write;
+
+use super::*;
+
+#[tokio::test]
+async fn an_unknown_method_is_refused_in_the_protocol_of_the_caller() {
+    let edge = edge(&keys());
+    for media_type in ["application/grpc", "application/grpc-web+proto", "application/grpc-web-text"] {
+        let answer = send(&edge, post("/a.B/C", media_type), "").await;
+        assert_eq!(answer.status, StatusCode::OK, "{media_type}");
+        assert!(answer.header("content-type").starts_with(media_type), "{media_type}");
+        assert!(!answer.body.is_empty() || answer.grpc_status() == "12", "{media_type}");
+    }
+    let answer = send(&edge, post("/a.B/C", "application/proto"), "").await;
+    assert_eq!((answer.status, answer.connect_code().as_str()), (StatusCode::NOT_IMPLEMENTED, "unimplemented"));
+    let answer = send(&edge, post("/a.B/C", "application/connect+json"), "").await;
+    assert!(answer.body.windows(13).any(|part| part == b"unimplemented"));
+    // Not a call in any protocol: the web's, and there is none here.
+    assert_eq!(send(&edge, Request::get("/a.B/C"), "").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_wrong_verb_is_405_and_the_wrong_media_type_415() {
+    let edge = edge(&keys());
+    let answer = send(&edge, Request::get(MUTATING), "").await;
+    assert_eq!((answer.status, answer.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
+    let answer = send(&edge, Request::delete(READING), "").await;
+    assert_eq!((answer.status, answer.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "GET, POST"));
+    let answer = send(&edge, post(MUTATING, "text/plain"), "").await;
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(answer.header("accept-post").contains("application/grpc-web-text"));
+    // A stream's media type does not fit a method of one message.
+    let answer = send(&edge, post(MUTATING, "application/connect+proto"), envelope(0, b"")).await;
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let answer = send(&edge, post(MUTATING, "application/grpc+thrift"), "").await;
+    assert_eq!(answer.grpc_status(), "12");
+}
+
+#[tokio::test]
+async fn a_malformed_timeout_is_refused_rather_than_ignored() {
+    let edge = edge(&keys());
+    for value in ["12345678901", "-1", "1.5", "soon"] {
+        let answer = send(&edge, post(MUTATING, "application/json").header("connect-timeout-ms", value), "{}").await;
+        assert_eq!((answer.status, answer.connect_code().as_str()), (StatusCode::BAD_REQUEST, "invalid_argument"));
+    }
+    for value in ["123456789S", "1", "1x", "+1S"] {
+        let request = post(MUTATING, "application/grpc").header("grpc-timeout", value);
+        assert_eq!(send(&edge, request, envelope(0, b"")).await.grpc_status(), "3", "{value}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_envelope_flag_is_refused() {
+    let edge = edge(&keys());
+    let answer = send(&edge, post(MUTATING, "application/grpc"), envelope(0b100, b"")).await;
+    assert_eq!(answer.grpc_status(), "3");
+    assert!(answer.header("grpc-message").contains("flags"));
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_compressed_or_not() {
+    let edge = edge(&keys());
+    let large = CreateKeyRequest { name: "x".repeat(portico::edge::MESSAGE_BYTES_MAX), ..Default::default() };
+    let large = large.to_wire();
+    let answer = send(&edge, post(MUTATING, "application/proto"), large.clone()).await;
+    assert_eq!(answer.connect_code(), "resource_exhausted");
+
+    let mut writer = brotli::CompressorWriter::new(Vec::new(), 4_096, 5, 22);
+    writer.write_all(&large).unwrap();
+    let bomb = writer.into_inner();
+    assert!(bomb.len() < 4_096, "it is a bomb");
+    let request = post(MUTATING, "application/proto").header("content-encoding", "br");
+    assert_eq!(send(&edge, request, bomb.clone()).await.connect_code(), "resource_exhausted");
+    let request = post(MUTATING, "application/grpc").header("grpc-encoding", "br");
+    assert_eq!(send(&edge, request, envelope(1, &bomb)).await.grpc_status(), "8");
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_the_callers_fault() {
+    let edge = edge(&keys());
+    for (media_type, body) in [("application/json", "{\"name\": 1}"), ("application/proto", "\u{1}")] {
+        let answer = send(&edge, post(MUTATING, media_type), body).await;
+        assert_eq!((answer.status, answer.connect_code().as_str()), (StatusCode::BAD_REQUEST, "invalid_argument"));
+    }
+}
