@@ -1,3 +1,13 @@
-//! The `portico` binary.
+//! The `portico` binary: arguments and environment in, exit code out.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+// Streams of small messages from many threads are what this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os(), std::env::vars_os().collect())
+}

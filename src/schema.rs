@@ -55,7 +55,8 @@ impl Schema {
     ///
     /// # Errors
     /// When it is not one, or is one that cannot be served: two methods claim one REST route, a template names a field
-    /// that does not exist, a streaming method has a plain REST body, a socket stands on a unary method.
+    /// that does not exist, a streaming method has a plain REST body, a socket stands on a method that does not
+    /// answer with a stream.
     pub fn read(descriptors: &[u8]) -> Result<Schema, Defect> {
         let pool = DescriptorPool::decode(descriptors).map_err(|error| Defect::new(format!("schema: {error}")))?;
         let types = Types::new(&pool);

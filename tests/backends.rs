@@ -2,4 +2,6 @@
 
 mod blobs;
 mod fleet;
+mod bus;
 mod records;
+mod registry;

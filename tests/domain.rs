@@ -1,6 +1,10 @@
 //! What the words mean, tried over the embedded backends.
 
+mod deployments;
 mod keys;
+mod models;
+mod secrets;
+mod settings;
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,4 +54,11 @@ impl Ground {
         trail.sort();
         trail
     }
+}
+
+/// While this is held, paused time moves only when told to, although the runtime waits for threads of the store.
+fn time_stands() -> std::sync::mpsc::Sender<()> {
+    let (held, dropped) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || dropped.recv());
+    held
 }

@@ -5,3 +5,4 @@ mod domain;
 mod doors;
 mod house;
 mod support;
+mod web;

@@ -266,9 +266,9 @@ fn is_ours(name: &str) -> bool {
 
 /// The known name that a mistyped one is closest to, when it is close.
 fn nearest(typed: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    const EDITS_MAX: usize = 3;
-    let ranked = known.map(|name| (edits(typed, name), name)).min()?;
-    (ranked.0 <= EDITS_MAX).then_some(ranked.1)
+    let (distance, name) = known.map(|name| (edits(typed, name), name)).min()?;
+    // A short name is near to everything.
+    (distance <= typed.len() / 4).then_some(name)
 }
 
 /// How many letters must be added, dropped or changed to get from one text to the other (Levenshtein).

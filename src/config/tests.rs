@@ -1,6 +1,8 @@
 //! What the configuration promises to an operator.
 
-use std::{fs, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{fs, num::NonZeroU32, time::Duration};
+
+use tempfile::NamedTempFile;
 
 use super::*;
 
@@ -8,20 +10,10 @@ const ADMIN_KEY: &str = "pod_admin_0123456789abcdefghijklmnopqrstuvwxyz";
 const NOTHING: [(&str, &str); 0] = [];
 
 /// A file that goes away with the test.
-struct TemporaryFile(PathBuf);
-
-impl TemporaryFile {
-    fn holding(text: &str) -> TemporaryFile {
-        let path = std::env::temp_dir().join(crate::base::id::random("portico-config-", 20));
-        fs::write(&path, text).unwrap();
-        TemporaryFile(path)
-    }
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        fs::remove_file(&self.0).unwrap();
-    }
+fn holding(text: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(&file, text).unwrap();
+    file
 }
 
 fn problems(sources: Sources) -> Vec<Problem> {
@@ -49,8 +41,8 @@ fn everything_has_a_default() {
 
 #[test]
 fn what_comes_later_wins() {
-    let file = TemporaryFile::holding("listen = '127.0.0.1:1'\n[rate]\nburst = 1\ninstances_per_minute = 1\n");
-    let sources = || Sources::new().file(&file.0);
+    let file = holding("listen = '127.0.0.1:1'\n[rate]\nburst = 1\ninstances_per_minute = 1\n");
+    let sources = || Sources::new().file(file.path());
     let variables = [("PORTICO_RATE_BURST", "2"), ("PORTICO_LISTEN", "127.0.0.1:2"), ("PORTICO_DATA", "")];
     let loaded = sources().environment(variables).set("--listen", "listen", "127.0.0.1:3").load().unwrap();
     assert_eq!(loaded.config.listen.port(), 3);
@@ -64,7 +56,7 @@ fn what_comes_later_wins() {
     };
     assert_eq!(origin("listen"), "flag --listen");
     assert_eq!(origin("rate.burst"), "environment variable PORTICO_RATE_BURST");
-    assert_eq!(origin("rate.instances_per_minute"), format!("{}:4", file.0.display()));
+    assert_eq!(origin("rate.instances_per_minute"), format!("{}:4", file.path().display()));
     assert_eq!(origin("data"), "default");
 }
 
@@ -81,7 +73,7 @@ fn the_standard_collector_variable_weighs_less_than_ours() {
 
 #[test]
 fn all_problems_are_reported_at_once_with_line_cause_and_fix() {
-    let file = TemporaryFile::holding(
+    let file = holding(
         "listen = 'nowhere'\nlisten_adress = 'x'\n\n[rate]\nburst = -1\n\n[uploads]\nbundle_bytes_max = '1MB'\n\
          [nothing]\nhere = 1979-05-27\n",
     );
@@ -93,11 +85,11 @@ fn all_problems_are_reported_at_once_with_line_cause_and_fix() {
         ("PORTICO_URL", "not ours"),
         ("PORTICO_CONFORMANCE_RUNNER", "not ours"),
     ];
-    let found = problems(Sources::new().file(&file.0).environment(variables).set("--set", "drain.seconds", "1h"));
+    let found = problems(Sources::new().file(file.path()).environment(variables).set("--set", "drain.seconds", "1h"));
     let shown: Vec<String> = found
         .iter()
         .map(|Problem { place, key, cause, .. }| {
-            format!("{} {key} {cause}", place.to_string().replace(&file.0.display().to_string(), "file"))
+            format!("{} {key} {cause}", place.to_string().replace(&file.path().display().to_string(), "file"))
         })
         .collect();
     let expected = [
@@ -122,10 +114,10 @@ fn all_problems_are_reported_at_once_with_line_cause_and_fix() {
 
 #[test]
 fn a_file_that_is_no_toml_is_reported_with_its_line_and_a_missing_one_by_name() {
-    let file = TemporaryFile::holding("data = '/srv'\nlisten = = 3\n");
-    let found = problems(Sources::new().environment([(FILE_VARIABLE, &file.0)]).set("--data", "data", ""));
+    let file = holding("data = '/srv'\nlisten = = 3\n");
+    let found = problems(Sources::new().environment([(FILE_VARIABLE, file.path())]).set("--data", "data", ""));
     assert_eq!(found.len(), 2);
-    assert_eq!(found[0].place, Place::File(file.0.clone(), 2));
+    assert_eq!(found[0].place, Place::File(file.path().to_owned(), 2));
     assert_eq!(found[1].cause, "\"\" is empty");
     let missing = problems(Sources::new().file("/nowhere/portico.toml"));
     assert_eq!(missing[0].place.to_string(), "/nowhere/portico.toml");
@@ -188,10 +180,10 @@ fn values_mean_what_they_say() {
 
 #[test]
 fn lists_and_flags_may_be_toml_values() {
-    let file = TemporaryFile::holding(
+    let file = holding(
         "fleet.url = 'local:'\nlimits = false\nrate = { burst = 1_000 }\n[cors]\norigins = ['https://a.example', 'https://b.example']\n",
     );
-    let config = Sources::new().file(&file.0).environment(NOTHING).load().unwrap().config;
+    let config = Sources::new().file(file.path()).environment(NOTHING).load().unwrap().config;
     assert_eq!(config.limits, Limits::Off);
     assert_eq!(config.rate.burst, NonZeroU32::new(1000));
     assert!(matches!(config.cors, Origins::Listed(origins) if origins.len() == 2));

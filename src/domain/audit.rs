@@ -24,6 +24,8 @@ use crate::{
 const WAITING_NOTES_MAX: usize = 4_096;
 /// How long notes are kept.
 const KEPT: Duration = Duration::from_secs(400 * 24 * 3_600);
+/// Longest subject; callers may name things that do not exist at any length.
+const SUBJECT_CHARACTERS_MAX: usize = 256;
 /// How often storing a group is tried before it goes to the log.
 const ATTEMPTS_MAX: u32 = 3;
 /// How long to wait before trying again.
@@ -101,7 +103,7 @@ impl Audit {
             key_id: cx.caller.key_id().map(str::to_owned),
             tenant: cx.caller.tenant.as_str().to_owned(),
             action: action.to_owned(),
-            subject: subject.to_owned(),
+            subject: subject.chars().take(SUBJECT_CHARACTERS_MAX).collect(),
             outcome: outcome.to_owned(),
         });
     }

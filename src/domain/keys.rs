@@ -179,13 +179,14 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Revokes a key by its id or its prefix. Revoking the key in use is allowed.
+    /// Revokes a key by its id or its prefix; a whole key stands for its prefix. Revoking the key in use is allowed.
     ///
     /// # Errors
     /// `key_not_found` when there is none or it was revoked before; `cannot_revoke_bootstrap` for that one.
     pub async fn revoke(&self, cx: &Context, id_or_prefix: &str) -> Result<()> {
-        let revoked = self.0.revoke(cx, id_or_prefix).await;
-        self.0.audit.note(cx, "keys.revoke", id_or_prefix, &revoked);
+        let name = grammar::without_secret(id_or_prefix);
+        let revoked = self.0.revoke(cx, name).await;
+        self.0.audit.note(cx, "keys.revoke", name, &revoked);
         revoked
     }
 }

@@ -230,7 +230,7 @@ impl Secrets {
 
     async fn open(&self, sealed: &Sealed) -> Result<Values> {
         let place = sealing_place(&sealed.tenant_id, &sealed.agent_type);
-        seal::read(&*self.sealer.open(&place, &sealed.envelope).await?)
+        seal::read(&self.sealer.open(&place, &sealed.envelope).await?)
     }
 
     fn subject(&self, cx: &Context, agent: &str, tenant: &str) -> String {

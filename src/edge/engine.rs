@@ -160,6 +160,17 @@ impl Frame {
         Frame { protocol, headers }
     }
 
+    /// The frame of answers to a request whose encoding is not spoken here.
+    pub fn of_unknown_codec(protocol: Protocol) -> Frame {
+        let media_type = HeaderValue::from_static(match protocol {
+            Protocol::Connect => "application/proto",
+            Protocol::ConnectStream => "application/connect+proto",
+            Protocol::Grpc => "application/grpc+proto",
+            Protocol::GrpcWeb | Protocol::GrpcWebText => "application/grpc-web+proto",
+        });
+        Frame { protocol, headers: HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]) }
+    }
+
     /// An error as this protocol says it, when no message was answered yet.
     pub fn refusal(&self, error: &Error) -> Response<Body> {
         let mut refusal = failure::to_connect(error, None);

@@ -33,7 +33,7 @@ use portico_wire::{BoxFuture, Handlers};
 
 use self::{inlet::Inlet, plan::Plan};
 use super::{
-    Body, dialect,
+    Body, Web, dialect,
     route::{Match, Others, Router, Segments, Verb},
     socket::{self, Sockets},
 };
@@ -85,9 +85,10 @@ impl Rest {
         }
         Ok(Rest(Arc::new(Doors { router, admit, tasks, stranger })))
     }
+}
 
-    /// Answers one request. Its upgrade, if it is a handshake, is in its extensions.
-    pub fn call(&self, request: Request<Body>, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
+impl Web for Rest {
+    fn call(&self, request: Request<Body>, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
         let doors = Arc::clone(&self.0);
         Box::pin(async move { doors.answer(request, peer, id).await })
     }

@@ -143,9 +143,7 @@ impl Plan {
         match handler {
             Handler::Bidi(call) => bounded(call(context, lead(first)), ready).await,
             Handler::ServerStream(call) => bounded(call(context, first), ready).await,
-            // These answer when the caller is done, so there is nothing to wait for before.
-            Handler::ClientStream(call) => Ok(Box::pin(stream::once(call(context, lead(first))))),
-            Handler::Unary(call) => Ok(Box::pin(stream::once(call(context, first)))),
+            Handler::ClientStream(_) | Handler::Unary(_) => Err(Error::internal("a socket needs a stream of answers")),
         }
     }
 }

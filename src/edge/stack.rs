@@ -5,7 +5,7 @@
 //!
 //! *Knows:* the order. *Does not know:* what happens inside a room.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
@@ -59,18 +59,23 @@ impl Edge {
     async fn route(&self, kind: Kind, head: Parts, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
         let Some(mounted) = self.engine.find(head.uri.path()) else {
             return match (kind, &self.web) {
-                (Kind::Rpc(protocol) | Kind::UnknownCodec(protocol), _) => {
-                    refuse(&no_such_method(head.uri.path()), protocol, &head, body).await
+                (Kind::Rpc(protocol), _) => {
+                    let frame = engine::Frame::new(protocol, &head);
+                    refuse(&no_such_method(head.uri.path()), &frame, head.version, body).await
+                }
+                (Kind::UnknownCodec(protocol), _) => {
+                    let frame = engine::Frame::of_unknown_codec(protocol);
+                    refuse(&no_such_method(head.uri.path()), &frame, head.version, body).await
                 }
                 (_, Some(web)) => web.call(Request::from_parts(head, body), peer, id).await,
-                (_, None) => bare(StatusCode::NOT_FOUND, &head, body).await,
+                (_, None) => bare(StatusCode::NOT_FOUND, head.version, body).await,
             };
         };
 
         let method = &mounted.method;
         let gettable = method.shape == Shape::Unary && method.idempotency == Idempotency::NoSideEffects;
         if head.method != Method::POST && !(head.method == Method::GET && gettable) {
-            let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, &head, body).await;
+            let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, head.version, body).await;
             let verbs = HeaderValue::from_static(if gettable { "GET, POST" } else { "POST" });
             response.headers_mut().insert(header::ALLOW, verbs);
             return response;
@@ -88,10 +93,10 @@ impl Edge {
                     reason::UNSUPPORTED_MEDIA_TYPE,
                     "messages of this media type are not spoken here",
                 );
-                refuse(&error, protocol, &head, body).await
+                refuse(&error, &engine::Frame::of_unknown_codec(protocol), head.version, body).await
             }
             _ => {
-                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, &head, body).await;
+                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, head.version, body).await;
                 response.headers_mut().insert(ACCEPT_POST, MEDIA_TYPES);
                 response
             }
@@ -108,22 +113,17 @@ impl Edge {
         peer: Peer,
         id: RequestId,
     ) -> Response<Body> {
+        let frame = engine::Frame::new(protocol, &head);
         let deadline = match engine::timeout::read(&head.headers, protocol) {
             Ok(timeout) => timeout.map_or(Deadline::NONE, Deadline::after),
-            Err(error) => return refuse(&error, protocol, &head, body).await,
+            Err(error) => return refuse(&error, &frame, head.version, body).await,
         };
-        let frame = engine::Frame::new(protocol, &head);
         // The gate gets all headers, the engine the few that frame messages: neither needs a copy of the rest.
         let headers = std::mem::take(&mut head.headers);
         let asked = Head { headers, peer, door: protocol.door(), id, deadline, bearer: None };
-        match self.admit.admit(std::sync::Arc::clone(&mounted.method), asked).await {
+        match self.admit.admit(Arc::clone(&mounted.method), asked).await {
             Ok(Admission { context, entry }) => mounted.call(frame, head, body, context, entry).await,
-            Err(error) => {
-                if head.version < Version::HTTP_2 {
-                    drain(body).await;
-                }
-                frame.refusal(&error)
-            }
+            Err(error) => refuse(&error, &frame, head.version, body).await,
         }
     }
 }
@@ -147,25 +147,24 @@ fn no_such_method(path: &str) -> Error {
 }
 
 /// A refusal in the protocol of the caller.
-async fn refuse(error: &Error, protocol: Protocol, head: &Parts, body: Body) -> Response<Body> {
-    if head.version < Version::HTTP_2 {
-        drain(body).await;
-    }
-    engine::Frame::new(protocol, head).refusal(error)
+async fn refuse(error: &Error, frame: &engine::Frame, version: Version, body: Body) -> Response<Body> {
+    drain(version, body).await;
+    frame.refusal(error)
 }
 
 /// A refusal in HTTP alone, for requests that speak no protocol of ours.
-async fn bare(status: StatusCode, head: &Parts, body: Body) -> Response<Body> {
-    if head.version < Version::HTTP_2 {
-        drain(body).await;
-    }
+async fn bare(status: StatusCode, version: Version, body: Body) -> Response<Body> {
+    drain(version, body).await;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }
 
 /// Reads a small rest of the request: an HTTP/1.1 client that is still sending would else see a broken pipe, not the answer.
-async fn drain(mut body: Body) {
+async fn drain(version: Version, mut body: Body) {
+    if version >= Version::HTTP_2 {
+        return;
+    }
     let reading = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {

@@ -109,8 +109,8 @@ fn rest(options: Option<&DynamicMessage>) -> Rest {
 }
 
 fn read_socket(options: &DynamicMessage, shape: Shape) -> Result<Socket, String> {
-    if shape == Shape::Unary {
-        return Err("a unary method cannot have a socket".to_owned());
+    if !shape.streams_out() {
+        return Err("a socket needs a stream of answers: its caller cannot say that it is done and go on".to_owned());
     }
     let path = options.get_field_by_name("path").map(|value| text(value.into_owned())).unwrap_or_default();
     let raw = options.get_field_by_name("raw").and_then(|value| value.as_bool()).unwrap_or(false);

@@ -20,7 +20,14 @@ async fn a_listed_origin_may_call_and_read_trailers() {
     let edge = open_to(&[CONSOLE]);
     let answer = send(&edge, preflight(CONSOLE), "").await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (StatusCode::NO_CONTENT, CONSOLE));
-    for name in ["connect-protocol-version", "connect-timeout-ms", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization"] {
+    for name in [
+        "connect-protocol-version",
+        "connect-timeout-ms",
+        "x-grpc-web",
+        "x-user-agent",
+        "grpc-timeout",
+        "authorization",
+    ] {
         assert!(answer.header("access-control-allow-headers").contains(name), "{name}");
     }
     let answer = send(&edge, post(MUTATING, "application/json").header("origin", CONSOLE), "{}").await;

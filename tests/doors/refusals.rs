@@ -14,7 +14,7 @@ async fn an_unknown_method_is_refused_in_the_protocol_of_the_caller() {
         assert!(!answer.body.is_empty() || answer.grpc_status() == "12", "{media_type}");
     }
     let answer = send(&edge, post("/a.B/C", "application/proto"), "").await;
-    assert_eq!((answer.status, answer.connect_code().as_str()), (StatusCode::NOT_IMPLEMENTED, "unimplemented"));
+    assert_eq!((answer.status, answer.connect_code().as_str()), (StatusCode::NOT_FOUND, "unimplemented"));
     let answer = send(&edge, post("/a.B/C", "application/connect+json"), "").await;
     assert!(answer.body.windows(13).any(|part| part == b"unimplemented"));
     // Not a call in any protocol: the web's, and there is none here.

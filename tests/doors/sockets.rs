@@ -20,7 +20,8 @@ async fn a_connection_is_served_and_closed_in_order() {
     let serving = tasks.spawn(listener.serve(edge));
 
     let mut client = TcpStream::connect(address).await.unwrap();
-    let call = format!("POST {MUTATING} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n");
+    let call =
+        format!("POST {MUTATING} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n");
     client.write_all(call.as_bytes()).await.unwrap();
     client.write_all(br#"{"name":"ci"}"#).await.unwrap();
     let mut answer = Vec::new();

@@ -37,10 +37,12 @@ async fn a_deadline_ends_a_stream() {
 
 #[tokio::test]
 async fn a_panic_in_a_stream_is_its_last_message() {
-    let handlers = following(|| Box::pin(stream::iter(0..).map(|count| {
-        assert!(count < 2, "a secret of the handler");
-        Ok(FollowLogsResponse::default())
-    })));
+    let handlers = following(|| {
+        Box::pin(stream::iter(0..).map(|count| {
+            assert!(count < 2, "a secret of the handler");
+            Ok(FollowLogsResponse::default())
+        }))
+    });
     let answer = send(&edge(&handlers), post(STREAMING, "application/grpc"), envelope(0, b"")).await;
     assert_eq!((answer.body.to_vec(), answer.grpc_status()), (envelope(0, b"").repeat(2), "13"));
 }

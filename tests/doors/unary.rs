@@ -41,7 +41,8 @@ async fn base64_goes_in_and_out_of_grpc_web_text() {
     assert_eq!(answer.header("content-type"), "application/grpc-web-text+proto");
     // Each frame is padded by itself: the message, then the trailers.
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
-    let message = STANDARD.encode(envelope(0, &CreateKeyResponse { name: "ci".into(), ..Default::default() }.to_wire()));
+    let message =
+        STANDARD.encode(envelope(0, &CreateKeyResponse { name: "ci".into(), ..Default::default() }.to_wire()));
     let trailers = STANDARD.decode(text.strip_prefix(&message).unwrap()).unwrap();
     assert_eq!(trailers, envelope(0x80, b"grpc-status: 0\r\n"));
 
@@ -67,7 +68,10 @@ async fn an_error_carries_its_reason_where_programs_look() {
     };
     assert_eq!(json["details"][0]["type"], "google.rpc.ErrorInfo");
     let info = ErrorInfo::decode(detail(0).as_slice()).unwrap();
-    assert_eq!((info.reason.as_str(), info.domain.as_str(), info.metadata["limit"].as_str()), ("quota_exceeded", "portico", "5"));
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str(), info.metadata["limit"].as_str()),
+        ("quota_exceeded", "portico", "5")
+    );
     assert_eq!(RetryInfo::decode(detail(1).as_slice()).unwrap().retry_delay.unwrap().seconds, 3);
 }
 

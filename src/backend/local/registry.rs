@@ -32,13 +32,20 @@ const SHARD_BUCKETS_MAX: usize = 16_384;
 pub struct LocalRegistry(Arc<Inner>);
 
 struct Inner {
-    announced: Mutex<HashMap<&'static str, BTreeMap<String, (String, Instant)>>>,
+    announced: Mutex<HashMap<&'static str, Announced>>,
     buckets: Box<[Mutex<Buckets>]>,
     hasher: RandomState,
 }
 
-/// The moment at which each bucket is full again.
-type Buckets = HashMap<(&'static str, Box<str>), Instant>;
+/// What is announced of one kind by id: what it says, and until when it is here.
+type Announced = BTreeMap<String, (String, Instant)>;
+
+/// The moment at which each bucket is full again, by name and key.
+#[derive(Default)]
+struct Buckets {
+    full_at: HashMap<&'static str, HashMap<Box<str>, Instant>>,
+    count: usize,
+}
 
 impl LocalRegistry {
     /// A registry in which nothing is announced and every bucket is full.
@@ -111,22 +118,39 @@ impl Inner {
         if rate.per_minute == 0 {
             return Take::Granted { left: u32::MAX };
         }
-        let name = (bucket, Box::from(key));
-        let shard = usize::try_from(self.hasher.hash_one(&name) % SHARDS as u64).unwrap_or_default();
+        let shard = usize::try_from(self.hasher.hash_one((bucket, key)) % SHARDS as u64).unwrap_or_default();
         let now = Instant::now();
-        let mut buckets = lock(&self.buckets[shard]);
-        if buckets.len() >= SHARD_BUCKETS_MAX && !buckets.contains_key(&name) {
-            // Forgetting a full bucket changes nothing. If none is full, forgetting one that is not is a gift to a caller.
-            buckets.retain(|_, full_at| *full_at > now);
-            if buckets.len() >= SHARD_BUCKETS_MAX {
-                let any = buckets.keys().next().cloned();
-                any.and_then(|any| buckets.remove(&any));
-            }
+        lock(&self.buckets[shard]).take(bucket, key, rate, now)
+    }
+}
+
+impl Buckets {
+    fn take(&mut self, bucket: &'static str, key: &str, rate: Rate, now: Instant) -> Take {
+        if let Some(full_at) = self.full_at.get_mut(bucket).and_then(|keys| keys.get_mut(key)) {
+            let (moved, take) = taken((*full_at).max(now), now, rate);
+            *full_at = moved;
+            return take;
         }
-        let full_at = buckets.get(&name).copied().unwrap_or(now).max(now);
-        let (full_at, take) = taken(full_at, now, rate);
-        buckets.insert(name, full_at);
+        if self.count >= SHARD_BUCKETS_MAX {
+            self.make_room(now);
+        }
+        let (full_at, take) = taken(now, now, rate);
+        self.full_at.entry(bucket).or_default().insert(key.into(), full_at);
+        self.count += 1;
         take
+    }
+
+    /// Forgets full buckets, which changes nothing. If none is full, forgetting all is a gift to a few callers.
+    fn make_room(&mut self, now: Instant) {
+        self.full_at.retain(|_, keys| {
+            keys.retain(|_, full_at| *full_at > now);
+            !keys.is_empty()
+        });
+        self.count = self.full_at.values().map(HashMap::len).sum();
+        if self.count >= SHARD_BUCKETS_MAX {
+            self.full_at.clear();
+            self.count = 0;
+        }
     }
 }
 

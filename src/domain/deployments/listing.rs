@@ -36,7 +36,7 @@ impl Deployments {
         let tables = &self.0;
         let Some(agent_type) = filter.agent_type else {
             if !filter.latest {
-                return Ok(visible(cx, &tables.table, page).await?);
+                return visible(cx, &tables.table, page).await;
             }
             let types = visible(cx, &tables.types, page).await?;
             let mut items = Vec::with_capacity(types.items.len());

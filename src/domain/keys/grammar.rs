@@ -77,13 +77,18 @@ pub fn parse(text: &str) -> Option<(Kind, &str)> {
     if text.len() != checksum + CHECKSUM_DIGITS || !text.bytes().skip(random).all(|byte| byte.is_ascii_alphanumeric()) {
         return None;
     }
-    let mut sum = crc32(text[..checksum].as_bytes()).to_be_bytes();
+    let mut sum = crc32(&text.as_bytes()[..checksum]).to_be_bytes();
     (text[checksum..] == *digits::<CHECKSUM_DIGITS>(&mut sum)).then(|| (kind, &text[..random + PREFIX_DIGITS]))
 }
 
 /// The prefix of a text that begins like a key, for showing.
 pub fn prefix(text: &str) -> Option<&str> {
     text.get(..Kind::of(text)?.as_str().len() + PREFIX_DIGITS)
+}
+
+/// What may be shown of a text by which somebody names a key: people paste whole keys, which belong in no log or answer.
+pub(super) fn without_secret(text: &str) -> &str {
+    prefix(text).unwrap_or(text)
 }
 
 /// Divides the big-endian number down to nothing, and writes its remainders as digits.

@@ -114,7 +114,7 @@ fn defaults(path: &str, members: &Map<String, Value>) -> Result<()> {
             "max_tokens" if !value.as_u64().is_some_and(|tokens| (1..=MAX_TOKENS_MAX).contains(&tokens)) => {
                 return Err(Error::invalid(at(), format!("must be a whole number from 1 to {MAX_TOKENS_MAX}")));
             }
-            "system_prompt" if !value.as_str().is_some_and(|prompt| prompt.len() <= SYSTEM_PROMPT_BYTES_MAX) => {
+            "system_prompt" if value.as_str().is_none_or(|prompt| prompt.len() > SYSTEM_PROMPT_BYTES_MAX) => {
                 return Err(Error::invalid(at(), format!("must be a text of at most {SYSTEM_PROMPT_BYTES_MAX} bytes")));
             }
             _ => {}

@@ -6,11 +6,14 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use http::StatusCode;
-use portico_wire::google::rpc::{BadRequest, ErrorInfo, bad_request::FieldViolation};
+use portico_wire::{
+    google::rpc::{BadRequest, ErrorInfo, RetryInfo, bad_request::FieldViolation},
+    well_known,
+};
 use prost::{Message, Name};
 use serde_json::{Value, json};
 
-use crate::base::{Code, Error, error::Detail, reason as r};
+use crate::base::{Code, Error, Retry, error::Detail, reason as r};
 
 /// The name space of reasons in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "portico";
@@ -46,10 +49,11 @@ pub(super) fn object(error: &Error) -> Value {
     json!({ "code": error.code().as_str(), "message": error.message(), "details": details(error) })
 }
 
+/// The same google.rpc types as in errors of Connect and gRPC calls.
 fn details(error: &Error) -> Vec<Value> {
     let mut info = ErrorInfo { reason: error.reason().as_str().into(), domain: DOMAIN.into(), ..Default::default() };
     let mut fields = BadRequest::default();
-    let mut packed = Vec::new();
+    let mut details = Vec::new();
     for detail in error.details() {
         match detail {
             Detail::Fact { name, value } => {
@@ -58,14 +62,20 @@ fn details(error: &Error) -> Vec<Value> {
             Detail::Field { path, reason } => {
                 fields.field_violations.push(FieldViolation { field: path.clone(), description: reason.clone() });
             }
-            Detail::Packed { type_name, value } => packed.push(entry(type_name, value)),
+            Detail::Packed { type_name, value } => details.push(entry(type_name, value)),
         }
     }
-    let mut details = vec![entry(&ErrorInfo::full_name(), &info.encode_to_vec())];
+    // What is relayed has its own details, to which nothing may be added.
+    if error.reason() != r::RELAYED {
+        details.push(entry(&ErrorInfo::full_name(), &info.encode_to_vec()));
+    }
     if !fields.field_violations.is_empty() {
         details.push(entry(&BadRequest::full_name(), &fields.encode_to_vec()));
     }
-    details.append(&mut packed);
+    if let Retry::After(delay) = error.retry_hint() {
+        let info = RetryInfo { retry_delay: well_known::Duration::try_from(delay).ok() };
+        details.push(entry(&RetryInfo::full_name(), &info.encode_to_vec()));
+    }
     details
 }
 

@@ -13,7 +13,7 @@ use crate::base::{
     reason::{self as r},
 };
 
-/// The status of every reason. The code decides about reasons from elsewhere.
+/// The status of every reason of ours.
 pub(super) const STATUS: &[(Reason, u16)] = &[
     (r::INTERNAL, 500),
     (r::CANCELED, 499),
@@ -91,6 +91,10 @@ pub(super) const STATUS: &[(Reason, u16)] = &[
     (r::ENSEMBLE_UNAVAILABLE, 503),
     (r::ENSEMBLE_TIMEOUT, 504),
 ];
+
+/// Reasons that say nothing by themselves; the code decides.
+#[cfg(test)]
+pub(super) const BY_CODE: &[Reason] = &[r::RELAYED];
 
 pub(super) fn status(error: &Error) -> StatusCode {
     let listed = STATUS.iter().find(|(reason, _)| *reason == error.reason()).map(|(_, status)| *status);

@@ -7,7 +7,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
-use http::{HeaderMap, HeaderName, Response};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 use portico_wire::{
     google::rpc::{BadRequest, ErrorInfo, RetryInfo, bad_request::FieldViolation},
     well_known,
@@ -18,6 +18,18 @@ use crate::base::{Code, Error, Reason, Retry, error::Detail, reason, reply};
 
 /// Who says these reasons, in ErrorInfo.
 const DOMAIN: &str = "portico";
+/// Failures of the exchange itself. Their code says all, and they look the same whether we or the engine find them; what
+/// is relayed has its own details.
+const WITHOUT_INFO: [Reason; 8] = [
+    reason::BODY_TOO_LARGE,
+    reason::CANCELED,
+    reason::DEADLINE_EXCEEDED,
+    reason::INVALID_JSON,
+    reason::INVALID_MESSAGE,
+    reason::NO_SUCH_ROUTE,
+    reason::RELAYED,
+    reason::UNSUPPORTED_MEDIA_TYPE,
+];
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Our error for the engine, with what the handler had said beside its answer.
@@ -25,6 +37,9 @@ pub(super) fn to_connect(error: &Error, said: Option<reply::Parts>) -> ConnectEr
     let code = ErrorCode::from_grpc_code(error.code() as u32).unwrap_or(ErrorCode::Unknown);
     let mut raised = ConnectError::new(code, error.message());
     raised.details = details(error);
+    if error.reason() == reason::NO_SUCH_ROUTE {
+        raised = raised.with_http_status(StatusCode::NOT_FOUND);
+    }
     if let Some(said) = said {
         raised.set_response_headers(said.headers);
         raised.set_trailers(said.trailers);
@@ -95,8 +110,7 @@ fn details(error: &Error) -> Vec<ErrorDetail> {
             Detail::Packed { type_name, value } => details.push(packed(type_name, value)),
         }
     }
-    // What is relayed has its own details, to which nothing may be added.
-    if error.reason() != reason::RELAYED {
+    if !WITHOUT_INFO.contains(&error.reason()) {
         details.push(packed("google.rpc.ErrorInfo", &info.encode_to_vec()));
     }
     if !bad.field_violations.is_empty() {

@@ -151,11 +151,31 @@ pub(crate) fn unfit(json: &[u8], error: &JsonError, below: &str) -> Error {
         return Error::new(Code::InvalidArgument, reason::INVALID_JSON, format!("the body is not JSON: {syntax}"));
     }
     let path = match error.path() {
-        "" if below.is_empty() => "body",
-        "" => below,
-        path => path,
+        "" if below.is_empty() => "body".to_owned(),
+        "" => below.to_owned(),
+        path => proto_names(path),
     };
     Error::invalid(path, error.message().to_owned())
+}
+
+/// The codec speaks JSON names; errors name fields as proto files do. Keys of maps, in brackets, stay as they are.
+fn proto_names(path: &str) -> String {
+    let mut names = String::with_capacity(path.len() + 4);
+    let mut is_key = false;
+    for letter in path.chars() {
+        match letter {
+            '[' => is_key = true,
+            ']' => is_key = false,
+            _ => {}
+        }
+        if letter.is_ascii_uppercase() && !is_key {
+            names.push('_');
+            names.push(letter.to_ascii_lowercase());
+        } else {
+            names.push(letter);
+        }
+    }
+    names
 }
 
 /// Decodes application/x-www-form-urlencoded; `None` when that is not UTF-8.
@@ -238,6 +258,7 @@ mod tests {
             "{}",
             whole(r#"{"mode":7}"#, None)
         );
+        assert!(whole(r#"{"agentType":7}"#, None).starts_with("validation_failed agent_type: "));
         assert!(whole("[]", None).starts_with("validation_failed body: "), "{}", whole("[]", None));
     }
 

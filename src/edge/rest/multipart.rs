@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -55,6 +55,9 @@ pub(super) struct Parts {
     unclaimed: Unclaimed,
 }
 
+/// Most bytes that the parser takes at once, and so about the largest piece of a file in one message.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+
 /// A file that is arriving.
 struct Part {
     field: Field,
@@ -78,7 +81,8 @@ pub(super) fn messages(
         _ => Error::new(Code::InvalidArgument, reason::UNSUPPORTED_MEDIA_TYPE, "the body must be multipart/form-data"),
     })?;
     let unclaimed = Unclaimed::default();
-    let source = Source { inner: Box::pin(chunks(body)), unclaimed: unclaimed.clone(), rested: false };
+    let source =
+        Source { inner: Box::pin(chunks(body)), rest: Bytes::new(), unclaimed: unclaimed.clone(), rested: false };
     let parts = Parts {
         form: Multipart::with_constraints(source, boundary, Constraints::new()),
         part: None,
@@ -196,6 +200,7 @@ impl Unclaimed {
 /// says "not yet" after each chunk keeps it from buffering a whole upload.
 struct Source {
     inner: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
+    rest: Bytes,
     unclaimed: Unclaimed,
     rested: bool,
 }
@@ -212,12 +217,17 @@ impl Stream for Source {
         if self.unclaimed.is_too_much() {
             return Poll::Ready(Some(Err(malformed("the head of a part is too long"))));
         }
-        let polled = self.inner.as_mut().poll_next(cx);
-        if let Poll::Ready(Some(Ok(chunk))) = &polled {
-            self.rested = false;
-            self.unclaimed.add(chunk.len());
+        if self.rest.is_empty() {
+            match ready!(self.inner.as_mut().poll_next(cx)) {
+                Some(Ok(chunk)) => self.rest = chunk,
+                end => return Poll::Ready(end),
+            }
         }
-        polled
+        let length = self.rest.len().min(CHUNK_BYTES_MAX);
+        let chunk = self.rest.split_to(length);
+        self.rested = false;
+        self.unclaimed.add(chunk.len());
+        Poll::Ready(Some(Ok(chunk)))
     }
 }
 

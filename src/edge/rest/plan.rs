@@ -56,6 +56,7 @@ pub(super) struct Asking {
     content_type: Option<String>,
     last_event_id: Option<String>,
     wants_events: bool,
+    is_encoded: bool,
     id: RequestId,
 }
 
@@ -90,6 +91,10 @@ impl Plan {
                 }
             }
         }
+        // The schema lets a client stream have a body of some kind; this door knows two.
+        if matches!(intake, Intake::Json) == method.shape.streams_in() && !matches!(intake, Intake::Octets(_)) {
+            return Err(Defect::new(format!("{}: a client stream, and only that, takes a form or bytes", method.path)));
+        }
         let event_id = ["sequence", "event_id"].into_iter().find_map(|name| Field::event_id(&output, name));
         Ok(Plan {
             method: Arc::clone(method),
@@ -112,6 +117,7 @@ impl Plan {
             content_type: text(header::CONTENT_TYPE),
             last_event_id: text(LAST_EVENT_ID).filter(|_| self.resumed.is_some()),
             wants_events: accepted.flat_map(|value| value.split(',')).any(|part| media_type(part) == sse::MEDIA_TYPE),
+            is_encoded: text(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity"),
             id: id.clone(),
         }
     }
@@ -143,6 +149,9 @@ impl Plan {
         let Some(handler) = &self.handler else {
             return Err(Error::new(Code::Unimplemented, reason::NOT_OFFERED, "this installation does not offer it"));
         };
+        if asking.is_encoded && !inlet.is_empty() {
+            return Err(unsupported("the body must not be compressed"));
+        }
         let (deadline, reply, repeating) = (context.deadline, context.reply.clone(), self.method.idempotency);
         let given = match handler {
             Handler::Unary(call) => {
@@ -265,9 +274,13 @@ async fn json(asking: &Asking, inlet: &mut Inlet) -> Result<Bytes> {
             if other.is_none() && inlet.chunk().await?.is_none() {
                 return Ok(Bytes::new());
             }
-            Err(Error::new(Code::InvalidArgument, reason::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"))
+            Err(unsupported("the body must be application/json"))
         }
     }
+}
+
+fn unsupported(message: &'static str) -> Error {
+    Error::new(Code::InvalidArgument, reason::UNSUPPORTED_MEDIA_TYPE, message)
 }
 
 /// A media type without its parameters.

@@ -58,6 +58,9 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// What is read at once. Idle sockets are many, and large messages get a buffer of their size anyway.
 const READ_BYTES: usize = 2 << 10;
 
+/// What is gathered of frames that come at the same time, before it is written.
+const WRITE_BYTES: usize = 4 << 10;
+
 /// Most frames that go one way before the other way gets its turn.
 const FRAMES_PER_TURN: usize = 32;
 
@@ -70,7 +73,9 @@ pub(super) struct Pump {
     entry: Entry,
     /// A message that the handler has no room for yet.
     held: Option<Bytes>,
+    /// Whether something was put that was not sent yet.
     is_dirty: bool,
+    awaits_room: bool,
     heard_at: Instant,
     ping_at: Instant,
     caller_blocked: Option<Instant>,
@@ -89,7 +94,7 @@ pub(super) async fn run(upgrade: OnUpgrade, mut pump: Pump) {
     };
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
-        .write_buffer_size(0)
+        .write_buffer_size(WRITE_BYTES)
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
     pump.socket = Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await);
@@ -117,6 +122,7 @@ impl Pump {
             entry,
             held: None,
             is_dirty: false,
+            awaits_room: false,
             heard_at: now,
             ping_at: now + PING_EVERY,
             caller_blocked: None,
@@ -152,10 +158,10 @@ impl Pump {
         Poll::Pending
     }
 
-    /// From the handler to the caller.
+    /// From the handler to the caller. What the handler says at once leaves at once; nothing waits for more.
     fn write(&mut self, cx: &mut Context<'_>) -> Option<End> {
         for _ in 0..FRAMES_PER_TURN {
-            match self.flush(cx) {
+            match self.room(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(end)) => return Some(end),
                 Poll::Pending => return None,
@@ -164,7 +170,7 @@ impl Pump {
                 Poll::Ready(Some(Ok(message))) => message,
                 Poll::Ready(Some(Err(error))) => return Some(self.fail(&error)),
                 Poll::Ready(None) => return Some(End::NORMAL),
-                Poll::Pending => return None,
+                Poll::Pending => return self.flushed(cx),
             };
             match self.framing.given(&message) {
                 Ok(Some(frame)) => {
@@ -178,7 +184,7 @@ impl Pump {
             }
         }
         cx.waker().wake_by_ref();
-        None
+        self.flushed(cx)
     }
 
     /// From the caller to the handler.
@@ -224,6 +230,20 @@ impl Pump {
         None
     }
 
+    /// Waits until the socket takes another frame.
+    fn room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Err(End::Gone)) };
+        let Poll::Ready(room) = Pin::new(socket).poll_ready(cx) else {
+            self.awaits_room = true;
+            self.caller_blocked.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        };
+        if std::mem::take(&mut self.awaits_room) {
+            self.caller_blocked = None;
+        }
+        Poll::Ready(room.map_err(|error| self.broken(&error)))
+    }
+
     fn put(&mut self, frame: Frame) -> Result<(), End> {
         let Some(socket) = &mut self.socket else { return Err(End::Gone) };
         self.is_dirty = true;
@@ -231,18 +251,18 @@ impl Pump {
         put.map_err(|error| self.broken(&error))
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let Some(socket) = &mut self.socket else { return Poll::Ready(Err(End::Gone)) };
+    /// Sends what was put, as far as the caller takes it now.
+    fn flushed(&mut self, cx: &mut Context<'_>) -> Option<End> {
         if !self.is_dirty {
-            return Poll::Ready(Ok(()));
+            return None;
         }
-        let Poll::Ready(flushed) = Pin::new(socket).poll_flush(cx) else {
+        let Poll::Ready(flushed) = Pin::new(self.socket.as_mut()?).poll_flush(cx) else {
             self.caller_blocked.get_or_insert_with(Instant::now);
-            return Poll::Pending;
+            return None;
         };
         self.is_dirty = false;
         self.caller_blocked = None;
-        Poll::Ready(flushed.map_err(|error| self.broken(&error)))
+        flushed.err().map(|error| self.broken(&error))
     }
 
     /// Looks at all clocks, pings when it is time, and sets the timer to what comes next.
@@ -270,7 +290,7 @@ impl Pump {
                 if let Err(end) = self.put(Frame::Ping(Bytes::new())) {
                     return Some(end);
                 }
-                if let Poll::Ready(Err(end)) = self.flush(cx) {
+                if let Some(end) = self.flushed(cx) {
                     return Some(end);
                 }
             }

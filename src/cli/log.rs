@@ -1,0 +1,35 @@
+//! The log of this process, on standard error.
+//!
+//! *Knows:* level and form of lines. *Does not know:* what is logged.
+
+use std::io::IsTerminal;
+
+use portico::config::{Log, LogFormat, LogLevel};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+};
+
+use super::Failure;
+
+/// Begins to log. Libraries are heard at `warn` only: their `info` is about their insides.
+pub(crate) fn begin(log: Log) -> Result<(), Failure> {
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("portico", level);
+    let lines = fmt::layer::<Registry>().with_writer(std::io::stderr);
+    let layer = match log.format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let subscriber = Registry::default().with(layer.with_filter(targets));
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|error| Failure::other(format!("the log cannot begin: {error}")))
+}

@@ -1,0 +1,73 @@
+//! What facts that expire promise, whoever keeps them.
+//!
+//! Time passes by the function that each behaviour is given, so that a backend with a clock of its own can join.
+
+use std::time::Duration;
+
+use portico::{
+    backend::local::registry::LocalRegistry,
+    base::health::State,
+    port::registry::{Announcement, Rate, Registry, Take},
+};
+
+const RATE: Rate = Rate { per_minute: 60, burst: 3 };
+
+async fn a_bucket_empties_by_calls_and_fills_by_time(registry: &dyn Registry, pass: impl AsyncFn(Duration)) {
+    let take = async || left(registry.take("calls", "ann", RATE).await.unwrap());
+    assert_eq!([take().await, take().await, take().await], [Some(2), Some(1), Some(0)]);
+    assert_eq!([take().await, take().await], [None, None], "asking in vain costs nothing");
+    pass(Duration::from_secs(1)).await;
+    assert_eq!([take().await, take().await], [Some(0), None]);
+    pass(Duration::from_secs(600)).await;
+    assert_eq!(take().await, Some(2), "a bucket does not overflow");
+    assert_eq!(left(registry.take("calls", "bob", RATE).await.unwrap()), Some(2), "keys do not share");
+    assert_eq!(left(registry.take("uploads", "ann", RATE).await.unwrap()), Some(2), "buckets do not share");
+    let unlimited = Rate { per_minute: 0, burst: 0 };
+    assert_eq!(left(registry.take("calls", "ann", unlimited).await.unwrap()), Some(u32::MAX));
+}
+
+async fn a_refusal_says_when_to_come_back(registry: &dyn Registry) {
+    let slow = Rate { per_minute: 2, burst: 1 };
+    assert_eq!(left(registry.take("slow", "ann", slow).await.unwrap()), Some(0));
+    let Take::Later(wait) = registry.take("slow", "ann", slow).await.unwrap() else { panic!("the bucket is empty") };
+    assert!(wait > Duration::from_secs(29) && wait <= Duration::from_secs(30), "{wait:?}");
+}
+
+async fn what_is_not_said_again_is_gone(registry: &dyn Registry, pass: impl AsyncFn(Duration)) {
+    let say = async |kind, id: &str, body: &str| {
+        let host = Announcement { id: id.to_owned(), body: body.to_owned() };
+        registry.announce(kind, host, Duration::from_secs(15)).await.unwrap();
+    };
+    let live = async || {
+        let live = registry.live("hosts").await.unwrap();
+        live.into_iter().map(|host| format!("{} {}", host.id, host.body)).collect::<Vec<_>>()
+    };
+    say("hosts", "b", "1").await;
+    say("hosts", "a", "1").await;
+    say("other", "c", "1").await;
+    pass(Duration::from_secs(10)).await;
+    say("hosts", "b", "2").await;
+    assert_eq!(live().await, ["a 1", "b 2"]);
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(live().await, ["b 2"]);
+    registry.withdraw("hosts", "b").await.unwrap();
+    registry.withdraw("hosts", "b").await.unwrap();
+    assert!(live().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_local_registry_keeps_the_promises() {
+    let registry = LocalRegistry::new();
+    a_bucket_empties_by_calls_and_fills_by_time(&registry, tokio::time::advance).await;
+    a_refusal_says_when_to_come_back(&registry).await;
+    what_is_not_said_again_is_gone(&registry, tokio::time::advance).await;
+    assert_eq!(registry.health().await.unwrap().state, State::Ok);
+}
+
+/// How many are left after one was taken; none if none was.
+fn left(take: Take) -> Option<u32> {
+    match take {
+        Take::Granted { left } => Some(left),
+        Take::Later(_) => None,
+    }
+}

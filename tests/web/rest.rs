@@ -1,0 +1,269 @@
+//! One message each way: binding, statuses, headers, refusals.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{ETAG, HeaderValue};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use portico::{
+    base::{Code, Error, RequestId, Result, reason, reply::Outcome, tasks::Tasks},
+    edge::{Body, Web},
+    wire::{Handlers, podium::v1 as podium},
+};
+use tokio::sync::Notify;
+
+use super::support::{JSON, Shut, ask, begin, door, guarded, peer, send};
+
+fn keys(handlers: &mut Handlers) {
+    handlers.unary(
+        "/podium.v1.KeysService/CreateKey",
+        &Arc::new(()),
+        |_, _, request: podium::CreateKeyRequest| async {
+            if request.tenant_id.is_empty() {
+                return Err(Error::invalid("tenant_id", "must not be empty"));
+            }
+            Ok(podium::CreateKeyResponse {
+                key: "pod_secret".into(),
+                tenant_id: request.tenant_id,
+                ..Default::default()
+            })
+        },
+    );
+    handlers.unary("/podium.v1.KeysService/RevokeKey", &Arc::new(()), |_, _, _: podium::RevokeKeyRequest| async {
+        Ok(podium::RevokeKeyResponse {})
+    });
+    handlers.unary(
+        "/podium.v1.KeysService/ListKeys",
+        &Arc::new(()),
+        |_, cx, request: podium::ListKeysRequest| async move {
+            cx.reply.header(ETAG, HeaderValue::from_static("\"7\""));
+            Ok(podium::ListKeysResponse { next_cursor: format!("{request:?}"), ..Default::default() })
+        },
+    );
+}
+
+#[tokio::test]
+async fn a_call_answers_in_the_pages_json_with_its_status() {
+    let door = door(keys);
+    let created = ask(&door, "POST", "/api/v1/keys", &[JSON], r#"{"tenantId":"acme","unknown":1}"#).await;
+    assert_eq!((created.status, created.header("content-type")), (201, "application/json"));
+    assert_eq!(
+        created.body,
+        concat!(
+            r#"{"key":"pod_secret","key_id":"","prefix":"","tenant_id":"acme","name":"","permissions":[],"#,
+            r#""role":"","created_at":null,"expires_at":null}"#
+        )
+    );
+    let revoked = ask(&door, "DELETE", "/api/v1/keys/key_1", &[], "").await;
+    assert_eq!((revoked.status, revoked.header("content-type"), &*revoked.body), (204, "", ""));
+}
+
+#[tokio::test]
+async fn outcomes_choose_the_status() {
+    let door = door(|handlers| {
+        handlers.unary(
+            "/podium.v1.InstancesService/CreateInstance",
+            &Arc::new(()),
+            |_, cx, _: podium::CreateInstanceRequest| async move {
+                cx.reply.outcome(Outcome::Existing);
+                Ok(podium::CreateInstanceResponse::default())
+            },
+        );
+        handlers.unary(
+            "/podium.v1.HealthService/GetHealth",
+            &Arc::new(()),
+            |_, cx, _: podium::GetHealthRequest| async move {
+                cx.reply.outcome(Outcome::OutOfService);
+                Ok(podium::GetHealthResponse::default())
+            },
+        );
+    });
+    let existing = ask(&door, "POST", "/api/v1/instances", &[JSON], "{}").await;
+    assert_eq!((existing.status, &existing.json()["chronicle_ws_endpoint"]), (200, &serde_json::Value::Null));
+    assert_eq!(ask(&door, "GET", "/health", &[], "").await.status, 503);
+}
+
+#[tokio::test]
+async fn paths_and_verbs_that_are_not_served() {
+    let door = door(keys);
+    assert_eq!(ask(&door, "GET", "/api/v1/nothing", &[], "").await.failure(), (404, "not_found".into()));
+    assert_eq!(ask(&door, "GET", "/api/v1/keys/", &[], "").await.failure(), (404, "not_found".into()));
+    let wrong = ask(&door, "PUT", "/api/v1/keys", &[], "").await;
+    assert_eq!(wrong.failure(), (405, "method_not_allowed".into()));
+    assert_eq!(wrong.header("allow"), "GET, HEAD, OPTIONS, POST");
+    let options = ask(&door, "OPTIONS", "/api/v1/keys", &[], "").await;
+    assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, OPTIONS, POST"));
+    let plain = ask(&door, "GET", "/agent/agent_1", &[], "").await;
+    assert_eq!(plain.failure(), (426, "upgrade_required".into()));
+    assert_eq!(plain.header("upgrade"), "websocket");
+    assert_eq!(ask(&door, "GET", "/api/v1/config", &[], "").await.failure(), (501, "not_offered".into()));
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_taken() {
+    let door = door(keys);
+    let refused = async |headers: &[(&str, &str)], body: &'static str| {
+        ask(&door, "POST", "/api/v1/keys", headers, body).await.failure()
+    };
+    assert_eq!(refused(&[("content-type", "text/plain")], "{}").await, (415, "unsupported_media_type".into()));
+    assert_eq!(refused(&[], "{}").await, (415, "unsupported_media_type".into()));
+    assert_eq!(refused(&[JSON], "{").await, (400, "invalid_json".into()));
+    assert_eq!(refused(&[JSON], r#"{"permissions":1}"#).await, (422, "validation_failed".into()));
+    let packed = [JSON, ("content-encoding", "gzip")];
+    assert_eq!(refused(&packed, "{}").await, (415, "unsupported_media_type".into()));
+    assert_eq!(refused(&[], "").await, (422, "validation_failed".into()));
+
+    let large = "x".repeat((1 << 20) + 1);
+    let told = ask(&door, "POST", "/api/v1/keys", &[JSON], large).await;
+    assert_eq!(told.failure(), (413, "body_too_large".into()));
+    let untold = stream::iter((0..20).map(|_| Ok(Frame::data(Bytes::from(vec![b' '; 1 << 16])))));
+    let untold = send(&door, "POST", "/api/v1/keys", &[JSON], Body::boxed(StreamBody::new(untold))).await;
+    assert_eq!(untold.failure(), (413, "body_too_large".into()));
+}
+
+#[tokio::test]
+async fn an_error_names_the_field_and_the_request() {
+    let answer = ask(&door(keys), "POST", "/api/v1/keys", &[JSON], "{}").await;
+    assert_eq!(
+        answer.body,
+        concat!(
+            r#"{"error":{"code":"validation_failed","message":"tenant_id: must not be empty","request_id":"req_test","#,
+            r#""details":{"fields":[{"path":"tenant_id","reason":"must not be empty"}]},"retryable":false}}"#
+        )
+    );
+}
+
+#[tokio::test]
+async fn head_has_the_length_but_no_body_and_etags_spare_it() {
+    let door = door(keys);
+    let full = ask(&door, "GET", "/api/v1/keys?limit=3&includeRevoked=true", &[], "").await;
+    assert!(full.body.contains("limit: 3") && full.body.contains("include_revoked: true"), "{}", full.body);
+    let head = ask(&door, "HEAD", "/api/v1/keys?limit=3&includeRevoked=true", &[], "").await;
+    assert_eq!((head.status, &*head.body), (200, ""));
+    assert_eq!(head.header("content-length"), full.body.len().to_string());
+    let known = ask(&door, "GET", "/api/v1/keys", &[("if-none-match", "\"6\", W/\"7\"")], "").await;
+    assert_eq!((known.status, known.header("etag"), &*known.body), (304, "\"7\"", ""));
+}
+
+#[tokio::test]
+async fn trailers_come_last_where_they_can_and_first_where_they_cannot() {
+    let door = door(|handlers| {
+        handlers.unary(
+            "/podium.v1.HealthService/GetLiveness",
+            &Arc::new(()),
+            |_, cx, _: podium::GetLivenessRequest| async move {
+                cx.reply.header("x-first".parse().unwrap(), HeaderValue::from_static("1"));
+                cx.reply.trailer("x-last".parse().unwrap(), HeaderValue::from_static("2"));
+                Ok(podium::GetLivenessResponse::default())
+            },
+        );
+    });
+    let old = ask(&door, "GET", "/health/live", &[], "").await;
+    assert_eq!((old.header("x-first"), old.header("x-last")), ("1", "2"));
+    let request = http::Request::get("/health/live").version(http::Version::HTTP_2).body(Body::empty()).unwrap();
+    let new = door.call(request, peer(), RequestId::generate()).await;
+    assert_eq!((new.headers().get("x-first").is_some(), new.headers().get("x-last")), (true, None));
+    let trailers = new.into_body().collect().await.unwrap().trailers().cloned();
+    assert_eq!(trailers.unwrap()["x-last"], "2");
+}
+
+#[tokio::test]
+async fn a_field_can_be_the_body_and_the_answer() {
+    let door = door(|handlers| {
+        handlers.unary(
+            "/podium.v1.ConfigService/UpdateConfig",
+            &Arc::new(()),
+            |_, _, request: podium::UpdateConfigRequest| async move {
+                let config =
+                    podium::Config { defaults: request.patch, environment: request.mode, ..Default::default() };
+                Ok(podium::UpdateConfigResponse { config: Some(config) })
+            },
+        );
+        handlers.unary(
+            "/podium.v1.ConfigService/ListModels",
+            &Arc::new(()),
+            |_, _, _: podium::ListModelsRequest| async {
+                let document = Bytes::from_static(b"[ 1.0 ]");
+                Ok(podium::ListModelsResponse {
+                    document,
+                    content_type: "application/json".into(),
+                    ..Default::default()
+                })
+            },
+        );
+        handlers.unary(
+            "/podium.v1.SecretsService/SetSecrets",
+            &Arc::new(()),
+            |_, _, request: podium::SetSecretsRequest| async move {
+                let names = request.secrets.map(|secrets| secrets.fields.into_keys().collect()).unwrap_or_default();
+                let (agent_type, tenant_id) = (request.agent_type, request.tenant_id);
+                Ok(podium::SetSecretsResponse { names, agent_type, tenant_id, ..Default::default() })
+            },
+        );
+    });
+    let config = ask(&door, "PUT", "/api/v1/config?mode=replace", &[JSON], r#"{"model":"m"}"#).await.json();
+    assert_eq!((&config["defaults"]["model"], &config["environment"]), (&"m".into(), &"replace".into()));
+    let models = ask(&door, "GET", "/api/v1/config/models", &[], "").await;
+    assert_eq!((models.header("content-type"), &*models.body), ("application/json", "[ 1.0 ]"));
+    for body in [r#"{"API_KEY":"x"}"#, r#"{"secrets":{"API_KEY":"x"},"agent_type":"other"}"#] {
+        let set = ask(&door, "PUT", "/api/v1/secrets/claude?tenant_id=acme", &[JSON], body).await.json();
+        assert_eq!(set["names"], serde_json::json!(["API_KEY"]), "{body}");
+        assert_eq!((&set["agent_type"], &set["tenant_id"]), (&"claude".into(), &"acme".into()), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_gate_is_asked_before_the_body_is_read() {
+    let refuse = || Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "no valid credential");
+    let door = guarded(Arc::new(Shut(refuse)), Tasks::new(), keys);
+    let touched = Arc::new(AtomicBool::new(false));
+    let body = stream::poll_fn({
+        let touched = Arc::clone(&touched);
+        move |_| {
+            touched.store(true, Ordering::SeqCst);
+            std::task::Poll::Ready(None::<Result<Frame<Bytes>>>)
+        }
+    });
+    // A caller that waits for permission to send must not get it.
+    let headers = [JSON, ("expect", "100-continue")];
+    let refused = send(&door, "POST", "/api/v1/keys", &headers, Body::boxed(StreamBody::new(body))).await;
+    assert_eq!(refused.failure(), (401, "unauthorized".into()));
+    assert_eq!(refused.header("www-authenticate"), "Bearer");
+    assert!(!touched.load(Ordering::SeqCst));
+}
+
+#[derive(Default)]
+struct Steps {
+    begun: Notify,
+    go_on: Notify,
+    done: Notify,
+}
+
+#[tokio::test]
+async fn what_changes_something_ends_even_if_the_caller_hangs_up() {
+    let steps = Arc::new(Steps::default());
+    let door = door(|handlers| {
+        handlers.unary(
+            "/podium.v1.KeysService/RevokeKey",
+            &steps,
+            |steps: Arc<Steps>, _, _: podium::RevokeKeyRequest| async move {
+                steps.begun.notify_one();
+                steps.go_on.notified().await;
+                steps.done.notify_one();
+                Ok(podium::RevokeKeyResponse {})
+            },
+        );
+    });
+    let call =
+        Tasks::new().spawn(async move { begin(&door, "DELETE", "/api/v1/keys/k", &[], Body::empty()).await.status() });
+    steps.begun.notified().await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    steps.go_on.notify_one();
+    steps.done.notified().await;
+}
