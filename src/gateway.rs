@@ -173,6 +173,10 @@ fn mounted(schema: &Schema, platform: &Platform) -> Handlers {
     let mut handlers = Handlers::new();
     let page = surface::podium::Podium::new(platform.clone());
     podium::mount_health_service(page.clone(), &mut handlers);
+    podium::mount_config_service(page.clone(), &mut handlers);
+    podium::mount_deployments_service(page.clone(), &mut handlers);
+    podium::mount_keys_service(page.clone(), &mut handlers);
+    podium::mount_secrets_service(page.clone(), &mut handlers);
 
     grpc::health::v1::mount_health(surface::grpc::Health::new(schema.clone(), platform.health.clone()), &mut handlers);
     let reflection = surface::grpc::Reflection::new(schema);

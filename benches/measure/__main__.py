@@ -67,9 +67,7 @@ def main(parts):
         deployment = admin.upload(bundle, "1.0.0")["deployment_id"]
         key = admin.new_tenant_key()
     copy = FOLDER / "copy"
-    copy.mkdir()
-    for file in data.glob("records.db*"):
-        shutil.copy(file, copy)
+    shutil.copytree(data / "records.sqlite", copy)
 
     result = {"settings": settings()}
     with ExitStack() as stack:

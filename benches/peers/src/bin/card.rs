@@ -7,7 +7,8 @@ use connectrpc_axum::{Code, ConnectError, ConnectRequest, ConnectResponse, MakeS
 use portico_peers::{
     Result, Store, listen,
     protos::podium::v1::{
-        Deployment, DeploymentsServiceTonicCompatibleBuilder, GetDeploymentRequest, GetDeploymentResponse,
+        Deployment, GetDeploymentRequest, GetDeploymentResponse,
+        deployments_service_connect::DeploymentsServiceTonicCompatibleBuilder,
     },
     words,
 };
