@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn what_is_on_its_way_counts_so_that_a_crowd_spreads() {
         let mut pending = std::collections::HashMap::new();
-        let hosts: Vec<HostLoad> = (0..1_000).map(|at| HostLoad { active_max: 100, ..host(&format!("h{at:04}"), 0) }).collect();
+        let hosts: Vec<HostLoad> =
+            (0..1_000).map(|at| HostLoad { active_max: 100, ..host(&format!("h{at:04}"), 0) }).collect();
         for _ in 0..10_000 {
             let chosen = choose(&hosts, "x", &[], |id| pending.get(id).copied().unwrap_or(0)).unwrap().id.clone();
             *pending.entry(chosen).or_insert(0) += 1;

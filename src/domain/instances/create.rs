@@ -3,18 +3,18 @@
 //! A newcomer's usual mistake is to try another host after every failure. What may have happened is asked of the host
 //! first; only when nothing was done, or it is known to be gone, is another one tried.
 
-use std::{
-    collections::BTreeMap,
-    sync::PoisonError,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant as Moment, timeout_at};
 
-use super::{Inner, Instances, record::{Instance, Request}, rules};
+use super::{
+    Inner, Instances,
+    record::{Instance, Request},
+    rules,
+};
 use crate::{
     base::{Code, Context, Error, Result, Retry, Secret, TenantId, Timestamp, id, page::PageRequest, reason},
     domain::{
@@ -89,12 +89,13 @@ impl Inner {
                 return Ok(created);
             }
         }
-        let wanted = if new.deployment_id.is_empty() { Wanted::Latest(&new.agent_type) } else { Wanted::Id(&new.deployment_id) };
+        let wanted =
+            if new.deployment_id.is_empty() { Wanted::Latest(&new.agent_type) } else { Wanted::Id(&new.deployment_id) };
         let deployment = self.ground.deployments.resolve(cx, wanted).await?;
         let instance = if new.agent_id.is_empty() { id::random("agent_", 20) } else { new.agent_id.clone() };
 
         let replaced = match self.occupied(cx, &instance, &fingerprint).await? {
-            Occupied::ByThisRequest(instance) => return Ok(Created { instance, existing: true }),
+            Occupied::ByThisRequest(instance) => return Ok(Created { instance: *instance, existing: true }),
             Occupied::ByAnEndedOne(version) => Expect::Version(version),
             Occupied::Not => Expect::Absent,
         };
@@ -156,7 +157,12 @@ impl Inner {
             Err(lost) if lost.reason() == reason::INSTANCE_NOT_FOUND => Err(error.retry(Retry::Safe)),
             Err(_) => {
                 if let Err(left) = fleet.stop(at, Stop::Now).await {
-                    tracing::warn!(instance.id = at.instance, host.id = at.host, problem = left.report(), "may have been left running");
+                    tracing::warn!(
+                        instance.id = at.instance,
+                        host.id = at.host,
+                        problem = left.report(),
+                        "may have been left running"
+                    );
                 }
                 Err(error)
             }
@@ -231,7 +237,11 @@ impl Inner {
             }
             return Ok(Occupied::ByAnEndedOne(stored.version));
         }
-        if instance.fingerprint == fingerprint { Ok(Occupied::ByThisRequest(instance)) } else { Err(failure::taken(id)) }
+        if instance.fingerprint == fingerprint {
+            Ok(Occupied::ByThisRequest(Box::new(instance)))
+        } else {
+            Err(failure::taken(id))
+        }
     }
 
     async fn within_quota(&self, cx: &Context) -> Result<()> {
@@ -240,7 +250,9 @@ impl Inner {
         let (mut page, mut count) = (PageRequest { limit: QUOTA_PAGE, after: None }, 0u64);
         loop {
             let found = self.table.page(Some((super::TENANT, tenant)), &page).await?;
-            let lives = |stored: &&Stored<Instance>| !stored.value.is_tombstone() && !State::parse(&stored.value.status).is_over();
+            let lives = |stored: &&Stored<Instance>| {
+                !stored.value.is_tombstone() && !State::parse(&stored.value.status).is_over()
+            };
             count += found.items.iter().filter(lives).count() as u64;
             if count >= max {
                 return Err(Error::new(
@@ -289,7 +301,7 @@ impl Inner {
 
 enum Occupied {
     Not,
-    ByThisRequest(Instance),
+    ByThisRequest(Box<Instance>),
     ByAnEndedOne(u64),
 }
 
@@ -321,10 +333,9 @@ impl Drop for Pending<'_> {
 fn check(new: &NewInstance) -> Result<()> {
     if new.deployment_id.is_empty() && new.agent_type.is_empty() {
         let message = "deployment_id is missing (or agent_type, for its newest version)";
-        return Err(Error::new(Code::InvalidArgument, reason::MISSING_FIELD, message).with(crate::base::error::Detail::Field {
-            path: "deployment_id".to_owned(),
-            reason: "is missing".to_owned(),
-        }));
+        return Err(Error::new(Code::InvalidArgument, reason::MISSING_FIELD, message).with(
+            crate::base::error::Detail::Field { path: "deployment_id".to_owned(), reason: "is missing".to_owned() },
+        ));
     }
     rules::config(&new.config)?;
     rules::secrets(&new.secrets)?;

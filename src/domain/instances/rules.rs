@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use serde_json::{Map, Value};
 
 use crate::{
-    base::{Error, Result, Secret},
+    base::{Code, Error, Incoming, Result, Secret, reason},
     port::fleet::NewMessage,
 };
 
@@ -27,6 +29,8 @@ const AGENT_ID_CHARACTERS_MAX: usize = 64;
 const IDEMPOTENCY_KEY_CHARACTERS_MAX: usize = 255;
 /// Longest text of a message: what a client may send in one frame.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Largest file that may be written into a workspace in one call.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 /// What the platform itself says about an agent.
 const RESERVED_CONFIG: [&str; 3] = ["agent_id", "agent_type", "workspace"];
 /// Variables that would change what the platform says to an agent, or how it is loaded.
@@ -61,7 +65,10 @@ pub(super) fn secrets(secrets: &BTreeMap<String, Secret>) -> Result<()> {
             return Err(Error::invalid("secrets", "a name must be 1 to 128 visible characters"));
         }
         if value.reveal().len() > SECRET_BYTES_MAX {
-            return Err(Error::invalid(format!("secrets.{name}"), format!("must not take more than {SECRET_BYTES_MAX} bytes")));
+            return Err(Error::invalid(
+                format!("secrets.{name}"),
+                format!("must not take more than {SECRET_BYTES_MAX} bytes"),
+            ));
         }
     }
     Ok(())
@@ -75,7 +82,10 @@ pub(super) fn environment(environment: &BTreeMap<String, String>) -> Result<()> 
         let mut bytes = name.bytes();
         let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
         if !first || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(Error::invalid("environment", "a name must be letters, digits and `_`, and begin with no digit"));
+            return Err(Error::invalid(
+                "environment",
+                "a name must be letters, digits and `_`, and begin with no digit",
+            ));
         }
         if RESERVED_VARIABLES.iter().any(|reserved| name.to_ascii_uppercase().starts_with(reserved)) {
             return Err(Error::invalid(format!("environment.{name}"), "is reserved for the platform"));
@@ -94,7 +104,8 @@ pub(super) fn agent_id(id: &str) -> Result<()> {
 }
 
 pub(super) fn idempotency_key(key: &str) -> Result<()> {
-    let fits = (1..=IDEMPOTENCY_KEY_CHARACTERS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits =
+        (1..=IDEMPOTENCY_KEY_CHARACTERS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(()) } else { Err(Error::invalid("idempotency-key", "must be 1 to 255 visible characters")) }
 }
 
@@ -108,8 +119,25 @@ pub(super) fn message(message: &NewMessage) -> Result<()> {
     Ok(())
 }
 
+/// The same content, which fails once it is larger than a file may be.
+pub(super) fn bounded(content: Incoming<Bytes>) -> Incoming<Bytes> {
+    let mut size = 0;
+    Box::pin(content.map(move |chunk| {
+        let chunk = chunk?;
+        size += chunk.len() as u64;
+        if size > FILE_BYTES_MAX {
+            let message = format!("a file must not take more than {FILE_BYTES_MAX} bytes");
+            return Err(Error::new(Code::ResourceExhausted, reason::FILE_TOO_LARGE, message));
+        }
+        Ok(chunk)
+    }))
+}
+
 /// The configuration with everything that may be secret replaced, by its name or by the name of one of the secrets.
-pub(super) fn redacted<'a>(config: &Map<String, Value>, secrets: impl Iterator<Item = &'a String> + Clone) -> Map<String, Value> {
+pub(super) fn redacted<'a>(
+    config: &Map<String, Value>,
+    secrets: impl Iterator<Item = &'a String> + Clone,
+) -> Map<String, Value> {
     config.iter().map(|(name, value)| (name.clone(), shown(name, value, secrets.clone()))).collect()
 }
 

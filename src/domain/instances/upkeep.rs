@@ -7,7 +7,10 @@ use std::{sync::Weak, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Inner, record::{Instance, STANDING}};
+use super::{
+    Inner,
+    record::{Instance, STANDING},
+};
 use crate::{
     base::{Clock, Result, Timestamp, clock::SystemClock, page::PageRequest, reason, tasks::Tasks},
     port::fleet::State,
