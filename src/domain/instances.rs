@@ -20,6 +20,11 @@ pub use self::{
     remove::{GRACE, GRACE_MAX},
     view::Shown,
 };
+/// What is said to and heard from instances, in the words of the fleet.
+pub use crate::port::fleet::{
+    FileContent, FileEntry, FileList, Frame, LogEntry, LogLevel, LogQuery, Message, NewMessage, Role, Stop, Usage,
+    Utf8, Window,
+};
 
 use std::{
     collections::HashMap,
@@ -40,10 +45,7 @@ use crate::{
         tasks::Tasks,
     },
     port::{
-        fleet::{
-            At, FileContent, FileList, Fleet, Frame, LogEntry, LogLevel, LogQuery, Message, NewMessage, State, Window,
-            WorkspacePath, failure,
-        },
+        fleet::{At, Fleet, State, WorkspacePath, failure},
         records::Records,
     },
 };
