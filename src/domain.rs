@@ -8,8 +8,10 @@
 pub mod audit;
 pub mod deployments;
 pub mod health;
+pub mod instances;
 pub mod keys;
 pub mod models;
+pub mod placement;
 pub mod platform;
 pub mod revision;
 pub mod secrets;

@@ -6,8 +6,8 @@
 //! *Knows:* everything, by name. *Does not know:* how any of it works.
 
 mod backends;
+mod hosts;
 mod limits;
-mod pepper;
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -28,10 +28,11 @@ use crate::{
         audit::Audit,
         deployments::{self, Deployments},
         health::Board,
-        keys::{self, KeyRole, Keys, NewKey},
+        instances::{self, Instances},
+        keys::{self, Digester, KeyRole, Keys, NewKey},
         models::Models,
         platform::Platform,
-        secrets::Secrets,
+        secrets::{self, Secrets},
         settings::{self, Settings},
     },
     edge::{self, Edge, Pages, Rest, Site, listen, listen::Tls},
@@ -67,7 +68,7 @@ impl Gateway {
                 bus: Arc::clone(&backends.bus),
                 clock: Arc::clone(&clock),
                 audit: audit.clone(),
-                digester: pepper::load_or_create(&config.data.join("pepper"))?,
+                digester: Digester::new(&*secrets::pepper(&backends.records, &*backends.sealer).await?),
                 bootstrap: config.admin_key.clone(),
             },
             &tasks,
@@ -144,7 +145,7 @@ async fn platform(
         deployments::Ground {
             records: Arc::clone(&backends.records),
             blobs: Arc::clone(&backends.blobs),
-            hosts: None,
+            hosts: Some(Arc::new(hosts::Fleet(Arc::clone(&backends.fleet)))),
             audit: audit.clone(),
             tasks: tasks.clone(),
         },
@@ -152,8 +153,18 @@ async fn platform(
             environment: environment.to_owned(),
             bundle_bytes_max: config.uploads.bundle_bytes_max.0,
             local_ids: config.environment != crate::config::Environment::Production,
+            upload_max: config.uploads.total_max,
         },
     );
+    let instances = Instances::new(instances::Ground {
+        records: Arc::clone(&backends.records),
+        fleet: Arc::clone(&backends.fleet),
+        deployments: deployments.clone(),
+        secrets: secrets.clone(),
+        settings: settings.clone(),
+        audit: audit.clone(),
+        tasks: tasks.clone(),
+    });
     let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock)).await;
     let sockets = Arc::clone(metrics);
     Ok(Platform {
@@ -162,6 +173,7 @@ async fn platform(
         settings,
         models: Models::new(backends.catalog.clone()),
         deployments,
+        instances,
         health,
         environment,
         sockets_open: Arc::new(move || sockets.sockets_open()),
@@ -172,7 +184,13 @@ async fn platform(
 fn mounted(schema: &Schema, platform: &Platform) -> Handlers {
     let mut handlers = Handlers::new();
     let page = surface::podium::Podium::new(platform.clone());
+    podium::mount_agent_service(page.clone(), &mut handlers);
+    podium::mount_config_service(page.clone(), &mut handlers);
+    podium::mount_deployments_service(page.clone(), &mut handlers);
     podium::mount_health_service(page.clone(), &mut handlers);
+    podium::mount_instances_service(page.clone(), &mut handlers);
+    podium::mount_keys_service(page.clone(), &mut handlers);
+    podium::mount_secrets_service(page, &mut handlers);
 
     grpc::health::v1::mount_health(surface::grpc::Health::new(schema.clone(), platform.health.clone()), &mut handlers);
     let reflection = surface::grpc::Reflection::new(schema);

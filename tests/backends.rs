@@ -1,7 +1,7 @@
 //! What every backend of a port must do, asked of the port and never of the backend.
 
 mod blobs;
-mod fleet;
 mod bus;
+mod fleet;
 mod records;
 mod registry;

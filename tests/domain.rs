@@ -10,9 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use portico::{
     backend::{local::bus::LocalBus, sqlite::Sqlite},
-    base::{
-        Caller, Context, Timestamp, clock::StillClock, metadata::Metadata, page::PageRequest, tasks::Tasks,
-    },
+    base::{Caller, Context, Timestamp, clock::StillClock, metadata::Metadata, page::PageRequest, tasks::Tasks},
     domain::audit::Audit,
     port::records::Records,
 };

@@ -43,6 +43,12 @@ const STAGED_BYTES_MAX: u64 = 8 << 30;
 /// Read at once: few changes of thread, little memory for each reader.
 const READ_BYTES: usize = 256 << 10;
 
+/// How often the lock of the folder is asked for. Its last owner may be just about to end, and a child that was forked at
+/// that moment holds it until it has become another program.
+const OWN_ATTEMPTS_MAX: u32 = 20;
+/// How long to wait between.
+const OWN_WAIT: Duration = Duration::from_millis(50);
+
 /// A folder of objects. Cheap to clone.
 #[derive(Clone)]
 pub struct Disk(Arc<Inner>);
@@ -57,12 +63,12 @@ struct Inner {
 }
 
 impl Disk {
-    /// Opens the folder `blobs` below `data`, made if it is not there. Blocks.
+    /// Opens the folder, made if it is not there. Blocks.
     ///
     /// # Errors
     /// `FailedPrecondition` when another process owns the folder; `storage_error` when it cannot be used.
-    pub fn open(data: &Path) -> Result<Disk> {
-        let layout = Layout::below(data);
+    pub fn open(folder: &Path) -> Result<Disk> {
+        let layout = Layout::of(folder);
         fs::create_dir_all(layout.staging()).map_err(|error| refused("make the blob folder", error))?;
         let lock = own(&layout)?;
         empty(layout.staging()).map_err(|error| refused("remove leftovers of uploads", error))?;
@@ -187,15 +193,18 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 fn own(layout: &Layout) -> Result<File> {
     let lock = File::create(layout.lock()).map_err(|error| refused("lock the blob folder", error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Error::new(
-            Code::FailedPrecondition,
-            reason::STORAGE_UNAVAILABLE,
-            "another process uses this data folder; stop it, or choose another folder",
-        )),
-        Err(TryLockError::Error(error)) => Err(refused("lock the blob folder", error)),
+    for _ in 0..OWN_ATTEMPTS_MAX {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(OWN_WAIT),
+            Err(TryLockError::Error(error)) => return Err(refused("lock the blob folder", error)),
+        }
     }
+    Err(Error::new(
+        Code::FailedPrecondition,
+        reason::STORAGE_UNAVAILABLE,
+        "another process uses this blob folder; stop it, or choose another folder",
+    ))
 }
 
 fn empty(folder: &Path) -> io::Result<()> {

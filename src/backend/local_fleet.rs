@@ -48,9 +48,10 @@ use crate::{
     base::{Clock, Error, Incoming, Outgoing, Result, health::Health, id, tasks::Tasks},
     port::{
         Answer,
+        blobs::Blobs,
         fleet::{
-            At, Bundle, BundleSource, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel,
-            LogQuery, Message, NewMessage, Start, State, Stop, Window, WorkspacePath, failure,
+            At, Bundle, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel, LogQuery, Message,
+            NewMessage, Start, State, Stop, Window, WorkspacePath, failure,
         },
     },
 };
@@ -98,12 +99,7 @@ impl LocalFleet {
     ///
     /// # Errors
     /// When the folder cannot be used, or another gateway uses it.
-    pub fn open(
-        config: Config,
-        source: Arc<dyn BundleSource>,
-        clock: Arc<dyn Clock>,
-        tasks: Tasks,
-    ) -> Result<LocalFleet> {
+    pub fn open(config: Config, blobs: Arc<dyn Blobs>, clock: Arc<dyn Clock>, tasks: Tasks) -> Result<LocalFleet> {
         let unusable = |error: io::Error| failure::unavailable(error);
         std::fs::create_dir_all(&config.root).map_err(unusable)?;
         // Agents run in other folders and are given absolute paths.
@@ -119,7 +115,7 @@ impl LocalFleet {
         Ok(LocalFleet {
             epoch: id::random("epoch_", 16),
             sockets: socket_folder(&config.root).map_err(unusable)?,
-            deployments: Deployments::new(deployments, source),
+            deployments: Deployments::new(deployments, blobs),
             instances: Instances::default(),
             config,
             clock,

@@ -51,7 +51,7 @@ pub struct Config {
     pub drain: Duration,
     /// What is logged, and how.
     pub log: Log,
-    /// Where spans and metrics are sent.
+    /// Where spans are sent.
     pub otlp: Otlp,
     /// Where instances run, and what each may use.
     pub fleet: Fleet,
@@ -230,7 +230,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where spans and metrics are sent.
+/// Where spans are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Otlp {
     /// The collector, by OTLP over HTTP. Nothing is sent when unset.
@@ -238,7 +238,7 @@ pub struct Otlp {
 }
 
 /// Where instances run, and what each may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleet {
     /// Where they run.
     pub host: Host,
@@ -250,4 +250,6 @@ pub struct Fleet {
     pub open_files_max: NonZeroU32,
     /// Processor time of each over its whole life; `None` is no limit.
     pub cpu_max: Option<Duration>,
+    /// Where their programs are looked for.
+    pub path: String,
 }

@@ -336,6 +336,7 @@ fn blank() -> Config {
             memory_bytes_max: ByteSize(0),
             open_files_max: NonZeroU32::MIN,
             cpu_max: None,
+            path: String::new(),
         },
     }
 }

@@ -105,6 +105,9 @@ pub static SETTINGS: &[Setting] = &[
     plain("fleet.open_files_max", "PORTICO_FLEET_OPEN_FILES_MAX", "1024", COUNT,
         "Open files of each instance.",
         |config, text| put(&mut config.fleet.open_files_max, parse::count(text))),
+    plain("fleet.path", "PORTICO_FLEET_PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "directories, separated by colons",
+        "Where the programs of agents are looked for; agents do not see the gateway's own environment.",
+        |config, text| put(&mut config.fleet.path, Ok(text.to_owned()))),
     plain("fleet.cpu_seconds_max", "PORTICO_FLEET_CPU_SECONDS_MAX", "0", "a whole number of seconds from 0 to 86400; 0 is no limit",
         "Processor time of each instance over its whole life.",
         |config, text| put(&mut config.fleet.cpu_max, parse::seconds(text).map(|time| Some(time).filter(|time| !time.is_zero())))),
@@ -166,7 +169,7 @@ pub static SETTINGS: &[Setting] = &[
         "How a log line looks.",
         |config, text| put(&mut config.log.format, parse::word(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]))),
     plain("otlp.endpoint", "PORTICO_OTLP_ENDPOINT", "", "an http or https URL",
-        "The collector that spans and metrics are sent to. OTEL_EXPORTER_OTLP_ENDPOINT says the same with less weight.",
+        "The collector that spans are sent to. OTEL_EXPORTER_OTLP_ENDPOINT says the same with less weight.",
         |config, text| put_some(&mut config.otlp.endpoint, parse::url(text, &["http", "https"]))),
 ];
 

@@ -14,7 +14,7 @@ mod name;
 mod record;
 mod upload;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use self::{
     claim::Claim,
@@ -48,11 +48,18 @@ pub struct Config {
     pub bundle_bytes_max: u64,
     /// Whether an id may say `local` instead of a hash: whatever is registered for this type and version.
     pub local_ids: bool,
+    /// Longest time for one upload.
+    pub upload_max: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { environment: "dev".to_owned(), bundle_bytes_max: 256 << 20, local_ids: true }
+        Config {
+            environment: "dev".to_owned(),
+            bundle_bytes_max: 256 << 20,
+            local_ids: true,
+            upload_max: Duration::from_secs(600),
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    deployments::Deployments, health::Board, keys::Keys, models::Models, secrets::Secrets, settings::Settings,
+    deployments::Deployments, health::Board, instances::Instances, keys::Keys, models::Models, secrets::Secrets,
+    settings::Settings,
 };
 
 /// The platform. Cheap to clone.
@@ -22,6 +23,8 @@ pub struct Platform {
     pub models: Models,
     /// Agent bundles and their versions.
     pub deployments: Deployments,
+    /// Running agents.
+    pub instances: Instances,
     /// How the gateway is.
     pub health: Board,
     /// dev, staging or production.

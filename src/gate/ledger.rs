@@ -113,7 +113,7 @@ impl Outlet for Written {
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
-                    target: "portico::call",
+                    target: "portico.call",
                     $level,
                     call.method = method.path,
                     call.door = door.as_str(),

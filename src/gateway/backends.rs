@@ -9,6 +9,7 @@ use crate::{
         disk::Disk,
         ensemble::Ensemble,
         local::{bus::LocalBus, registry::LocalRegistry},
+        local_fleet::{self, LocalFleet},
         otlp::Otlp,
         sealer::Keyring,
         sqlite::Sqlite,
@@ -21,6 +22,7 @@ use crate::{
         blobs::Blobs,
         bus::Bus,
         catalog::Catalog,
+        fleet::Fleet,
         records::Records,
         registry::Registry,
         sealer::Sealer,
@@ -34,6 +36,7 @@ pub(super) struct Backends {
     pub(super) blobs: Arc<dyn Blobs>,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) registry: Arc<dyn Registry>,
+    pub(super) fleet: Arc<dyn Fleet>,
     pub(super) sealer: Arc<dyn Sealer>,
     pub(super) catalog: Option<Arc<dyn Catalog>>,
     pub(super) spans: Arc<dyn Spans>,
@@ -41,9 +44,11 @@ pub(super) struct Backends {
 
 impl Backends {
     pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
+        let blobs = blobs(config)?;
         Ok(Backends {
             records: records(config, clock)?,
-            blobs: blobs(config)?,
+            fleet: fleet(config, &blobs, clock, tasks)?,
+            blobs,
             bus: match config.bus {
                 config::Bus::Local => Arc::new(LocalBus::new()),
             },
@@ -62,12 +67,14 @@ impl Backends {
     /// What health is asked of.
     pub(super) fn parts(&self) -> Vec<Part> {
         let (records, blobs) = (Arc::clone(&self.records), Arc::clone(&self.blobs));
+        let fleet = Arc::clone(&self.fleet);
         let (bus, registry) = (Arc::clone(&self.bus), Arc::clone(&self.registry));
         let mut parts = vec![
             part("records", true, move || owned(&records, |it| it.health())),
             part("blobs", false, move || owned(&blobs, |it| it.health())),
             part("bus", false, move || owned(&bus, |it| it.health())),
             part("registry", true, move || owned(&registry, |it| it.health())),
+            part("coordinators", false, move || owned(&fleet, |it| it.health())),
         ];
         if let Some(catalog) = self.catalog.clone() {
             parts.push(part("ensemble", false, move || owned(&catalog, |it| it.health())));
@@ -102,6 +109,27 @@ fn records(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Records>> 
 fn blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
     match &config.blobs {
         config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
+    }
+}
+
+/// Agents run here as child processes, found on the search path that the gateway itself was started with.
+fn fleet(config: &Config, blobs: &Arc<dyn Blobs>, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Fleet>> {
+    match config.fleet.host {
+        config::Host::Local => {
+            let limits = local_fleet::Limits::default();
+            let settings = local_fleet::Config {
+                root: config.data.join("fleet"),
+                path: config.fleet.path.clone(),
+                instances_max: config.fleet.instances_max.get(),
+                limits: local_fleet::Limits {
+                    memory_bytes: config.fleet.memory_bytes_max.0,
+                    cpu_seconds: config.fleet.cpu_max.map_or(limits.cpu_seconds, |cpu| cpu.as_secs()),
+                    open_files: config.fleet.open_files_max.get().into(),
+                    ..limits
+                },
+            };
+            Ok(Arc::new(LocalFleet::open(settings, Arc::clone(blobs), Arc::clone(clock), tasks.clone())?))
+        }
     }
 }
 

@@ -76,17 +76,12 @@ pub struct Bundle {
     pub version: String,
     /// The archive's SHA-256: 64 lower-case hexadecimal digits.
     pub checksum: String,
-    /// Where the archive is stored, in the words of the blob store.
-    pub location: String,
-}
-
-/// Hands archives to hosts that have none of their own way to the store.
-pub trait BundleSource: Send + Sync + 'static {
-    /// The archive, compressed as it was uploaded. The reader verifies the checksum.
-    fn open<'a>(&'a self, bundle: &'a Bundle) -> Answer<'a, Incoming<Bytes>>;
+    /// Its key in the blob store.
+    pub blob_key: String,
 }
 
 /// What to start.
+#[derive(Clone)]
 pub struct Start {
     /// The id of the new instance, chosen by the caller: 1 to 64 letters, digits, `_` or `-`.
     pub instance: String,

@@ -2,9 +2,11 @@
 //!
 //! A newcomer's usual mistake is to look for routes. They stand in `proto/podium/v1/`; here is one function for each method.
 
+mod agent;
 mod config;
 mod deployments;
 mod health;
+mod instances;
 mod keys;
 mod objects;
 mod secrets;

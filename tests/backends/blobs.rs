@@ -157,7 +157,7 @@ async fn disk_keeps_an_object_as_the_file_of_its_key_and_nothing_else() {
         places.push(disk.stage().await.unwrap());
     }
     assert_eq!(files(data.path()).len(), 64 + 3);
-    let blobs = data.path().join("blobs");
+    let blobs = data.path();
     assert_eq!(fs::read_to_string(blobs.join("dev/key")).unwrap(), "content");
     disk.delete("dev/key").await.unwrap();
     assert!(!blobs.join("dev").exists() && !blobs.join(".about").exists());
@@ -171,10 +171,10 @@ async fn disk_clears_what_a_killed_process_left_and_refuses_a_second_owner() {
     assert_eq!(second.code(), Code::FailedPrecondition);
     store(&disk, "dev/key", "hello, world").await;
     drop(disk);
-    fs::write(data.path().join("blobs/.staging/leftover"), "half").unwrap();
+    fs::write(data.path().join(".staging/leftover"), "half").unwrap();
     // A backup that left out hidden files still holds every object.
-    fs::remove_dir_all(data.path().join("blobs/.about")).unwrap();
+    fs::remove_dir_all(data.path().join(".about")).unwrap();
     let disk = Disk::open(data.path()).unwrap();
-    assert_eq!(files(&data.path().join("blobs")), [".lock", "dev/key"]);
+    assert_eq!(files(data.path()), [".lock", "dev/key"]);
     assert_eq!(disk.head("dev/key").await.unwrap().unwrap().digest.to_string(), HELLO);
 }

@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc, time::
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use portico::{
-    backend::local_fleet::{Config, HOST, Limits, LocalFleet},
-    base::{Incoming, Outgoing, Result, Secret, TenantId, clock::SystemClock, reason, tasks::Tasks},
+    backend::{
+        disk::Disk,
+        local_fleet::{Config, HOST, Limits, LocalFleet},
+    },
+    base::{Outgoing, Result, Secret, TenantId, clock::SystemClock, reason, tasks::Tasks},
     port::{
-        Answer,
+        blobs::Blobs,
         fleet::{
-            At, Bundle, BundleSource, Fleet, Frame, LogLevel, LogQuery, NewMessage, Role, Start, State, Stop, Window,
-            WorkspacePath,
+            At, Bundle, Fleet, Frame, LogLevel, LogQuery, NewMessage, Role, Start, State, Stop, Window, WorkspacePath,
         },
     },
 };
@@ -22,21 +24,9 @@ use tokio::sync::mpsc;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Archives in a folder, by their location.
-struct Archives;
-
-impl BundleSource for Archives {
-    fn open<'a>(&'a self, bundle: &'a Bundle) -> Answer<'a, Incoming<Bytes>> {
-        Box::pin(async move {
-            let archive = std::fs::read(&bundle.location).unwrap();
-            let chunks: Vec<_> = archive.chunks(1_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-            Ok(Box::pin(stream::iter(chunks)) as Incoming<Bytes>)
-        })
-    }
-}
-
 struct House {
     folder: TempDir,
+    blobs: Arc<dyn Blobs>,
     fleet: LocalFleet,
     tasks: Tasks,
 }
@@ -45,40 +35,44 @@ impl House {
     fn new() -> House {
         let folder = tempfile::tempdir().unwrap();
         let tasks = Tasks::new();
-        let fleet = open(folder.path(), &tasks).unwrap();
-        House { folder, fleet, tasks }
+        let blobs: Arc<dyn Blobs> = Arc::new(Disk::open(folder.path()).unwrap());
+        let fleet = open(folder.path(), &blobs, &tasks).unwrap();
+        House { folder, blobs, fleet, tasks }
     }
 
     /// The archive of a folder of code, as somebody would have uploaded it.
-    fn bundle(&self, code: &Path) -> Bundle {
-        let location = self.folder.path().join("bundle.tar.gz");
-        let packed = Command::new("tar").arg("-czf").arg(&location).arg("-C").arg(code).arg(".").status().unwrap();
-        assert!(packed.success());
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &std::fs::read(&location).unwrap());
-        let checksum: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    async fn bundle(&self, code: &Path) -> Bundle {
+        let packed = Command::new("tar").arg("-cz").arg("-C").arg(code).arg(".").output().unwrap();
+        assert!(packed.status.success());
+        let mut staging = self.blobs.stage().await.unwrap();
+        staging.write(packed.stdout.into()).await.unwrap();
+        let staged = staging.seal().await.unwrap();
+        let checksum = staged.digest().to_string();
+        let blob_key = format!("bundles/{checksum}");
+        staged.commit(&blob_key, Default::default()).await.unwrap();
         Bundle {
             deployment_id: format!("scripted:1.0.0@{}", &checksum[..8]),
             agent_type: "scripted".to_owned(),
             version: "1.0.0".to_owned(),
             checksum,
-            location: location.display().to_string(),
+            blob_key,
         }
     }
 
-    fn scripted(&self) -> Bundle {
-        self.bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backends/fleet/scripted"))
+    async fn scripted(&self) -> Bundle {
+        self.bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backends/fleet/scripted")).await
     }
 
     /// A bundle with this manifest and this shell script.
-    fn script(&self, manifest: &str, script: &str) -> Bundle {
+    async fn script(&self, manifest: &str, script: &str) -> Bundle {
         let code = tempfile::tempdir().unwrap();
         std::fs::write(code.path().join("agent.json"), manifest).unwrap();
         std::fs::write(code.path().join("run.sh"), script).unwrap();
-        self.bundle(code.path())
+        self.bundle(code.path()).await
     }
 
     async fn start(&self, id: &str) -> At {
-        self.fleet.create(HOST, start(id, self.scripted())).await.unwrap();
+        self.fleet.create(HOST, start(id, self.scripted().await)).await.unwrap();
         let at = At { host: HOST.to_owned(), instance: id.to_owned() };
         assert_eq!(self.fleet.settled(&at, PATIENCE).await.unwrap(), State::Ready);
         at
@@ -92,14 +86,14 @@ impl House {
     }
 }
 
-fn open(root: &Path, tasks: &Tasks) -> Result<LocalFleet> {
+fn open(root: &Path, blobs: &Arc<dyn Blobs>, tasks: &Tasks) -> Result<LocalFleet> {
     let config = Config {
         root: root.join("fleet"),
         path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
         instances_max: 4,
         limits: Limits { open_files: 99, ..Limits::default() },
     };
-    LocalFleet::open(config, Arc::new(Archives), Arc::new(SystemClock), tasks.clone())
+    LocalFleet::open(config, Arc::clone(blobs), Arc::new(SystemClock), tasks.clone())
 }
 
 fn start(id: &str, bundle: Bundle) -> Start {
@@ -306,12 +300,12 @@ async fn a_bundle_that_cannot_run_says_why() {
         (r#"{"command": ["no-such-program"]}"#, "", "its command was not found"),
         (sh, "echo no luck >&2; exit 4", "(exit code 4): no luck"),
     ] {
-        let bundle = house.script(manifest, script);
+        let bundle = house.script(manifest, script).await;
         let error = house.fleet.create(HOST, start("agent_1", bundle)).await.map(|_| ()).unwrap_err();
         assert_eq!(error.reason(), reason::DEPLOYMENT_FAILED);
         assert!(error.message().contains(says), "{error:?}");
     }
-    let mut forged = house.scripted();
+    let mut forged = house.scripted().await;
     forged.checksum = "0".repeat(64);
     let forged_id = forged.deployment_id.clone();
     let error = house.fleet.create(HOST, start("agent_1", forged)).await.map(|_| ()).unwrap_err();
@@ -325,10 +319,10 @@ async fn a_host_takes_one_instance_of_an_id_and_no_more_than_it_can_hold() {
     for id in ["a", "b", "c"] {
         house.start(id).await;
     }
-    let taken = house.fleet.create(HOST, start("a", house.scripted())).await.map(|_| ()).unwrap_err();
+    let taken = house.fleet.create(HOST, start("a", house.scripted().await)).await.map(|_| ()).unwrap_err();
     assert_eq!(taken.reason(), reason::INSTANCE_ID_CONFLICT);
     house.start("d").await;
-    let full = house.fleet.create(HOST, start("e", house.scripted())).await.map(|_| ()).unwrap_err();
+    let full = house.fleet.create(HOST, start("e", house.scripted().await)).await.map(|_| ()).unwrap_err();
     assert_eq!(full.reason(), reason::CAPACITY_EXHAUSTED);
     let load = house.fleet.hosts().await.unwrap().remove(0);
     assert_eq!((load.active, load.active_max, load.cached.len()), (4, 4, 1));
@@ -368,7 +362,7 @@ async fn agents_end_when_the_house_closes_and_their_folders_are_swept_at_the_nex
     let mut client = house.attach(&at).await;
     let pid = client.answer("deaf").await.to_string();
     assert_eq!(
-        open(house.folder.path(), &Tasks::new()).map(|_| ()).unwrap_err().reason(),
+        open(house.folder.path(), &house.blobs, &Tasks::new()).map(|_| ()).unwrap_err().reason(),
         reason::COORDINATOR_UNAVAILABLE
     );
 
@@ -376,10 +370,10 @@ async fn agents_end_when_the_house_closes_and_their_folders_are_swept_at_the_nex
     assert_eq!(house.tasks.wait(PATIENCE).await, 0);
     assert!(!alive(&pid));
     assert_eq!(client.end().await, reason::DRAINING);
-    let House { folder, fleet, .. } = house;
+    let House { folder, blobs, fleet, .. } = house;
     drop(fleet);
     assert!(folder.path().join("fleet/instances/agent_1").exists());
-    let next = open(folder.path(), &Tasks::new()).unwrap();
+    let next = open(folder.path(), &blobs, &Tasks::new()).unwrap();
     assert!(!folder.path().join("fleet/instances/agent_1").exists());
     assert_eq!(next.hosts().await.unwrap()[0].active, 0);
 }

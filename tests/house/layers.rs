@@ -67,9 +67,8 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
     let mut rows = BTreeMap::new();
     for row in section.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
-        let names = |cell: &str| -> BTreeSet<String> {
-            cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-        };
+        let names =
+            |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
         let layer = names(cells[0]).into_iter().next().expect("a layer in the first cell");
         rows.insert(layer, names(cells[1]));
     }

@@ -14,7 +14,10 @@ impl SourceFile {
     /// The text without comments and without the unit tests at its end.
     pub(crate) fn code(&self) -> String {
         let code = self.text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        code.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line }).collect::<Vec<_>>().join("\n")
+        code.lines()
+            .map(|line| if line.trim_start().starts_with("//") { "" } else { line })
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -30,7 +33,8 @@ pub(crate) fn all() -> Vec<SourceFile> {
 
 /// The text of a file.
 pub(crate) fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The files that a file's `mod` lines declare, as `name.rs`.

@@ -1,10 +1,10 @@
 //! Where things lie in the folder, and what a sidecar says.
 //!
 //! ```text
-//! blobs/.lock                 held by the process that owns the folder
-//! blobs/.staging/{id}         an object that arrives
-//! blobs/.about/{key}          what is known of an object, as JSON
-//! blobs/{key}                 the object
+//! .lock             held by the process that owns the folder
+//! .staging/{id}     an object that arrives
+//! .about/{key}      what is known of an object, as JSON
+//! {key}             the object
 //! ```
 //!
 //! *Knows:* paths of keys. *Does not know:* who writes or reads them.
@@ -36,8 +36,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn below(data: &Path) -> Layout {
-        let root = data.join("blobs");
+    pub(super) fn of(folder: &Path) -> Layout {
+        let root = folder.to_owned();
         Layout { staging: root.join(".staging"), about: root.join(".about"), root }
     }
 

@@ -19,7 +19,10 @@ use tokio::task::spawn_blocking;
 use super::manifest::Manifest;
 use crate::{
     base::{Code, Error, Result, id},
-    port::fleet::{Bundle, BundleSource, failure},
+    port::{
+        blobs::{Blobs, Range},
+        fleet::{Bundle, failure},
+    },
 };
 
 /// Holds the whole checksum of what is unpacked beside it.
@@ -41,7 +44,7 @@ pub(super) struct Deployed {
 /// The bundles on this machine.
 pub(super) struct Deployments {
     root: PathBuf,
-    source: Arc<dyn BundleSource>,
+    blobs: Arc<dyn Blobs>,
     ready: Mutex<HashMap<String, (String, Arc<Deployed>)>>,
     /// One fetch at a time: two of the same bundle would do the work twice, and a cold host has one disk and one line.
     fetching: tokio::sync::Mutex<()>,
@@ -49,8 +52,8 @@ pub(super) struct Deployments {
 
 impl Deployments {
     /// The bundles below this folder, which exists.
-    pub(super) fn new(root: PathBuf, source: Arc<dyn BundleSource>) -> Deployments {
-        Deployments { root, source, ready: Mutex::default(), fetching: tokio::sync::Mutex::default() }
+    pub(super) fn new(root: PathBuf, blobs: Arc<dyn Blobs>) -> Deployments {
+        Deployments { root, blobs, ready: Mutex::default(), fetching: tokio::sync::Mutex::default() }
     }
 
     /// The deployment ids that need no fetching.
@@ -124,7 +127,9 @@ impl Deployments {
 
     /// Fetches the archive and verifies its checksum.
     async fn download(&self, bundle: &Bundle, archive: &Path) -> Result<()> {
-        let mut chunks = self.source.open(bundle).await.map_err(unfetched)?;
+        let blob = self.blobs.get(&bundle.blob_key, Range::ALL).await.map_err(unfetched)?;
+        let gone = || failure::undeployable("the bundle is gone from the blob store");
+        let mut chunks = blob.ok_or_else(gone)?.body;
         let mut file = std::fs::File::create(archive).map_err(disk)?;
         let mut hash = digest::Context::new(&digest::SHA256);
         while let Some(chunk) = chunks.next().await {

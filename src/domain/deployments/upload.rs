@@ -24,8 +24,6 @@ use crate::{
 
 /// How long an upload may be silent. Longer silence is an attack, or a caller that is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How long an upload may take.
-const UPLOAD_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What came of an upload.
 #[derive(Clone, Debug)]
@@ -78,7 +76,7 @@ impl Deployments {
         form: &mut Form,
         claim: &mut Option<Held>,
     ) -> Result<Arrived> {
-        let latest = Instant::now() + UPLOAD_MAX;
+        let latest = Instant::now() + self.0.config.upload_max;
         let (mut named, mut arriving) = (None, None);
         while let Some(piece) =
             timeout_at(latest.min(Instant::now() + SILENCE_MAX), pieces.next()).await.map_err(|_| too_slow())?

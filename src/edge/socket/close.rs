@@ -73,7 +73,7 @@ fn code_of(error: &Error) -> u16 {
         r::INSTANCE_TERMINATED => return 4410,
         r::RATE_LIMITED | r::TOO_MANY_CONCURRENT | r::QUOTA_EXCEEDED => return 4429,
         r::DRAINING => return 1012,
-        r::CAPACITY_EXHAUSTED | r::NO_COORDINATOR_AVAILABLE => return 1013,
+        r::CAPACITY_EXHAUSTED | r::NO_COORDINATOR_AVAILABLE | r::SLOW_CONSUMER => return 1013,
         r::INVALID_JSON | r::INVALID_MESSAGE => return 1007,
         r::BODY_TOO_LARGE => return 1009,
         _ => {}

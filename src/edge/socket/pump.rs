@@ -32,7 +32,7 @@ use super::{
     close::{self, End},
 };
 use crate::{
-    base::{Code, Error, Outgoing, Result, id, reason},
+    base::{Code, Error, Outgoing, Reason, Result, id, reason},
     edge::rest::{draining, revoked},
     gate::Entry,
 };
@@ -272,17 +272,17 @@ impl Pump {
             return Some(self.fail(&draining()));
         }
         if self.caller_blocked.is_some_and(|since| now >= since + BLOCKED_MAX) {
-            return Some(self.give_up(1013, "slow_consumer"));
+            return Some(self.give_up(1013, reason::SLOW_CONSUMER, "slow_consumer"));
         }
         if self.handler_blocked.is_some_and(|since| now >= since + BLOCKED_MAX) {
-            return Some(self.give_up(1011, "upstream_blocked"));
+            return Some(self.give_up(1011, reason::CANCELED, "upstream_blocked"));
         }
         // Who is not read from cannot be heard.
         if self.handler_blocked.is_some() {
             self.heard_at = now;
         }
         if now >= self.heard_at + SILENCE_MAX {
-            return Some(self.give_up(4408, "heartbeat_timeout"));
+            return Some(self.give_up(4408, reason::CANCELED, "heartbeat_timeout"));
         }
         if now >= self.ping_at {
             self.ping_at = now + PING_EVERY;
@@ -307,8 +307,8 @@ impl Pump {
         End::of(error)
     }
 
-    fn give_up(&self, code: u16, token: &'static str) -> End {
-        self.entry.fail(&Error::new(Code::DeadlineExceeded, reason::CANCELED, token));
+    fn give_up(&self, code: u16, reason: Reason, token: &'static str) -> End {
+        self.entry.fail(&Error::new(Code::DeadlineExceeded, reason, token));
         End::ours(code, token)
     }
 

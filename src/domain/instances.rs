@@ -1,0 +1,216 @@
+//! Instances: created once, found where they run, never shown to strangers, and gone for good when they are deleted.
+//!
+//! A newcomer's usual mistake is to trust a host with what was promised. The record says whose an instance is and where it
+//! runs; it is written before a host is asked, so that whatever breaks in between leaves a trace that can be put in order.
+//!
+//! *Knows:* ownership, idempotence, placement, what may be shown. *Does not know:* how a host runs an agent.
+
+mod attached;
+mod create;
+mod record;
+mod remove;
+mod rules;
+mod upkeep;
+mod view;
+
+pub use self::{
+    attached::ATTACHED_MAX,
+    create::{Created, NewInstance},
+    record::Instance,
+    remove::{GRACE, GRACE_MAX},
+    view::Shown,
+};
+/// What is said to and heard from instances, in the words of the fleet.
+pub use crate::port::fleet::{
+    FileContent, FileEntry, FileList, Frame, LogEntry, LogLevel, LogQuery, Message, NewMessage, Role, Stop, Usage,
+    Utf8, Window,
+};
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use self::record::{Request, TENANT};
+use super::{audit::Audit, deployments::Deployments, secrets::Secrets, settings::Settings, table::Table};
+use crate::{
+    base::{
+        Context, Error, Incoming, Outgoing, Result,
+        page::{Page, PageRequest},
+        reason,
+        tasks::Tasks,
+    },
+    port::{
+        fleet::{At, Fleet, State, WorkspacePath, failure},
+        records::Records,
+    },
+};
+
+/// How long a client that attaches waits for an instance to become ready.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
+/// Pages of the store that one list looks through for a state that few instances are in.
+const LIST_PAGES_MAX: usize = 10;
+/// Hosts that are asked at the same time for one list.
+const HOSTS_ASKED_MAX: usize = 16;
+
+/// What instances stand on.
+pub struct Ground {
+    /// Where they are written down.
+    pub records: Arc<dyn Records>,
+    /// Where they run.
+    pub fleet: Arc<dyn Fleet>,
+    /// What they run.
+    pub deployments: Deployments,
+    /// What they begin with.
+    pub secrets: Secrets,
+    /// What they are configured with.
+    pub settings: Settings,
+    /// The trail.
+    pub audit: Audit,
+    /// For what outlives a call.
+    pub tasks: Tasks,
+}
+
+/// All instances. Cheap to clone.
+#[derive(Clone)]
+pub struct Instances(Arc<Inner>);
+
+struct Inner {
+    ground: Ground,
+    table: Table<Instance>,
+    requests: Table<Request>,
+    /// Instances on their way to a host, whose own numbers do not show them yet.
+    pending: Mutex<HashMap<String, u32>>,
+    /// Clients that are attached through this gateway, by instance.
+    attached: Mutex<HashMap<String, u32>>,
+}
+
+impl Instances {
+    /// The instances in these stores, on these hosts.
+    pub fn new(ground: Ground) -> Instances {
+        let (table, requests) = (Table::new(Arc::clone(&ground.records)), Table::new(Arc::clone(&ground.records)));
+        let instances = Instances(Arc::new(Inner {
+            ground,
+            table,
+            requests,
+            pending: Mutex::default(),
+            attached: Mutex::default(),
+        }));
+        instances.0.ground.tasks.spawn(upkeep::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
+        instances
+    }
+
+    /// A page of the caller's instances, newest first; of every tenant for administrators. Without resource usage.
+    pub async fn list(&self, cx: &Context, status: &str, page: &PageRequest) -> Result<Page<Shown>> {
+        let tenant = (!cx.caller.is_admin()).then(|| cx.caller.tenant.to_string());
+        let facet = tenant.as_deref().map(|tenant| (TENANT, tenant));
+        let (wanted, mut after) = (State::parse(status), page.after.clone());
+        let mut items = Vec::with_capacity(page.limit);
+        for _ in 0..LIST_PAGES_MAX {
+            let part = PageRequest { limit: page.limit - items.len(), after };
+            let found = self.0.table.page(facet, &part).await?;
+            // A state is the host's to know, so it is asked before anything is left out.
+            let living = found.items.into_iter().map(|stored| stored.value).filter(|instance| !instance.is_tombstone());
+            let shown: Vec<_> = stream::iter(living)
+                .map(|instance| self.0.shown(cx.now(), instance))
+                .buffered(HOSTS_ASKED_MAX)
+                .collect()
+                .await;
+            let fits = |shown: &Shown| status.is_empty() || State::parse(&shown.instance.status) == wanted;
+            items.extend(shown.into_iter().filter(fits).map(Shown::without_usage));
+            after = found.next;
+            if after.is_none() || items.len() >= page.limit {
+                break;
+            }
+        }
+        Ok(Page { items, next: after })
+    }
+
+    /// Opens the native stream of an instance. Waits for it to become ready, and answers once the stream is open.
+    ///
+    /// # Errors
+    /// `instance_not_found`, `instance_not_ready`, `instance_terminated`, and the host's failures.
+    pub async fn attach(&self, cx: &Context, id: &str, incoming: Incoming<Frame>) -> Result<Outgoing<Frame>> {
+        let at = self.at(cx, id).await?;
+        let place = attached::Place::take(&self.0, id)?;
+        let fleet = &self.0.ground.fleet;
+        // It is written down, so a host that does not know it has lost it.
+        let lost =
+            |error: Error| if error.reason() == reason::INSTANCE_NOT_FOUND { failure::terminated() } else { error };
+        match fleet.settled(&at, READY_PATIENCE).await.map_err(lost)? {
+            state if state.is_starting() => Err(failure::not_ready()),
+            state if state.is_over() => Err(failure::terminated()),
+            _ => Ok(place.held_by(fleet.attach(&at, incoming).await.map_err(lost)?)),
+        }
+    }
+
+    /// Sends a message without waiting for its answer. Answers the message's id.
+    ///
+    /// # Errors
+    /// `validation_failed`, and those of [`Instances::attach`].
+    pub async fn send(&self, cx: &Context, id: &str, message: NewMessage) -> Result<String> {
+        rules::message(&message)?;
+        self.0.ground.fleet.send(&self.at(cx, id).await?, message).await
+    }
+
+    /// Messages that passed, oldest first.
+    pub async fn messages(&self, cx: &Context, id: &str, window: Window) -> Result<Vec<Message>> {
+        self.0.ground.fleet.messages(&self.at(cx, id).await?, window).await
+    }
+
+    /// Log entries, oldest first.
+    pub async fn logs(&self, cx: &Context, id: &str, query: LogQuery) -> Result<Vec<LogEntry>> {
+        self.0.ground.fleet.logs(&self.at(cx, id).await?, query).await
+    }
+
+    /// Log entries after a sequence number as they come, until the instance ends.
+    pub async fn follow_logs(&self, cx: &Context, id: &str, level: LogLevel, after: u64) -> Result<Outgoing<LogEntry>> {
+        self.0.ground.fleet.follow_logs(&self.at(cx, id).await?, level, after).await
+    }
+
+    /// Files and folders of the workspace, in order of their paths.
+    pub async fn files(&self, cx: &Context, id: &str, folder: &str, depth: u32) -> Result<FileList> {
+        let folder = WorkspacePath::folder(folder)?;
+        self.0.ground.fleet.files(&self.at(cx, id).await?, &folder, depth).await
+    }
+
+    /// A file of the workspace.
+    pub async fn read_file(&self, cx: &Context, id: &str, path: &str) -> Result<FileContent> {
+        let path = WorkspacePath::parse(path)?;
+        self.0.ground.fleet.read_file(&self.at(cx, id).await?, &path).await
+    }
+
+    /// Writes a file into the workspace, whole or not at all. Answers its size.
+    pub async fn write_file(&self, cx: &Context, id: &str, path: &str, content: Incoming<Bytes>) -> Result<u64> {
+        let path = WorkspacePath::parse(path)?;
+        let written = self.0.ground.fleet.write_file(&self.at(cx, id).await?, &path, rules::bounded(content)).await;
+        self.0.ground.audit.note(cx, "instance.write_file", id, &written);
+        written
+    }
+
+    /// Where an instance of the caller's runs.
+    async fn at(&self, cx: &Context, id: &str) -> Result<At> {
+        let instance = self.0.visible(cx, id).await?.value;
+        if instance.is_tombstone() {
+            return Err(not_found(id));
+        }
+        instance.at().ok_or_else(failure::not_ready)
+    }
+}
+
+impl Inner {
+    /// The instance, if there is one and the caller may know of it.
+    async fn visible(&self, cx: &Context, id: &str) -> Result<super::table::Stored<Instance>> {
+        let found = self.table.get(id).await?;
+        found.filter(|stored| cx.caller.owns(&stored.value.tenant())).ok_or_else(|| not_found(id))
+    }
+}
+
+/// The one answer for what never was, is gone, or is a stranger's.
+fn not_found(id: &str) -> Error {
+    Error::not_found(reason::INSTANCE_NOT_FOUND, "instance", id)
+}

@@ -1,0 +1,398 @@
+//! Creating an instance: checked, written down, placed, and either running or gone without a trace.
+//!
+//! A newcomer's usual mistake is to try another host after every failure. What may have happened is asked of the host
+//! first; only when nothing was done, or it is known to be gone, is another one tried.
+
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant as Moment, timeout_at};
+
+use super::{
+    Inner, Instances,
+    record::{Instance, Request},
+    rules,
+};
+use crate::{
+    base::{Code, Context, Error, Result, Retry, Secret, TenantId, Timestamp, id, page::PageRequest, reason},
+    domain::{
+        deployments::{Deployment, Wanted},
+        placement::{self, Nowhere},
+        table::Stored,
+    },
+    port::{
+        fleet::{At, Bundle, HostLoad, Info, Start, State, Stop, failure},
+        records::Expect,
+    },
+};
+
+/// How long creating may take, bundle and all; clients give up after about as long.
+const CREATE_PATIENCE: Duration = Duration::from_secs(60);
+/// Most hosts that are tried.
+const HOSTS_TRIED_MAX: usize = 3;
+/// How long an idempotency key is remembered.
+const REQUEST_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// Instances of a tenant that are looked at in one go when its quota is counted.
+const QUOTA_PAGE: usize = 200;
+
+/// What is asked for.
+#[derive(Clone, Default)]
+pub struct NewInstance {
+    /// `{type}:{version}@{hash_prefix}`, or empty for the newest of `agent_type`.
+    pub deployment_id: String,
+    /// The agent type whose newest version is wanted; looked at when `deployment_id` is empty.
+    pub agent_type: String,
+    /// The id to use; generated when empty.
+    pub agent_id: String,
+    /// Over the platform's defaults.
+    pub config: Map<String, Value>,
+    /// Over the stored secrets.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The instance.
+    pub instance: Instance,
+    /// Whether it had been created before by the same request.
+    pub existing: bool,
+}
+
+impl Instances {
+    /// Creates an instance. Repeating the request with the same `agent_id` or idempotency key answers the one that is there.
+    ///
+    /// # Errors
+    /// `validation_failed`; those of [`Deployments::resolve`](super::Deployments::resolve); `instance_id_conflict` and
+    /// `idempotency_conflict` when the id or key was used for another request; `quota_exceeded`;
+    /// `no_coordinator_available`, `capacity_exhausted` and the host's failures.
+    pub async fn create(&self, cx: &Context, new: NewInstance) -> Result<Created> {
+        let created = self.0.create(cx, new).await;
+        let subject = created.as_ref().map_or("", |created| created.instance.id.as_str());
+        self.0.ground.audit.note(cx, "instance.create", subject, &created);
+        created
+    }
+}
+
+impl Inner {
+    async fn create(&self, cx: &Context, new: NewInstance) -> Result<Created> {
+        check(&new)?;
+        let fingerprint = fingerprint(&new)?;
+        let key = cx.metadata.get("idempotency-key");
+        if let Some(key) = key {
+            rules::idempotency_key(key)?;
+            if let Some(created) = self.repeated(cx, key, &fingerprint).await? {
+                return Ok(created);
+            }
+        }
+        let wanted =
+            if new.deployment_id.is_empty() { Wanted::Latest(&new.agent_type) } else { Wanted::Id(&new.deployment_id) };
+        let deployment = self.ground.deployments.resolve(cx, wanted).await?;
+        let instance = if new.agent_id.is_empty() { id::random("agent_", 20) } else { new.agent_id.clone() };
+
+        let replaced = match self.occupied(cx, &instance, &fingerprint).await? {
+            Occupied::ByThisRequest(instance) => return Ok(Created { instance: *instance, existing: true }),
+            Occupied::ByAnEndedOne(version) => Expect::Version(version),
+            Occupied::Not => Expect::Absent,
+        };
+        self.within_quota(cx).await?;
+        let start = self.start(cx, &deployment, &instance, new).await?;
+        let record = deploying(cx, &deployment, &start, fingerprint);
+        let version = self.table.put(&record, replaced).await.map_err(|error| conflict(error, &instance))?;
+        if let Some(key) = key {
+            self.remember(cx, key, &record).await?;
+        }
+
+        let placed = self.place(cx, start, Stored { value: record, version }).await;
+        if placed.is_err() {
+            // What failed leaves nothing behind that a repetition would find.
+            self.table.delete(&instance).await?;
+            if let Some(key) = key {
+                self.requests.delete(&Request::place(cx.caller.tenant.as_str(), key)).await?;
+            }
+        }
+        placed.map(|instance| Created { instance, existing: false })
+    }
+
+    /// Chooses a host and starts the instance there.
+    async fn place(&self, cx: &Context, start: Start, mut record: Stored<Instance>) -> Result<Instance> {
+        let until = Moment::now() + CREATE_PATIENCE;
+        let mut tried: Vec<String> = Vec::new();
+        loop {
+            let hosts = self.ground.fleet.hosts().await?;
+            let host = self.choose(&hosts, &record.value.deployment_id, &tried)?;
+            let _on_its_way = Pending::note(self, &host.id);
+            record.value.coordinator_id = Some(host.id.clone());
+            record.value.epoch.clone_from(&host.epoch);
+            record.version = self.table.put(&record.value, Expect::Version(record.version)).await?;
+
+            let at = At { host: host.id.clone(), instance: start.instance.clone() };
+            let error = match self.begin(&at, start.clone(), until).await {
+                Ok(info) => return self.begun(cx, &at, record, info).await,
+                Err(error) => error,
+            };
+            tried.push(at.host);
+            let elsewhere = matches!(error.retry_hint(), Retry::After(_) | Retry::Safe);
+            if !elsewhere || tried.len() >= HOSTS_TRIED_MAX || tried.len() >= hosts.len() || Moment::now() >= until {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Starts the instance on one host. When what became of it is unclear, the host is asked; when it does not say, it is
+    /// told to stop whatever it began.
+    async fn begin(&self, at: &At, start: Start, until: Moment) -> Result<Info> {
+        let fleet = &self.ground.fleet;
+        let begun = timeout_at(until, fleet.create(&at.host, start)).await.unwrap_or_else(|_| Err(failure::timeout()));
+        let Err(error) = begun else { return begun };
+        if error.retry_hint() != Retry::MayRepeat {
+            return Err(error);
+        }
+        match fleet.info(at).await {
+            Ok(info) => Ok(info),
+            Err(lost) if lost.reason() == reason::INSTANCE_NOT_FOUND => Err(error.retry(Retry::Safe)),
+            Err(_) => {
+                if let Err(left) = fleet.stop(at, Stop::Now).await {
+                    tracing::warn!(
+                        instance.id = at.instance,
+                        host.id = at.host,
+                        problem = left.report(),
+                        "may have been left running"
+                    );
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes down what the host said. Whoever deleted the instance meanwhile wins.
+    async fn begun(&self, cx: &Context, at: &At, record: Stored<Instance>, info: Info) -> Result<Instance> {
+        let mut instance = record.value;
+        instance.status = info.state.to_string();
+        instance.chronicle = info.chronicle;
+        instance.updated_at = cx.now();
+        match self.table.put(&instance, Expect::Version(record.version)).await {
+            Ok(_) => Ok(instance),
+            Err(error) => {
+                self.ground.fleet.stop(at, Stop::Now).await?;
+                Err(conflict(error, &at.instance))
+            }
+        }
+    }
+
+    fn choose<'a>(&self, hosts: &'a [HostLoad], deployment_id: &str, tried: &[String]) -> Result<&'a HostLoad> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_the_way = |host: &str| pending.get(host).copied().unwrap_or(0);
+        placement::choose(hosts, deployment_id, tried, on_the_way).map_err(|nowhere| match nowhere {
+            Nowhere::NoHost => failure::none_available(),
+            Nowhere::Full => failure::full(),
+        })
+    }
+
+    /// What an earlier request with this idempotency key created.
+    async fn repeated(&self, cx: &Context, key: &str, fingerprint: &str) -> Result<Option<Created>> {
+        let place = Request::place(cx.caller.tenant.as_str(), key);
+        let Some(request) = self.requests.get(&place).await? else { return Ok(None) };
+        if request.value.fingerprint != fingerprint {
+            return Err(Error::new(
+                Code::AlreadyExists,
+                reason::IDEMPOTENCY_CONFLICT,
+                "the idempotency key was used for another request",
+            ));
+        }
+        let instance = self.table.get(&request.value.instance).await?.map(|stored| stored.value);
+        Ok(instance.filter(|instance| !instance.is_tombstone()).map(|instance| Created { instance, existing: true }))
+    }
+
+    async fn remember(&self, cx: &Context, key: &str, record: &Instance) -> Result<()> {
+        let request = Request {
+            tenant_id: cx.caller.tenant.to_string(),
+            key: key.to_owned(),
+            fingerprint: record.fingerprint.clone(),
+            instance: record.id.clone(),
+            at: cx.now(),
+            until: cx.now().plus(REQUEST_KEPT),
+        };
+        self.requests.put(&request, Expect::Anything).await.map(|_| ())
+    }
+
+    /// Who has this id. What has ended makes room, on its host too.
+    async fn occupied(&self, cx: &Context, id: &str, fingerprint: &str) -> Result<Occupied> {
+        let Some(stored) = self.table.get(id).await? else { return Ok(Occupied::Not) };
+        let instance = stored.value;
+        if !cx.caller.owns(&instance.tenant()) {
+            return Err(failure::taken(id));
+        }
+        let ended = instance.is_tombstone() || self.seen(cx.now(), &instance).await.is_over();
+        if ended {
+            if let Some(at) = instance.at() {
+                match self.ground.fleet.stop(&at, Stop::Now).await {
+                    Err(error) if error.reason() != reason::INSTANCE_NOT_FOUND => return Err(error),
+                    _ => {}
+                }
+            }
+            return Ok(Occupied::ByAnEndedOne(stored.version));
+        }
+        if instance.fingerprint == fingerprint {
+            Ok(Occupied::ByThisRequest(Box::new(instance)))
+        } else {
+            Err(failure::taken(id))
+        }
+    }
+
+    async fn within_quota(&self, cx: &Context) -> Result<()> {
+        let Some(max) = self.ground.settings.current().limits().max_instances_per_tenant else { return Ok(()) };
+        let tenant = cx.caller.tenant.as_str();
+        let (mut page, mut count) = (PageRequest { limit: QUOTA_PAGE, after: None }, 0u64);
+        loop {
+            let found = self.table.page(Some((super::TENANT, tenant)), &page).await?;
+            let lives = |stored: &&Stored<Instance>| {
+                !stored.value.is_tombstone() && !State::parse(&stored.value.status).is_over()
+            };
+            count += found.items.iter().filter(lives).count() as u64;
+            if count >= max {
+                return Err(Error::new(
+                    Code::ResourceExhausted,
+                    reason::QUOTA_EXCEEDED,
+                    format!("the tenant has {max} instances, which is its limit"),
+                )
+                .retry(Retry::After(Duration::from_secs(5))));
+            }
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Defaults under the request's configuration, stored secrets under its secrets.
+    async fn start(&self, cx: &Context, deployment: &Deployment, instance: &str, new: NewInstance) -> Result<Start> {
+        let agent_type = &deployment.agent_type;
+        let mut config = self.ground.settings.current().effective_defaults(agent_type);
+        config.extend(new.config);
+        let tenant = &cx.caller.tenant;
+        // A tenant's own agent type of the same name must not get at what administrators keep for theirs.
+        let mut secrets = if deployment.tenant().is_shared() {
+            self.ground.secrets.opened_over_shared(tenant, agent_type).await?
+        } else {
+            self.ground.secrets.opened(tenant, agent_type).await?
+        };
+        secrets.extend(new.secrets);
+        Ok(Start {
+            instance: instance.to_owned(),
+            bundle: Bundle {
+                deployment_id: deployment.deployment_id(),
+                agent_type: agent_type.clone(),
+                version: deployment.version.clone(),
+                checksum: deployment.checksum.clone(),
+                blob_key: deployment.blob_key.clone(),
+            },
+            config,
+            secrets,
+            environment: new.environment,
+            tenant: TenantId::clone(tenant),
+        })
+    }
+}
+
+enum Occupied {
+    Not,
+    ByThisRequest(Box<Instance>),
+    ByAnEndedOne(u64),
+}
+
+/// Counts an instance that is on its way to a host, until it is dropped.
+struct Pending<'a> {
+    inner: &'a Inner,
+    host: String,
+}
+
+impl<'a> Pending<'a> {
+    fn note(inner: &'a Inner, host: &str) -> Pending<'a> {
+        *inner.pending.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_insert(0) += 1;
+        Pending { inner, host: host.to_owned() }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.inner.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = pending.get_mut(&self.host) {
+            *count -= 1;
+            if *count == 0 {
+                pending.remove(&self.host);
+            }
+        }
+    }
+}
+
+fn check(new: &NewInstance) -> Result<()> {
+    if new.deployment_id.is_empty() && new.agent_type.is_empty() {
+        let message = "deployment_id is missing (or agent_type, for its newest version)";
+        return Err(Error::new(Code::InvalidArgument, reason::MISSING_FIELD, message).with(
+            crate::base::error::Detail::Field { path: "deployment_id".to_owned(), reason: "is missing".to_owned() },
+        ));
+    }
+    rules::config(&new.config)?;
+    rules::secrets(&new.secrets)?;
+    rules::environment(&new.environment)?;
+    if new.agent_id.is_empty() { Ok(()) } else { rules::agent_id(&new.agent_id) }
+}
+
+/// What a repetition has in common with the request: all it says but the values of its secrets, which are not kept in any
+/// form.
+fn fingerprint(new: &NewInstance) -> Result<String> {
+    let said = json!({
+        "deployment_id": new.deployment_id,
+        "agent_type": new.agent_type,
+        "agent_id": new.agent_id,
+        "config": sorted(&Value::Object(new.config.clone())),
+        "secrets": new.secrets.keys().collect::<Vec<_>>(),
+        "environment": new.environment,
+    });
+    let text = serde_json::to_vec(&said).map_err(Error::internal)?;
+    Ok(STANDARD_NO_PAD.encode(digest(&SHA256, &text)))
+}
+
+/// The same value with members in order, since their order says nothing.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let ordered: BTreeMap<&String, Value> = members.iter().map(|(name, value)| (name, sorted(value))).collect();
+            ordered.into_iter().map(|(name, value)| (name.clone(), value)).collect::<Map<_, _>>().into()
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
+fn deploying(cx: &Context, deployment: &Deployment, start: &Start, fingerprint: String) -> Instance {
+    let now: Timestamp = cx.now();
+    Instance {
+        id: start.instance.clone(),
+        tenant_id: cx.caller.tenant.to_string(),
+        key_id: cx.caller.key_id().map(str::to_owned),
+        deployment_id: deployment.deployment_id(),
+        agent_type: deployment.agent_type.clone(),
+        version: deployment.version.clone(),
+        coordinator_id: None,
+        epoch: String::new(),
+        status: State::Deploying.to_string(),
+        config: rules::redacted(&start.config, start.secrets.keys()),
+        chronicle: None,
+        fingerprint,
+        created_at: now,
+        updated_at: now,
+        deleted_at: None,
+        expires_at: None,
+    }
+}
+
+/// Another request for the same id was quicker.
+fn conflict(error: Error, id: &str) -> Error {
+    if error.reason() == reason::CONFLICT { failure::taken(id) } else { error }
+}

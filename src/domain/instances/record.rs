@@ -1,0 +1,132 @@
+//! What is written down of instances.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    base::{TenantId, Timestamp},
+    domain::table::{Entity, by_time},
+    port::fleet::{At, State},
+};
+
+/// The facet of whose they are.
+pub(super) const TENANT: &str = "tenant";
+/// The facet of those that take a place in their tenant's quota, and of those on their way to a host.
+pub(super) const STANDING: &str = "standing";
+
+/// An instance, as it is known without asking its host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its id, which is its agent's id too.
+    pub id: String,
+    /// Whose it is.
+    pub tenant_id: String,
+    /// The key that created it.
+    pub key_id: Option<String>,
+    /// What it runs.
+    pub deployment_id: String,
+    /// The agent type.
+    pub agent_type: String,
+    /// The version.
+    pub version: String,
+    /// The host that was chosen.
+    pub coordinator_id: Option<String>,
+    /// The host's epoch then: in another one the instance is gone.
+    pub epoch: String,
+    /// The state that was last known.
+    pub status: String,
+    /// The configuration, redacted before it was stored.
+    pub config: Map<String, Value>,
+    /// The address of its Chronicle, when there is one.
+    pub chronicle: Option<String>,
+    /// What the request said, as a digest, to know a repetition.
+    pub fingerprint: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When this record changed.
+    pub updated_at: Timestamp,
+    /// When it was deleted. What is kept then is only the knowledge that it was.
+    pub deleted_at: Option<Timestamp>,
+    /// When the record ceases to be.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Instance {
+    /// Whose it is.
+    pub fn tenant(&self) -> TenantId {
+        TenantId::new(self.tenant_id.as_str())
+    }
+
+    /// Where it runs, once a host was chosen.
+    pub fn at(&self) -> Option<At> {
+        self.coordinator_id.as_ref().map(|host| At { host: host.clone(), instance: self.id.clone() })
+    }
+
+    /// Whether it was deleted.
+    pub fn is_tombstone(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+
+    fn standing(&self) -> &'static str {
+        match State::parse(&self.status) {
+            _ if self.is_tombstone() => "deleted",
+            State::Deploying => "deploying",
+            state if state.is_over() => "ended",
+            _ => "live",
+        }
+    }
+}
+
+impl Entity for Instance {
+    const COLLECTION: &'static str = "instances";
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn sort(&self) -> String {
+        by_time(self.created_at)
+    }
+
+    fn facets(&self) -> Vec<(&'static str, String)> {
+        vec![(TENANT, self.tenant_id.clone()), (STANDING, self.standing().to_owned())]
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+}
+
+/// An idempotency key that was used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) tenant_id: String,
+    pub(super) key: String,
+    pub(super) fingerprint: String,
+    pub(super) instance: String,
+    pub(super) at: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+impl Request {
+    /// Its id. No tenant contains a slash.
+    pub(super) fn place(tenant: &str, key: &str) -> String {
+        format!("{tenant}/{key}")
+    }
+}
+
+impl Entity for Request {
+    const COLLECTION: &'static str = "instance_requests";
+
+    fn id(&self) -> String {
+        Request::place(&self.tenant_id, &self.key)
+    }
+
+    fn sort(&self) -> String {
+        by_time(self.at)
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.until)
+    }
+}

@@ -1,0 +1,123 @@
+//! Looking at an instance: what is written down, with what its host says now.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Inner, Instances, not_found, record::Instance};
+use crate::{
+    base::{Context, Result, Timestamp, reason},
+    port::{
+        fleet::{Info, State, Usage, failure},
+        records::Expect,
+    },
+};
+
+/// How long a host may take to say how an instance is.
+const INFO_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the record of an instance that ended by itself is kept.
+pub(super) const ENDED_KEPT: Duration = Duration::from_secs(3_600);
+
+/// An instance as it is shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// What is written down. Its configuration is redacted.
+    pub instance: Instance,
+    /// What it uses, when its host answers.
+    pub usage: Option<Usage>,
+    /// When a frame last passed.
+    pub last_activity_at: Option<Timestamp>,
+    /// Whether its host did not answer, so that this is the stored copy.
+    pub stale: bool,
+}
+
+impl Shown {
+    /// Without asking its host.
+    pub(super) fn stored(instance: Instance) -> Shown {
+        Shown { instance, usage: None, last_activity_at: None, stale: false }
+    }
+
+    /// Without what it uses.
+    pub(super) fn without_usage(self) -> Shown {
+        Shown { usage: None, ..self }
+    }
+}
+
+impl Instances {
+    /// An instance with what its host says now. A host that does not answer makes it `unreachable`, not gone.
+    ///
+    /// # Errors
+    /// `instance_not_found`.
+    pub async fn get(&self, cx: &Context, id: &str) -> Result<Shown> {
+        let instance = self.0.visible(cx, id).await?.value;
+        if instance.is_tombstone() {
+            return Err(not_found(id));
+        }
+        Ok(self.0.shown(cx.now(), instance).await)
+    }
+}
+
+impl Inner {
+    /// An instance with what its host says now. What has ended is written down as such.
+    pub(super) async fn shown(&self, now: Timestamp, mut instance: Instance) -> Shown {
+        let known = State::parse(&instance.status);
+        let Some(at) = instance.at().filter(|_| !known.is_over()) else { return Shown::stored(instance) };
+        let fleet = &self.ground.fleet;
+        let answered = timeout(INFO_PATIENCE, fleet.info(&at)).await.unwrap_or_else(|_| Err(failure::timeout()));
+        match answered {
+            Ok(Info { state, usage, chronicle, last_activity_at, .. }) => {
+                if state.is_over() {
+                    instance = self.ended(now, instance, &state).await;
+                }
+                instance.status = state.to_string();
+                instance.chronicle = chronicle.or(instance.chronicle);
+                Shown { instance, usage, last_activity_at, stale: false }
+            }
+            // It may not have arrived there yet, or be gone from there already.
+            Err(error)
+                if error.reason() == reason::INSTANCE_NOT_FOUND
+                    && matches!(known, State::Deploying | State::ShuttingDown) =>
+            {
+                Shown::stored(instance)
+            }
+            Err(error) if error.reason() == reason::INSTANCE_NOT_FOUND => {
+                Shown::stored(self.ended(now, instance, &State::Failed).await)
+            }
+            Err(_) => {
+                instance.status = State::Unreachable.to_string();
+                Shown { stale: true, ..Shown::stored(instance) }
+            }
+        }
+    }
+
+    /// The state of an instance now, as far as it is known.
+    pub(super) async fn seen(&self, now: Timestamp, instance: &Instance) -> State {
+        State::parse(&self.shown(now, instance.clone()).await.instance.status)
+    }
+
+    /// Writes down that an instance has ended by itself, and that its record is kept for a while.
+    async fn ended(&self, now: Timestamp, instance: Instance, state: &State) -> Instance {
+        let expires_at = Some(now.plus(ENDED_KEPT));
+        let ended = Instance { status: state.to_string(), updated_at: now, expires_at, ..instance.clone() };
+        self.write_if_unchanged(&instance, &ended).await;
+        ended
+    }
+
+    /// Writes a newer picture of an instance, unless somebody changed the record meanwhile, who then knows better.
+    pub(super) async fn write_if_unchanged(&self, seen: &Instance, newer: &Instance) {
+        let written = match self.table.get(&seen.id).await {
+            Ok(Some(stored)) if stored.value == *seen => self.table.put(newer, Expect::Version(stored.version)).await,
+            Ok(_) => return,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written
+            && error.reason() != reason::CONFLICT
+        {
+            tracing::warn!(
+                instance.id = seen.id,
+                problem = error.report(),
+                "the state of an instance was not written down"
+            );
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Instances and what belongs to them, as messages.
+
+use portico_wire::podium::v1::{File, Instance, LogEntry, Message, ResourceUsage};
+
+use super::super::{objects, timestamp};
+use crate::domain::instances::{self, FileEntry, Role, Shown, Usage};
+
+pub(super) fn instance(shown: Shown) -> Instance {
+    let instance = shown.instance;
+    Instance {
+        instance_id: instance.id.clone(),
+        agent_id: instance.id,
+        deployment_id: instance.deployment_id,
+        agent_type: instance.agent_type,
+        version: instance.version,
+        status: instance.status,
+        config: Some(objects::carried(&instance.config)),
+        chronicle_ws_endpoint: instance.chronicle,
+        resource_usage: shown.usage.map(usage),
+        coordinator_id: instance.coordinator_id.unwrap_or_default(),
+        tenant_id: instance.tenant_id,
+        created_at: Some(timestamp(instance.created_at)),
+        updated_at: Some(timestamp(instance.updated_at)),
+        last_activity_at: shown.last_activity_at.map(timestamp),
+        stale: shown.stale,
+    }
+}
+
+fn usage(usage: Usage) -> ResourceUsage {
+    ResourceUsage {
+        cpu_percent: usage.cpu_percent,
+        memory_bytes: whole(usage.memory_bytes),
+        uptime_seconds: whole(usage.uptime.as_secs()),
+    }
+}
+
+pub(super) fn log_entry(entry: instances::LogEntry) -> LogEntry {
+    LogEntry {
+        sequence: whole(entry.sequence),
+        timestamp: Some(timestamp(entry.at)),
+        level: entry.level.as_str().to_owned(),
+        message: entry.message,
+        source: entry.source.as_str().to_owned(),
+    }
+}
+
+pub(super) fn message(message: instances::Message) -> Message {
+    let role = match message.role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
+    Message {
+        message_id: message.id,
+        role: role.to_owned(),
+        text: message.text,
+        created_at: Some(timestamp(message.created_at)),
+    }
+}
+
+pub(super) fn file(entry: FileEntry) -> File {
+    File {
+        path: entry.path,
+        kind: entry.kind.as_str().to_owned(),
+        size_bytes: whole(entry.size_bytes),
+        modified_at: entry.modified_at.map(timestamp),
+    }
+}
+
+/// Messages carry signed numbers; nothing here is near their end.
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
