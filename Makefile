@@ -23,6 +23,7 @@ test: ## Installs what the tests need, then runs everything that CI runs
 	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory clients
 	@$(STEP) "client tests" clients/run.sh
+	@$(STEP) "README" tests/readme.sh
 
 check: ## Checks format, lints and contracts, exactly as CI does
 	@$(STEP) "rustfmt" cargo fmt --all --check
@@ -46,7 +47,7 @@ clients: ## Generates the TypeScript and Go clients from proto/ and builds them
 	@$(STEP) "build Go client" go -C clients/go vet ./...
 
 update: ## Regenerates the documents that are checked in
-	@$(STEP) "update" cargo run --quiet --locked -- openapi
+	@PORTICO_UPDATE=1 $(STEP) "update" cargo test --quiet --locked --test main documents
 
 tools: ## Installs what the tests need beside Rust
 	@$(STEP) "install tools" tests/tools/install.sh
