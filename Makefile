@@ -32,7 +32,7 @@ check: ## Checks format, lints and contracts, exactly as CI does
 	@$(STEP) "buf breaking" tests/tools/breaking.sh
 
 bench: ## Measures the gateway beside its peers
-	@$(STEP) "bench" cargo bench --locked
+	@benches/run
 
 conformance: ## Runs the official Connect and protobuf conformance suites
 	@$(STEP) "Connect conformance" tests/conformance/connect.sh

@@ -1,0 +1,83 @@
+"""WebSockets: round trips through the tunnel and to a bare echo, and what an idle one takes in memory."""
+
+import json
+import statistics
+import subprocess
+import time
+
+from processes import LOAD_CORE, pinned
+
+# Answered by the host of an instance itself, so that the tunnel is measured and not an agent.
+PING = json.dumps({"type": "ping", "content": {"text": "x" * 96}})
+TURN = json.dumps({"type": "process_message", "content": {"text": "hello"}})
+PATIENCE_SECONDS = 180
+IDLE_SOCKETS = 5_000
+SETTLE_SECONDS = 2
+
+
+class Driver:
+    """Starts `drive` on LOAD_CORE."""
+
+    def __init__(self, binary):
+        self.binary = str(binary)
+
+    def words(self, what, address, key, frame, until, sockets, rounds=0):
+        return [self.binary, what, address, key, frame, until, str(sockets), str(rounds)]
+
+    def round_trips(self, server, *arguments):
+        before = server.cpu_seconds()
+        run = lambda: subprocess.run(
+            self.words("round-trip", *arguments), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
+        done = pinned(LOAD_CORE, run)
+        if done.returncode:
+            raise SystemExit(f"error: {server.name}: {done.stderr}")
+        said = json.loads(done.stdout)
+        said["cpu_us"] = (server.cpu_seconds() - before) / said["rounds"] * 1e6
+        said["per_second"] = said["rounds"] / said["seconds"]
+        return said
+
+    def idle_bytes(self, server, *arguments):
+        """Growth of the server's memory for each socket that has answered once and is then left alone."""
+        time.sleep(SETTLE_SECONDS)
+        before = server.memory()
+        start = lambda: subprocess.Popen(
+            self.words("idle", *arguments, IDLE_SOCKETS), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        driver = pinned(LOAD_CORE, start)
+        said = driver.stdout.readline()
+        if not said:
+            driver.wait()
+            raise SystemExit(f"error: {server.name}: the sockets could not be opened")
+        time.sleep(SETTLE_SECONDS)
+        grown = server.memory() - before
+        driver.communicate(timeout=PATIENCE_SECONDS)
+        return grown / json.loads(said)["open"]
+
+
+def measure(driver, gateway, echo, instance, key, rounds, say):
+    tunnel = (f"127.0.0.1:{gateway.port}/agent/{instance}", key, PING, '"pong"')
+    direct = (f"127.0.0.1:{echo.port}/", "", PING, "")
+    shapes = {"one socket": (1, 3_000), "32 sockets": (32, 500)}
+    result = {}
+    for shape, (sockets, count) in shapes.items():
+        taken = {"tunnel": [], "direct": []}
+        for turn in range(rounds):
+            say(f"WebSocket round trips, {shape}, round {turn + 1} of {rounds}")
+            taken["tunnel"].append(driver.round_trips(gateway, *tunnel, sockets, count))
+            taken["direct"].append(driver.round_trips(echo, *direct, sockets, count))
+        for which, all_rounds in taken.items():
+            result[f"{which}, {shape}"] = {
+                what: statistics.median(one[what] for one in all_rounds)
+                for what in ("p50_us", "p99_us", "cpu_us", "per_second")
+            }
+    say("a whole turn of the echo agent")
+    turn = (tunnel[0], key, TURN, '"type":"complete"')
+    result["turn of the echo agent"] = driver.round_trips(gateway, *turn, 1, 200)
+    say(f"{IDLE_SOCKETS} idle sockets")
+    result["idle"] = {
+        "sockets": IDLE_SOCKETS,
+        "tunnel_bytes": driver.idle_bytes(gateway, *tunnel),
+        "direct_bytes": driver.idle_bytes(echo, *direct),
+    }
+    return result
