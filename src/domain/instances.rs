@@ -5,6 +5,7 @@
 //!
 //! *Knows:* ownership, idempotence, placement, what may be shown. *Does not know:* how a host runs an agent.
 
+mod attached;
 mod create;
 mod record;
 mod remove;
@@ -13,6 +14,7 @@ mod upkeep;
 mod view;
 
 pub use self::{
+    attached::ATTACHED_MAX,
     create::{Created, NewInstance},
     record::Instance,
     remove::{GRACE, GRACE_MAX},
@@ -31,6 +33,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 
 use self::record::{Request, TENANT};
 use super::{audit::Audit, deployments::Deployments, secrets::Secrets, settings::Settings, table::Table};
@@ -49,8 +52,10 @@ use crate::{
 
 /// How long a client that attaches waits for an instance to become ready.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
-/// Clients that may be attached to one instance.
-pub const ATTACHED_MAX: u32 = 16;
+/// Pages of the store that one list looks through for a state that few instances are in.
+const LIST_PAGES_MAX: usize = 10;
+/// Hosts that are asked at the same time for one list.
+const HOSTS_ASKED_MAX: usize = 16;
 
 /// What instances stand on.
 pub struct Ground {
@@ -80,13 +85,21 @@ struct Inner {
     requests: Table<Request>,
     /// Instances on their way to a host, whose own numbers do not show them yet.
     pending: Mutex<HashMap<String, u32>>,
+    /// Clients that are attached through this gateway, by instance.
+    attached: Mutex<HashMap<String, u32>>,
 }
 
 impl Instances {
     /// The instances in these stores, on these hosts.
     pub fn new(ground: Ground) -> Instances {
         let (table, requests) = (Table::new(Arc::clone(&ground.records)), Table::new(Arc::clone(&ground.records)));
-        let instances = Instances(Arc::new(Inner { ground, table, requests, pending: Mutex::default() }));
+        let instances = Instances(Arc::new(Inner {
+            ground,
+            table,
+            requests,
+            pending: Mutex::default(),
+            attached: Mutex::default(),
+        }));
         instances.0.ground.tasks.spawn(upkeep::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
         instances
     }
@@ -95,12 +108,26 @@ impl Instances {
     pub async fn list(&self, cx: &Context, status: &str, page: &PageRequest) -> Result<Page<Shown>> {
         let tenant = (!cx.caller.is_admin()).then(|| cx.caller.tenant.to_string());
         let facet = tenant.as_deref().map(|tenant| (TENANT, tenant));
-        let stored = self.0.table.page(facet, page).await?;
-        let wanted = |instance: &Instance| status.is_empty() || State::parse(status).as_str() == instance.status;
-        let alive = |instance: &Instance| !instance.is_tombstone();
-        let items = stored.items.into_iter().map(|stored| stored.value);
-        let items = items.filter(|instance| alive(instance) && wanted(instance)).map(Shown::stored).collect();
-        Ok(Page { items, next: stored.next })
+        let (wanted, mut after) = (State::parse(status), page.after.clone());
+        let mut items = Vec::with_capacity(page.limit);
+        for _ in 0..LIST_PAGES_MAX {
+            let part = PageRequest { limit: page.limit - items.len(), after };
+            let found = self.0.table.page(facet, &part).await?;
+            // A state is the host's to know, so it is asked before anything is left out.
+            let living = found.items.into_iter().map(|stored| stored.value).filter(|instance| !instance.is_tombstone());
+            let shown: Vec<_> = stream::iter(living)
+                .map(|instance| self.0.shown(cx.now(), instance))
+                .buffered(HOSTS_ASKED_MAX)
+                .collect()
+                .await;
+            let fits = |shown: &Shown| status.is_empty() || State::parse(&shown.instance.status) == wanted;
+            items.extend(shown.into_iter().filter(fits).map(Shown::without_usage));
+            after = found.next;
+            if after.is_none() || items.len() >= page.limit {
+                break;
+            }
+        }
+        Ok(Page { items, next: after })
     }
 
     /// Opens the native stream of an instance. Waits for it to become ready, and answers once the stream is open.
@@ -109,11 +136,15 @@ impl Instances {
     /// `instance_not_found`, `instance_not_ready`, `instance_terminated`, and the host's failures.
     pub async fn attach(&self, cx: &Context, id: &str, incoming: Incoming<Frame>) -> Result<Outgoing<Frame>> {
         let at = self.at(cx, id).await?;
+        let place = attached::Place::take(&self.0, id)?;
         let fleet = &self.0.ground.fleet;
-        match fleet.settled(&at, READY_PATIENCE).await? {
+        // It is written down, so a host that does not know it has lost it.
+        let lost =
+            |error: Error| if error.reason() == reason::INSTANCE_NOT_FOUND { failure::terminated() } else { error };
+        match fleet.settled(&at, READY_PATIENCE).await.map_err(lost)? {
             state if state.is_starting() => Err(failure::not_ready()),
             state if state.is_over() => Err(failure::terminated()),
-            _ => fleet.attach(&at, incoming).await,
+            _ => Ok(place.held_by(fleet.attach(&at, incoming).await.map_err(lost)?)),
         }
     }
 
@@ -156,7 +187,7 @@ impl Instances {
     /// Writes a file into the workspace, whole or not at all. Answers its size.
     pub async fn write_file(&self, cx: &Context, id: &str, path: &str, content: Incoming<Bytes>) -> Result<u64> {
         let path = WorkspacePath::parse(path)?;
-        let written = self.0.ground.fleet.write_file(&self.at(cx, id).await?, &path, content).await;
+        let written = self.0.ground.fleet.write_file(&self.at(cx, id).await?, &path, rules::bounded(content)).await;
         self.0.ground.audit.note(cx, "instance.write_file", id, &written);
         written
     }

@@ -138,7 +138,7 @@ fn header(text: &str) -> HeaderValue {
 
 /// Calls that run now, by kind and key. Entries go when their count is zero, so the map is as small as the load.
 #[derive(Default)]
-struct Running(Mutex<HashMap<(&'static str, Arc<str>), u32>>);
+struct Running(Mutex<HashMap<Place, u32>>);
 
 impl Running {
     fn enter(self: &Arc<Self>, permit: &mut Permit, kind: &'static str, key: &str, max: u32) -> Result<()> {
@@ -162,7 +162,7 @@ impl Running {
         Ok(())
     }
 
-    fn leave(&self, place: &(&'static str, Arc<str>)) {
+    fn leave(&self, place: &Place) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(place) {
             *count -= 1;
@@ -174,7 +174,10 @@ impl Running {
 }
 
 /// The right to run now; given back when dropped.
-pub(super) struct Permit(Vec<(Arc<Running>, (&'static str, Arc<str>))>);
+pub(super) struct Permit(Vec<(Arc<Running>, Place)>);
+
+/// A kind of call and the key that makes it.
+type Place = (&'static str, Arc<str>);
 
 impl Permit {
     /// A permit that counts nowhere.

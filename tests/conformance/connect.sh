@@ -16,8 +16,8 @@ fi
 need connectconformance "run tests/tools/install.sh"
 
 if (($# == 0)); then
-  cargo build --release --locked --example conformance_server --manifest-path "$ROOT/Cargo.toml"
-  set -- "${CARGO_TARGET_DIR:-$ROOT/target}/release/examples/conformance_server"
+  cargo build --locked --example conformance_server --manifest-path "$ROOT/Cargo.toml"
+  set -- "${CARGO_TARGET_DIR:-$ROOT/target}/debug/examples/conformance_server"
 fi
 
 connectconformance --conf "$folder/connect.yaml" --mode server -- "$@" 2>&1 | tee "$log" || fail "the Connect suite failed"

@@ -4,9 +4,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-package=${PORTICO_CONFORMANCE_PACKAGE:-portico-conformance}
+
 cd "$root"
-cargo build --quiet --package "$package" --example protobuf_conformance
+cargo build --quiet --locked --example protobuf_conformance
 testee=${CARGO_TARGET_DIR:-$root/target}/debug/examples/protobuf_conformance
 
 read -ra runner <<<"$(tests/tools/protobuf-runner.sh)"

@@ -169,7 +169,10 @@ fn status(code: u16) -> String {
 }
 
 fn refusal(outcome: portico::base::Result<Shown>) -> Error {
-    outcome.err().expect("is refused")
+    match outcome {
+        Ok(_) => panic!("it was not refused"),
+        Err(error) => error,
+    }
 }
 
 fn reason_of(outcome: portico::base::Result<Shown>) -> Reason {

@@ -116,7 +116,7 @@ async fn a_change_completes_when_its_caller_hangs_up_and_a_read_is_stopped() {
     let edge = Arc::new(edge(&handlers));
     for path in [MUTATING, READING] {
         let edge = Arc::clone(&edge);
-        let call = tokio::spawn(async move { send(&edge, post(path, "application/proto"), "").await });
+        let call = Tasks::new().spawn(async move { send(&edge, post(path, "application/proto"), "").await });
         assert_eq!(notes.recv().await.unwrap(), format!("{path} begins"));
         call.abort();
         assert!(call.await.is_err(), "the caller is gone");

@@ -24,7 +24,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 pub struct Limits {
     /// Address space of each process.
     pub memory_bytes: u64,
-    /// Processor time of each process over its whole life.
+    /// Processor time of each process over its whole life; 0 is no limit.
     pub cpu_seconds: u64,
     /// Open files of each process.
     pub open_files: u64,
@@ -96,7 +96,7 @@ impl Process {
         let mut child = Command::new("/bin/sh")
             .args(["-c", SUPERVISOR, "agent"])
             .arg((limits.memory_bytes >> 10).to_string())
-            .arg(limits.cpu_seconds.to_string())
+            .arg(if limits.cpu_seconds == 0 { "unlimited".to_owned() } else { limits.cpu_seconds.to_string() })
             .arg(limits.open_files.to_string())
             // The shell counts in blocks of 512 bytes.
             .arg((limits.file_bytes >> 9).to_string())

@@ -95,7 +95,7 @@ impl Inner {
         let instance = if new.agent_id.is_empty() { id::random("agent_", 20) } else { new.agent_id.clone() };
 
         let replaced = match self.occupied(cx, &instance, &fingerprint).await? {
-            Occupied::ByThisRequest(instance) => return Ok(Created { instance, existing: true }),
+            Occupied::ByThisRequest(instance) => return Ok(Created { instance: *instance, existing: true }),
             Occupied::ByAnEndedOne(version) => Expect::Version(version),
             Occupied::Not => Expect::Absent,
         };
@@ -238,7 +238,7 @@ impl Inner {
             return Ok(Occupied::ByAnEndedOne(stored.version));
         }
         if instance.fingerprint == fingerprint {
-            Ok(Occupied::ByThisRequest(instance))
+            Ok(Occupied::ByThisRequest(Box::new(instance)))
         } else {
             Err(failure::taken(id))
         }
@@ -301,7 +301,7 @@ impl Inner {
 
 enum Occupied {
     Not,
-    ByThisRequest(Instance),
+    ByThisRequest(Box<Instance>),
     ByAnEndedOne(u64),
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use serde_json::{Map, Value};
 
 use crate::{
-    base::{Error, Result, Secret},
+    base::{Code, Error, Incoming, Result, Secret, reason},
     port::fleet::NewMessage,
 };
 
@@ -27,6 +29,8 @@ const AGENT_ID_CHARACTERS_MAX: usize = 64;
 const IDEMPOTENCY_KEY_CHARACTERS_MAX: usize = 255;
 /// Longest text of a message: what a client may send in one frame.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Largest file that may be written into a workspace in one call.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 /// What the platform itself says about an agent.
 const RESERVED_CONFIG: [&str; 3] = ["agent_id", "agent_type", "workspace"];
 /// Variables that would change what the platform says to an agent, or how it is loaded.
@@ -113,6 +117,20 @@ pub(super) fn message(message: &NewMessage) -> Result<()> {
         return Err(Error::invalid("text", format!("must not take more than {MESSAGE_BYTES_MAX} bytes")));
     }
     Ok(())
+}
+
+/// The same content, which fails once it is larger than a file may be.
+pub(super) fn bounded(content: Incoming<Bytes>) -> Incoming<Bytes> {
+    let mut size = 0;
+    Box::pin(content.map(move |chunk| {
+        let chunk = chunk?;
+        size += chunk.len() as u64;
+        if size > FILE_BYTES_MAX {
+            let message = format!("a file must not take more than {FILE_BYTES_MAX} bytes");
+            return Err(Error::new(Code::ResourceExhausted, reason::FILE_TOO_LARGE, message));
+        }
+        Ok(chunk)
+    }))
 }
 
 /// The configuration with everything that may be secret replaced, by its name or by the name of one of the secrets.

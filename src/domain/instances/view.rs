@@ -36,6 +36,11 @@ impl Shown {
     pub(super) fn stored(instance: Instance) -> Shown {
         Shown { instance, usage: None, last_activity_at: None, stale: false }
     }
+
+    /// Without what it uses.
+    pub(super) fn without_usage(self) -> Shown {
+        Shown { usage: None, ..self }
+    }
 }
 
 impl Instances {
@@ -44,54 +49,58 @@ impl Instances {
     /// # Errors
     /// `instance_not_found`.
     pub async fn get(&self, cx: &Context, id: &str) -> Result<Shown> {
-        let mut instance = self.0.visible(cx, id).await?.value;
+        let instance = self.0.visible(cx, id).await?.value;
         if instance.is_tombstone() {
             return Err(not_found(id));
         }
-        let answered = match instance.at() {
-            Some(at) => {
-                timeout(INFO_PATIENCE, self.0.ground.fleet.info(&at)).await.unwrap_or_else(|_| Err(failure::timeout()))
-            }
-            None => return Ok(Shown::stored(instance)),
-        };
-        match answered {
-            Ok(Info { state, usage, chronicle, last_activity_at, .. }) => {
-                instance.status = state.to_string();
-                instance.chronicle = chronicle.or(instance.chronicle);
-                Ok(Shown { instance, usage, last_activity_at, stale: false })
-            }
-            Err(error) if error.reason() == reason::INSTANCE_NOT_FOUND => {
-                instance.status = State::Failed.to_string();
-                Ok(Shown::stored(instance))
-            }
-            Err(_) => {
-                instance.status = State::Unreachable.to_string();
-                Ok(Shown { stale: true, ..Shown::stored(instance) })
-            }
-        }
+        Ok(self.0.shown(cx.now(), instance).await)
     }
 }
 
 impl Inner {
-    /// The state of an instance now, written down when it has ended. A host that does not answer changes nothing.
-    pub(super) async fn seen(&self, now: Timestamp, instance: &Instance) -> State {
+    /// An instance with what its host says now. What has ended is written down as such.
+    pub(super) async fn shown(&self, now: Timestamp, mut instance: Instance) -> Shown {
         let known = State::parse(&instance.status);
-        let Some(at) = instance.at().filter(|_| !known.is_over()) else { return known };
-        let state = match timeout(INFO_PATIENCE, self.ground.fleet.info(&at)).await {
-            Ok(Ok(info)) => info.state,
-            Ok(Err(error)) if error.reason() == reason::INSTANCE_NOT_FOUND => State::Failed,
-            _ => return known,
-        };
-        if state.is_over() {
-            let ended = Instance {
-                status: state.to_string(),
-                updated_at: now,
-                expires_at: Some(now.plus(ENDED_KEPT)),
-                ..instance.clone()
-            };
-            self.write_if_unchanged(instance, &ended).await;
+        let Some(at) = instance.at().filter(|_| !known.is_over()) else { return Shown::stored(instance) };
+        let fleet = &self.ground.fleet;
+        let answered = timeout(INFO_PATIENCE, fleet.info(&at)).await.unwrap_or_else(|_| Err(failure::timeout()));
+        match answered {
+            Ok(Info { state, usage, chronicle, last_activity_at, .. }) => {
+                if state.is_over() {
+                    instance = self.ended(now, instance, &state).await;
+                }
+                instance.status = state.to_string();
+                instance.chronicle = chronicle.or(instance.chronicle);
+                Shown { instance, usage, last_activity_at, stale: false }
+            }
+            // It may not have arrived there yet, or be gone from there already.
+            Err(error)
+                if error.reason() == reason::INSTANCE_NOT_FOUND
+                    && matches!(known, State::Deploying | State::ShuttingDown) =>
+            {
+                Shown::stored(instance)
+            }
+            Err(error) if error.reason() == reason::INSTANCE_NOT_FOUND => {
+                Shown::stored(self.ended(now, instance, &State::Failed).await)
+            }
+            Err(_) => {
+                instance.status = State::Unreachable.to_string();
+                Shown { stale: true, ..Shown::stored(instance) }
+            }
         }
-        state
+    }
+
+    /// The state of an instance now, as far as it is known.
+    pub(super) async fn seen(&self, now: Timestamp, instance: &Instance) -> State {
+        State::parse(&self.shown(now, instance.clone()).await.instance.status)
+    }
+
+    /// Writes down that an instance has ended by itself, and that its record is kept for a while.
+    async fn ended(&self, now: Timestamp, instance: Instance, state: &State) -> Instance {
+        let expires_at = Some(now.plus(ENDED_KEPT));
+        let ended = Instance { status: state.to_string(), updated_at: now, expires_at, ..instance.clone() };
+        self.write_if_unchanged(&instance, &ended).await;
+        ended
     }
 
     /// Writes a newer picture of an instance, unless somebody changed the record meanwhile, who then knows better.
