@@ -1,3 +1,8 @@
 //! Tests about the house itself: its layers, its documents, its rules.
 
+mod access;
+mod documented;
+mod documents;
+mod examples;
 mod layers;
+mod openapi;

@@ -1,3 +1,7 @@
 //! What tests share.
 
+pub(crate) mod doors;
+pub(crate) mod ensemble;
+pub(crate) mod example;
+pub(crate) mod gateway;
 pub(crate) mod source;

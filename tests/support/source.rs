@@ -98,3 +98,21 @@ fn below(folder: &str) -> Vec<SourceFile> {
     files.sort_by(|one, other| one.path.cmp(&other.path));
     files
 }
+
+/// The files in a folder, relative to the repository, in order.
+pub(crate) fn files(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+    let mut files: Vec<String> =
+        entries.map(|entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy())).collect();
+    files.sort();
+    files
+}
+
+/// Holds a generated document against the one that is checked in; with `PORTICO_UPDATE` set, writes it instead.
+#[expect(clippy::disallowed_methods, reason = "the variable is for this test alone; the gateway knows nothing of it")]
+pub(crate) fn checked_in(path: &str, generated: &str) {
+    if std::env::var_os("PORTICO_UPDATE").is_some() {
+        return fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), generated).unwrap();
+    }
+    assert!(read(path) == generated, "{path} is stale: run `make update`");
+}

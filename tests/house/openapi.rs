@@ -1,0 +1,75 @@
+//! The OpenAPI document says what is served, and is one.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::gateway::{TestHouse, schema};
+
+/// Every path with its verbs. A change here is a change of the interface.
+const PATHS: &str = "\
+/agent/{instance_id} get
+/api/v1/config get put
+/api/v1/config/models get
+/api/v1/deployments get post
+/api/v1/deployments/{deployment_id} get
+/api/v1/instances get post
+/api/v1/instances/{instance_id} delete get
+/api/v1/instances/{instance_id}/files get
+/api/v1/instances/{instance_id}/files/{path} get post
+/api/v1/instances/{instance_id}/logs get
+/api/v1/instances/{instance_id}/logs:follow get
+/api/v1/instances/{instance_id}/messages get post
+/api/v1/keys get post
+/api/v1/keys/{key_id} delete
+/api/v1/secrets/{agent_type} get put
+/health get
+/health/live get
+/health/ready get
+";
+
+#[tokio::test]
+async fn the_document_is_whole() {
+    let house = TestHouse::start().await;
+    let document = house.ask("", "GET", "/openapi.json").send().await.expect(200);
+    assert_eq!(document["openapi"], "3.1.0");
+
+    let mut paths = String::new();
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let verbs: BTreeSet<&str> = item.as_object().unwrap().keys().map(String::as_str).collect();
+        paths += &format!("{path} {}\n", verbs.into_iter().collect::<Vec<_>>().join(" "));
+        for (verb, operation) in item.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{id} is used twice");
+            assert!(!operation["responses"].as_object().unwrap().is_empty(), "{verb} {path}");
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{verb} {path}");
+            let declared: BTreeSet<&str> = operation["parameters"].as_array().unwrap().iter()
+                .filter(|it| it["in"] == "path" && it["required"] == true)
+                .map(|it| it["name"].as_str().unwrap()).collect();
+            let named: BTreeSet<&str> = path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
+            assert_eq!(declared, named, "{verb} {path}");
+        }
+    }
+    assert_eq!(paths, PATHS);
+    let served: usize = schema().methods().iter().map(|it| it.bindings.len() + usize::from(it.socket.is_some())).sum();
+    assert_eq!(ids.len(), served, "a route is missing");
+
+    let mut references = BTreeSet::new();
+    collect(&document, &mut references);
+    for reference in references {
+        let pointer = reference.strip_prefix('#').unwrap_or_else(|| panic!("{reference} leads elsewhere"));
+        assert!(document.pointer(pointer).is_some_and(|it| !it.is_null()), "{reference} leads nowhere");
+    }
+}
+
+fn collect(value: &Value, references: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, value)| match (name.as_str(), value) {
+            ("$ref", Value::String(reference)) => drop(references.insert(reference.clone())),
+            _ => collect(value, references),
+        }),
+        Value::Array(elements) => elements.iter().for_each(|value| collect(value, references)),
+        _ => {}
+    }
+}

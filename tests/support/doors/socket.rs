@@ -1,0 +1,102 @@
+//! A WebSocket client, over a connection of its own.
+
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, Message as Frame, client::IntoClientRequest, protocol::CloseFrame},
+};
+
+use super::{
+    super::gateway::{PATIENCE, TestHouse},
+    Call, Told,
+    answer::http_code,
+};
+
+/// An open socket.
+pub(crate) struct Socket(WebSocketStream<TcpStream>);
+
+impl Socket {
+    /// Opens a socket by this key; or the status and body of the refusal.
+    pub(crate) async fn open(house: &TestHouse, path: &str, key: &str) -> Result<Socket, (StatusCode, String)> {
+        let mut request = format!("ws://{}{path}", house.address()).into_client_request().unwrap();
+        if !key.is_empty() {
+            request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
+        }
+        let stream = TcpStream::connect(house.address()).await.unwrap();
+        match tokio::time::timeout(PATIENCE, client_async(request, stream)).await.expect("a handshake in time") {
+            Ok((socket, _)) => Ok(Socket(socket)),
+            Err(Error::Http(response)) => {
+                let body = response.body().clone().unwrap_or_default();
+                Err((response.status(), String::from_utf8_lossy(&body).into_owned()))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, frame: impl Into<Frame>) {
+        self.0.send(frame.into()).await.unwrap();
+    }
+
+    /// The next text or binary frame.
+    pub(crate) async fn next(&mut self) -> Frame {
+        match self.heard().await {
+            Frame::Close(frame) => panic!("closed: {frame:?}"),
+            frame => frame,
+        }
+    }
+
+    /// The code that it is closed with, whatever else comes before.
+    pub(crate) async fn closed(mut self) -> u16 {
+        loop {
+            if let Frame::Close(frame) = self.heard().await {
+                return frame.map_or(1005, |CloseFrame { code, .. }| code.into());
+            }
+        }
+    }
+
+    /// Closes in order.
+    pub(crate) async fn close(mut self) {
+        self.0.close(None).await.unwrap();
+    }
+
+    async fn heard(&mut self) -> Frame {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a frame in time");
+            match next.expect("a close frame before the end").unwrap() {
+                Frame::Ping(_) | Frame::Pong(_) => {}
+                frame => return frame,
+            }
+        }
+    }
+}
+
+/// Says the messages of a call as frames, and hears as many as are waited for.
+pub(super) async fn call(house: &TestHouse, call: &Call<'_>) -> Told {
+    let template = call.method.socket.as_ref().unwrap().template.to_string();
+    let id = call.messages[0]["instance_id"].as_str().unwrap_or("missing");
+    let mut told = Told {
+        code: "ok".to_owned(),
+        messages: Vec::new(),
+        status: StatusCode::SWITCHING_PROTOCOLS,
+        headers: HeaderMap::new(),
+        text: String::new(),
+    };
+    let mut socket = match Socket::open(house, &template.replace("{instance_id}", id), call.key).await {
+        Ok(socket) => socket,
+        Err((status, text)) => return Told { code: http_code(status), status, text, ..told },
+    };
+    for text in call.messages.iter().filter_map(|message| message["text"].as_str()) {
+        socket.send(text).await;
+    }
+    while told.messages.len() < call.answers_max {
+        told.messages.push(match socket.next().await {
+            Frame::Text(text) => json!({"text": text.as_str()}),
+            frame => Value::String(format!("{frame:?}")),
+        });
+    }
+    socket.close().await;
+    told
+}
