@@ -1,6 +1,7 @@
 //! What the words mean, tried over the embedded backends.
 
 mod deployments;
+mod instances;
 mod keys;
 mod models;
 mod secrets;

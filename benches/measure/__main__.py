@@ -16,7 +16,7 @@ import sockets
 import starts
 import table
 import uploads
-from processes import LOAD_CORE, Server
+from processes import LOAD_CORE, Server, awake
 
 PARTS = ("unary", "sockets", "upload", "start")
 REQUESTS = int(os.environ.get("PORTICO_BENCH_REQUESTS", "20000"))
@@ -76,12 +76,14 @@ def main(parts):
             servers = {"gateway": running}
             servers |= {name: stack.enter_context(peer(name, copy)) for name in ("bare", "card")}
             asked = calls.doors(deployment, key)
-            result["unary"] = calls.unary(servers, *asked, FOLDER, deployment, REQUESTS, ROUNDS, say)
+            with awake(LOAD_CORE):
+                result["unary"] = calls.unary(servers, *asked, FOLDER, deployment, REQUESTS, ROUNDS, say)
         if "sockets" in parts:
             instance = seed.Caller(running.port, key).new_instance(deployment)
             driver = sockets.Driver(TARGET / "release" / "drive")
             echo = stack.enter_context(peer("echo"))
-            result["sockets"] = sockets.measure(driver, running, echo, instance, key, ROUNDS, say)
+            with awake(LOAD_CORE):
+                result["sockets"] = sockets.measure(driver, running, echo, instance, key, ROUNDS, say)
     if "upload" in parts:
         with gateway(FOLDER / "uploads") as running:
             result["upload"] = uploads.measure(running, FOLDER, say)

@@ -1,5 +1,6 @@
 """Servers as processes of their own on one processor, and what the kernel says of them."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -27,6 +28,22 @@ def pinned(core, start):
         return start()
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def awake(core):
+    """Keeps a processor from sleeping, by a loop that gives way to everything else.
+
+    Waking a sleeping processor is dear on virtual machines, and whoever wakes it pays: a server that is slower than its
+    load would pay with every answer, a quick one seldom. A client elsewhere costs neither of them that.
+    """
+    loop = pinned(core, lambda: subprocess.Popen(["sh", "-c", "while :; do :; done"]))
+    os.sched_setscheduler(loop.pid, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        yield
+    finally:
+        loop.kill()
+        loop.wait()
 
 
 class Server:

@@ -11,7 +11,7 @@ BUSY_MIN = 0.9
 
 NOTES = """\
 Server on processor 0 with one worker thread, load (h2load, drive) on processor 1; medians of {rounds} rounds of {requests} requests,
-servers in turn; HTTP/1.1 16 connections, HTTP/2 4 x 8 streams. CPU is user and system time of the server's process. "of bare" and
+servers in turn; HTTP/1.1 16 connections, HTTP/2 4 x 8 streams; the load's processor is kept awake. CPU is user and system time of the server's process. "of bare" and
 "of card" are throughput per CPU second as a share of the peer's, the median of the rounds' own ratios: above 1.00 the gateway is quicker.
 Every server: mimalloc, the same release profile, TCP_NODELAY, and the same read through the gateway's own SQLite backend from a copy of
 the same file. The gateway also checks the key and access, counts, traces and audits{log}; rate limits are off.

@@ -2,6 +2,8 @@
 //!
 //! *Knows:* level and form of lines. *Does not know:* what is logged.
 
+mod lines;
+
 use std::io::IsTerminal;
 
 use portico::config::{Log, LogFormat, LogLevel};
@@ -12,10 +14,11 @@ use tracing_subscriber::{
     layer::SubscriberExt,
 };
 
+use self::lines::Written;
 use super::Failure;
 
-/// Begins to log. Libraries are heard at `warn` only: their `info` is about their insides.
-pub(crate) fn begin(log: Log) -> Result<(), Failure> {
+/// Begins to log, until what it answers is dropped. Libraries are heard at `warn` only: their `info` is about their insides.
+pub(crate) fn begin(log: Log) -> Result<Written, Failure> {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -24,12 +27,14 @@ pub(crate) fn begin(log: Log) -> Result<(), Failure> {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("portico", level);
-    let lines = fmt::layer::<Registry>().with_writer(std::io::stderr);
+    let unable = |error: &dyn std::fmt::Display| Failure::other(format!("the log cannot begin: {error}"));
+    let (writer, written) = lines::begin(std::io::stderr()).map_err(|error| unable(&error))?;
+    let lines = fmt::layer::<Registry>().with_writer(writer);
     let layer = match log.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let subscriber = Registry::default().with(layer.with_filter(targets));
-    tracing::subscriber::set_global_default(subscriber)
-        .map_err(|error| Failure::other(format!("the log cannot begin: {error}")))
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| unable(&error))?;
+    Ok(written)
 }

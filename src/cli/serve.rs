@@ -10,7 +10,8 @@ use super::{Failure, Screen, Variables, configuration, log};
 /// Starts a gateway, says where it is, and ends when it has drained after a signal.
 pub(crate) async fn run(flags: configuration::Flags, variables: Variables, screen: &mut Screen) -> Result<(), Failure> {
     let config = flags.load(variables)?.config;
-    log::begin(config.log)?;
+    // Held to the end: what is logged last is written when it is dropped.
+    let _written = log::begin(config.log)?;
     // Before the doors open, so that no signal falls between.
     let mut signals = Signals::listen()?;
     let shown = config.clone();

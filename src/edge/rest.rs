@@ -119,7 +119,8 @@ impl Doors {
             Match::Route(Target::Socket(plan), segments) => {
                 let dialect = plan.method.surface.dialect;
                 let sockets = Sockets { admit: &*self.admit, tasks: &self.tasks };
-                let result = sockets.open(plan, &segments, &mut head, peer, &id).await;
+                // Boxed, so that every other call does not carry room for it.
+                let result = Box::pin(sockets.open(plan, &segments, &mut head, peer, &id)).await;
                 result.unwrap_or_else(|error| dialect::render(&error, dialect, &id))
             }
             Match::Others(others) => elsewhere(&head.method, &others, self.stranger.dialect, &id),

@@ -6,7 +6,7 @@
 //!
 //! *Knows:* templates, verbs. *Does not know:* methods, what a route leads to.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -55,7 +55,8 @@ pub struct Others {
 pub struct Segments<'p>(Vec<&'p str>);
 
 struct Node<T> {
-    literals: HashMap<Box<str>, Node<T>>,
+    /// Few in each node, so that comparing is quicker than hashing.
+    literals: BTreeMap<Box<str>, Node<T>>,
     one: Option<Box<Node<T>>>,
     /// Routes that end here.
     ends: Vec<Leaf<T>>,
@@ -147,7 +148,7 @@ impl Segments<'_> {
 
 impl<T> Node<T> {
     fn empty() -> Node<T> {
-        Node { literals: HashMap::new(), one: None, ends: Vec::new(), rests: Vec::new() }
+        Node { literals: BTreeMap::new(), one: None, ends: Vec::new(), rests: Vec::new() }
     }
 
     fn find(&self, segments: &[&str], search: &mut Search<'_>) -> Option<&T> {

@@ -292,6 +292,18 @@ async fn what_does_not_listen_is_killed_with_all_that_it_started() {
 }
 
 #[tokio::test]
+async fn an_order_to_end_at_once_is_obeyed_at_once() {
+    let house = House::new();
+    let at = house.start("agent_1").await;
+    let stopping = house.fleet.stop(&at, Stop::Within(Duration::from_secs(3_600)));
+    let killing = house.fleet.stop(&at, Stop::Now);
+    let both = async { tokio::join!(stopping, killing) };
+    let (stopped, killed) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    assert!(stopped.is_ok() && killed.is_ok());
+    assert_eq!(house.fleet.hosts().await.unwrap()[0].active, 0);
+}
+
+#[tokio::test]
 async fn a_bundle_that_cannot_run_says_why() {
     let house = House::new();
     let sh = r#"{"command": ["sh", "run.sh"]}"#;

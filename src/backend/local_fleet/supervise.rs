@@ -222,10 +222,10 @@ impl Supervisor {
                         instance.logs.host(LogLevel::Debug, format!("the agent does not read any more: {error}"));
                     }
                 }
-                order = next_order(&mut orders, &tasks, steps.stopping) => match order {
+                order = next_order(&mut orders, &tasks, steps.stopping), if !steps.killed => match order {
                     Stop::Now => {
-                        steps.stopping = true;
-                        steps.next = None;
+                        // No order is harder, so none is waited for any more.
+                        (steps.stopping, steps.killed, steps.next) = (true, true, None);
                         instance.becomes(State::ShuttingDown, None);
                         group.kill();
                     }
@@ -318,6 +318,7 @@ struct Steps {
     /// What follows `Terminate`.
     kill_at: Instant,
     stopping: bool,
+    killed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -330,7 +331,7 @@ enum Step {
 impl Steps {
     fn starting() -> Steps {
         let give_up_at = Instant::now() + INIT_MAX;
-        Steps { next: Some((give_up_at, Step::GiveUpStarting)), kill_at: give_up_at, stopping: false }
+        Steps { next: Some((give_up_at, Step::GiveUpStarting)), kill_at: give_up_at, stopping: false, killed: false }
     }
 
     fn stop_within(&mut self, grace: Duration) {
