@@ -31,11 +31,6 @@ impl Stage {
         response.into_body()
     }
 
-    async fn say(&self, text: &str) {
-        let said = json!({"text": text});
-        self.house.ask(&self.tenant, "POST", "/api/v1/instances/echo-1/messages").json(&said).await.expect(202);
-    }
-
     async fn calls_in_flight(&self) -> i64 {
         let metrics = self.house.ask("", "GET", "/metrics").send().await;
         let text = String::from_utf8(metrics.body.to_vec()).unwrap();
@@ -150,12 +145,22 @@ async fn of_racing_uploads_one_creates_and_a_version_never_changes() {
     // In a form the fields may stand in any order.
     let mut reversed = upload("2.0.0", &bundle());
     let named = reversed.remove(0);
-    reversed = vec![json!({"file": stitched(&reversed)}), json!({"version": "2.0.0"}), json!({"agent_type": named["agent_type"]})];
+    reversed = vec![
+        json!({"file": stitched(&reversed)}),
+        json!({"version": "2.0.0"}),
+        json!({"agent_type": named["agent_type"]}),
+    ];
     let second = call(reversed);
-    let (one, two) = tokio::join!(Door::Rest.call(&stage.house, &first_in_one(&first)), Door::Rest.call(&stage.house, &second));
+    let whole = first_in_one(&first);
+    let (one, two) = tokio::join!(Door::Rest.call(&stage.house, &whole), Door::Rest.call(&stage.house, &second));
     let mut statuses = [one.status.as_u16(), two.status.as_u16()];
     statuses.sort_unstable();
-    assert!(matches!(statuses, [200 | 201, 201 | 409]) && statuses != [200, 409], "{statuses:?} {} {}", one.text, two.text);
+    assert!(
+        matches!(statuses, [200 | 201, 201 | 409]) && statuses != [200, 409],
+        "{statuses:?} {} {}",
+        one.text,
+        two.text
+    );
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1);
 
     // The same bytes again are the same deployment, through every door that can carry them; other bytes are refused.
@@ -165,7 +170,8 @@ async fn of_racing_uploads_one_creates_and_a_version_never_changes() {
     }
     let mut other = bundle();
     other.truncate(other.len() - 1);
-    let broken = Door::Rest.call(&stage.house, &first_in_one(&call(upload("2.0.0", &other)))).await;
+    let broken = first_in_one(&call(upload("2.0.0", &other)));
+    let broken = Door::Rest.call(&stage.house, &broken).await;
     assert!(matches!(broken.status.as_u16(), 400 | 409), "{} {}", broken.status, broken.text);
     stage.house.close().await;
 }
@@ -173,7 +179,8 @@ async fn of_racing_uploads_one_creates_and_a_version_never_changes() {
 /// Several chunks of base64 as one.
 fn stitched(messages: &[Value]) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let bytes: Vec<u8> = messages.iter().flat_map(|it| STANDARD.decode(it["file"].as_str().unwrap()).unwrap()).collect();
+    let bytes: Vec<u8> =
+        messages.iter().flat_map(|it| STANDARD.decode(it["file"].as_str().unwrap()).unwrap()).collect();
     STANDARD.encode(bytes)
 }
 
@@ -195,22 +202,23 @@ async fn a_killed_upload_leaves_nothing_behind() {
     );
     connection.write_all(head.as_bytes()).await.unwrap();
     connection.write_all(&bundle()).await.unwrap();
-    drop(connection);
-    // It is gone when the gateway has noticed; then everything that was spooled is too.
-    let left = async {
-        while stage.calls_in_flight().await > 0 {
-            tokio::task::yield_now().await;
-        }
+    let until = async |is_spooled: bool| {
+        let noticed = async {
+            while spooled(stage.house.data()).is_empty() == is_spooled {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, noticed).await.unwrap_or_else(|_| panic!("spooled is never {is_spooled}"));
     };
-    tokio::time::timeout(PATIENCE, left).await.unwrap();
+    until(true).await;
+    drop(connection);
+    until(false).await;
     let listed = stage.house.ask(ADMIN, "GET", "/api/v1/deployments").send().await.expect(200);
     assert_eq!(listed["deployments"].as_array().unwrap().len(), 1);
-    let spooled = spooled(stage.house.data());
-    assert!(spooled.is_empty(), "{spooled:?}");
     stage.house.close().await;
 }
 
-/// Files of bundles below a folder that are not the one deployed.
+/// Files of uploads that have not ended.
 fn spooled(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {

@@ -7,14 +7,16 @@ use crate::support::gateway::{ADMIN, TestHouse};
 #[tokio::test]
 async fn without_a_valid_key_there_is_one_answer() {
     let house = TestHouse::start().await;
-    for credential in ["", "Bearer pod_nothing", "Basic YTpi", "Bearer pod_admin_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"] {
+    for credential in
+        ["", "Bearer pod_nothing", "Basic YTpi", "Bearer pod_admin_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"]
+    {
         let mut asking = house.ask("", "GET", "/api/v1/config").header("x-request-id", "tests-1");
         if !credential.is_empty() {
             asking = asking.header("authorization", credential);
         }
         let answer = asking.send().await;
         let expected = json!({"error": {
-            "code": "unauthorized", "message": "a valid API key is required", "request_id": "tests-1", "retryable": false,
+            "code": "unauthorized", "message": "a valid key is required", "request_id": "tests-1", "retryable": false,
         }});
         assert_eq!(answer.expect(401), expected, "{credential}");
         assert_eq!(answer.header("www-authenticate"), "Bearer");
@@ -22,7 +24,8 @@ async fn without_a_valid_key_there_is_one_answer() {
         assert_eq!(answer.header("content-type"), "application/json");
     }
     // The scheme's case does not matter; an id is made when none came.
-    let answer = house.ask("", "GET", "/api/v1/config").header("authorization", &format!("bEARER {ADMIN}")).send().await;
+    let answer =
+        house.ask("", "GET", "/api/v1/config").header("authorization", &format!("bEARER {ADMIN}")).send().await;
     answer.expect(200);
     assert!(!answer.header("x-request-id").is_empty());
 }
@@ -32,7 +35,10 @@ async fn a_tenants_key_may_what_it_was_given() {
     let house = TestHouse::start().await;
     let key = house.key("acme", &["config:read"]).await;
     assert_eq!(house.ask(&key, "GET", "/api/v1/keys").send().await.refusal(), (403, "admin_required".to_owned()));
-    assert_eq!(house.ask(&key, "GET", "/api/v1/instances").send().await.refusal(), (403, "permission_denied".to_owned()));
+    assert_eq!(
+        house.ask(&key, "GET", "/api/v1/instances").send().await.refusal(),
+        (403, "permission_denied".to_owned())
+    );
     house.ask(&key, "GET", "/api/v1/config").send().await.expect(200);
 }
 

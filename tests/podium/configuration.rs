@@ -12,7 +12,8 @@ const MODELS_PATH: &str = "/api/v1/config/models";
 
 async fn with(ensemble: &Ensemble) -> TestHouse {
     let url = ensemble.url();
-    TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", &url), ("PORTICO_ENSEMBLE_KEY", "ens_own")]).await
+    TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", &url), ("PORTICO_ENSEMBLE_KEY", "ens_own")])
+        .await
 }
 
 #[tokio::test]
@@ -33,7 +34,10 @@ async fn a_change_merges_and_guards_against_lost_updates() {
     assert_eq!((&changed["version"], &changed["updated_by"]), (&json!(1), &json!("bootstrap")));
     let changed = put(json!({"defaults": {"temperature": null}}), "").await.expect(200);
     assert_eq!(changed["defaults"], json!({"model": "large"}));
-    assert_eq!(put(json!({"features": {"fast": false}}), "\"1\"").await.refusal(), (412, "version_mismatch".to_owned()));
+    assert_eq!(
+        put(json!({"features": {"fast": false}}), "\"1\"").await.refusal(),
+        (412, "version_mismatch".to_owned())
+    );
     for (body, code) in [
         (json!({"default": {}}), "validation_failed"),
         (json!({"defaults": {"temperature": 3}}), "validation_failed"),

@@ -76,7 +76,11 @@ async fn what_is_no_bundle_is_refused_by_name() {
         (&fields("v1", &good), 422, "invalid_version"),
         (&[("agent_type", b"a/b"), ("version", b"1.0.0"), ("file", &good)], 422, "invalid_agent_type"),
         (&[("agent_type", b"echo"), ("file", &good)], 422, "missing_field"),
-        (&[("version", b"1.0.0"), ("version", b"1.0.0"), ("agent_type", b"echo"), ("file", &good)], 400, "duplicate_field"),
+        (
+            &[("version", b"1.0.0"), ("version", b"1.0.0"), ("agent_type", b"echo"), ("file", &good)],
+            400,
+            "duplicate_field",
+        ),
     ];
     for (fields, status, code) in cases {
         assert_eq!(upload(&house, ADMIN, fields).await.refusal(), (*status, (*code).to_owned()));

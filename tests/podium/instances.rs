@@ -16,7 +16,10 @@ async fn an_instance_shows_its_state_and_keeps_its_secrets() {
     });
     let answer = house.ask(tenant, "POST", PATH).json(&body).await;
     let made = answer.expect(201);
-    assert_eq!((&made["instance_id"], &made["agent_id"], &made["ws_url"]), (&json!("mine"), &json!("mine"), &json!("/agent/mine")));
+    assert_eq!(
+        (&made["instance_id"], &made["agent_id"], &made["ws_url"]),
+        (&json!("mine"), &json!("mine"), &json!("/agent/mine"))
+    );
     assert_eq!(answer.header("location"), "/api/v1/instances/mine");
     assert!(!String::from_utf8_lossy(&answer.body).contains("ens_hidden"));
 

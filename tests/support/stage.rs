@@ -18,7 +18,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// A house and what stands in it.
 pub(crate) struct Stage {
     pub(crate) house: TestHouse,
-    pub(crate) ensemble: Ensemble,
     /// A key of the tenant `acme` with every permission.
     pub(crate) tenant: String,
     pub(crate) deployment_id: String,
@@ -41,15 +40,14 @@ pub(crate) fn upload(version: &str, bundle: &[u8]) -> Vec<Value> {
 
 impl Stage {
     pub(crate) async fn set() -> Stage {
-        let ensemble = Ensemble::start().await;
-        let url = ensemble.url();
+        let url = Ensemble::start().await.url();
         let house = TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", &url)]).await;
         let tenant = house.key("acme", portico::domain::keys::TENANT_PERMISSIONS).await;
         let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
         let call = Call { method, messages: upload("1.0.0", &bundle()), key: ADMIN, answers_max: 1 };
         let uploaded = Door::Grpc.call(&house, &call).await.ok();
         let deployment_id = uploaded[0]["deployment_id"].as_str().unwrap().to_owned();
-        let stage = Stage { house, ensemble, tenant, deployment_id };
+        let stage = Stage { house, tenant, deployment_id };
         stage.instance("echo-1").await;
         stage
     }
@@ -57,7 +55,8 @@ impl Stage {
     /// Starts an instance of the echo agent for the tenant and waits until it is ready.
     pub(crate) async fn instance(&self, id: &str) {
         let body = json!({
-            "deployment_id": self.deployment_id, "agent_id": id, "config": {"model": "m", "ensemble_api_key": "ens_1"},
+            "deployment_id": self.deployment_id, "agent_id": id,
+            "config": {"model": "m", "temperature": 0.7, "ensemble_api_key": "ens_1"},
         });
         self.house.ask(&self.tenant, "POST", "/api/v1/instances").json(&body).await.expect(201);
         self.until(&format!("/api/v1/instances/{id}"), |instance| instance["status"] == "ready").await;
