@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::support::{
-    gateway::{ADMIN, Answer, TestHouse},
-    stage::bundle,
+    doors::{Call, Door},
+    gateway::{ADMIN, Answer, TestHouse, schema},
+    stage::{self, bundle},
 };
 
 const PATH: &str = "/api/v1/deployments";
@@ -84,6 +85,11 @@ async fn what_is_no_bundle_is_refused_by_name() {
     ];
     for (fields, status, code) in cases {
         assert_eq!(upload(&house, ADMIN, fields).await.refusal(), (*status, (*code).to_owned()));
+    }
+    let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
+    for door in [Door::Grpc, Door::GrpcWeb, Door::ConnectProto, Door::ConnectJson] {
+        let call = Call { method, messages: stage::upload("1.0.0", &large), key: ADMIN, answers_max: 1 };
+        assert_eq!(door.call(&house, &call).await.code, "resource_exhausted", "{door:?}");
     }
     let json = house.ask(ADMIN, "POST", PATH).json(&json!({})).await;
     assert_eq!(json.refusal(), (415, "unsupported_media_type".to_owned()));
