@@ -10,8 +10,11 @@ use crate::support::{
 
 const PATH: &str = "/api/v1/deployments";
 
+/// A field of a form.
+type Field<'a> = (&'static str, &'a [u8]);
+
 /// Uploads these fields as a form.
-async fn upload(house: &TestHouse, key: &str, fields: &[(&str, &[u8])]) -> Answer {
+async fn upload(house: &TestHouse, key: &str, fields: &[Field<'_>]) -> Answer {
     let mut form = Vec::new();
     for (name, content) in fields {
         let file = if *name == "file" { "; filename=\"x\"" } else { "" };
@@ -23,7 +26,7 @@ async fn upload(house: &TestHouse, key: &str, fields: &[(&str, &[u8])]) -> Answe
     house.ask(key, "POST", PATH).bytes("multipart/form-data; boundary=b", form).await
 }
 
-fn fields<'a>(version: &'a str, file: &'a [u8]) -> [(&'static str, &'a [u8]); 3] {
+fn fields<'a>(version: &'a str, file: &'a [u8]) -> [Field<'a>; 3] {
     [("agent_type", b"echo"), ("version", version.as_bytes()), ("file", file)]
 }
 
@@ -69,7 +72,7 @@ async fn a_bundle_is_deployed_once_and_never_changes() {
 async fn what_is_no_bundle_is_refused_by_name() {
     let house = TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_UPLOADS_BUNDLE_BYTES_MAX", "64KiB")]).await;
     let (good, large) = (bundle(), vec![0x1f; 65 << 10]);
-    let cases: &[(&[(&str, &[u8])], u16, &str)] = &[
+    let cases: &[(&[Field], u16, &str)] = &[
         (&fields("1.0.0", b"plain text"), 400, "not_gzip"),
         (&fields("1.0.0", &good[..good.len() / 2]), 400, "corrupt_gzip"),
         (&fields("1.0.0", b""), 400, "empty_bundle"),

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use portico::base::tasks::Tasks;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -43,9 +44,11 @@ impl Ensemble {
             gate: Semaphore::new(ANSWERS_MAX),
         });
         let told = Arc::clone(&script);
-        tokio::spawn(async move {
+        let tasks = Tasks::new();
+        let serving = tasks.clone();
+        let _ends_with_the_runtime = tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&told)));
+                let _ends_by_itself = serving.spawn(serve(stream, Arc::clone(&told)));
             }
         });
         Ensemble { address, script }
