@@ -1,5 +1,6 @@
 //! `POST /api/v1/deployments`, and the listings beside it.
 
+use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
 
 use crate::support::{
@@ -30,6 +31,26 @@ fn fields<'a>(version: &'a str, file: &'a [u8]) -> [Field<'a>; 3] {
     [("agent_type", b"echo"), ("version", version.as_bytes()), ("file", file)]
 }
 
+/// A bundle of one file.
+fn packed(content: &[u8]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, "agent.json", content).unwrap();
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
+/// Bytes that do not get smaller.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let next = std::iter::from_fn(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Some((state >> 56) as u8)
+    });
+    next.take(size).collect()
+}
+
 #[tokio::test]
 async fn a_bundle_is_deployed_once_and_never_changes() {
     let house = TestHouse::start().await;
@@ -50,12 +71,7 @@ async fn a_bundle_is_deployed_once_and_never_changes() {
     let again = upload(&house, ADMIN, &reversed).await.expect(200);
     assert_eq!(again["deployment_id"], made["deployment_id"]);
 
-    let mut other = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-    let mut header = tar::Header::new_gnu();
-    header.set_size(2);
-    header.set_mode(0o644);
-    other.append_data(&mut header, "agent.json", &b"{}"[..]).unwrap();
-    let other = other.into_inner().unwrap().finish().unwrap();
+    let other = packed(b"{}");
     let conflict = upload(&house, ADMIN, &fields("1.0.0", &other)).await;
     assert_eq!(conflict.refusal(), (409, "version_conflict".to_owned()));
 
@@ -71,7 +87,7 @@ async fn a_bundle_is_deployed_once_and_never_changes() {
 #[tokio::test]
 async fn what_is_no_bundle_is_refused_by_name() {
     let house = TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_UPLOADS_BUNDLE_BYTES_MAX", "64KiB")]).await;
-    let (good, large) = (bundle(), vec![0x1f; 65 << 10]);
+    let (good, large) = (bundle(), packed(&noise(128 << 10)));
     let cases: &[(&[Field], u16, &str)] = &[
         (&fields("1.0.0", b"plain text"), 400, "not_gzip"),
         (&fields("1.0.0", &good[..good.len() / 2]), 400, "corrupt_gzip"),
