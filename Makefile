@@ -46,7 +46,7 @@ clients: ## Generates the TypeScript and Go clients from proto/ and builds them
 	@$(STEP) "build Go client" go -C clients/go vet ./...
 
 update: ## Regenerates the documents that are checked in
-	@$(STEP) "update" cargo run --quiet --locked -- openapi
+	@$(STEP) "update" env PORTICO_UPDATE=1 cargo test --locked --package portico --test main documents
 
 tools: ## Installs what the tests need beside Rust
 	@$(STEP) "install tools" tests/tools/install.sh

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use portico_wire::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admission, Admit, Closed, Entry, Head, Outlet};
+use super::{Admission, Admit, Closed, Entry, Head, Outlet, credential};
 use crate::{
     base::{
         Caller, Context, Result, Trace,
@@ -26,9 +26,10 @@ use crate::{
 pub struct Open;
 
 impl Admit for Open {
-    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, method: Arc<Method>, mut head: Head) -> BoxFuture<Result<Admission>> {
         Box::pin(async move {
             let (id, deadline) = (head.id.clone(), head.deadline);
+            credential::strip(&mut head.headers);
             let context = Context {
                 caller: everybody(),
                 procedure: method.path,
