@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 mod browsers;
+mod live;
+mod matrix;
 mod refusals;
 mod sockets;
 mod streams;

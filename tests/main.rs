@@ -6,5 +6,6 @@ mod backends;
 mod domain;
 mod doors;
 mod house;
+mod podium;
 mod support;
 mod web;

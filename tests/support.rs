@@ -5,3 +5,4 @@ pub(crate) mod ensemble;
 pub(crate) mod example;
 pub(crate) mod gateway;
 pub(crate) mod source;
+pub(crate) mod stage;

@@ -25,7 +25,7 @@ mod file;
 pub const FILE_VARIABLE: &str = "PORTICO_CONFIG";
 
 /// Variables that begin like ours and belong to the command-line client, the build and the tests.
-const OTHER_VARIABLES: [&str; 4] = ["PORTICO_URL", "PORTICO_KEY", "PORTICO_TOOLS", "PORTICO_BIN"];
+const OTHER_VARIABLES: [&str; 5] = ["PORTICO_URL", "PORTICO_KEY", "PORTICO_TOOLS", "PORTICO_BIN", "PORTICO_UPDATE"];
 
 /// Variables that belong to the conformance tests begin like this.
 const CONFORMANCE_PREFIX: &str = "PORTICO_CONFORMANCE";

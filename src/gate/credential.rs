@@ -41,7 +41,7 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 
 /// The one answer to every credential that does not hold, so that nothing is learned by guessing.
 pub(super) fn unauthorized() -> Error {
-    Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "a valid API key is required")
+    Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "a valid key is required")
 }
 
 fn conflicting() -> Error {

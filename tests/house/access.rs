@@ -29,7 +29,13 @@ use crate::support::{
 
 /// Everything that a tenant's key may allow.
 const PERMISSIONS: [&str; 8] = [
-    "agent:connect", "config:read", "deployments:read", "deployments:write", "instances:read", "instances:write", "logs:read",
+    "agent:connect",
+    "config:read",
+    "deployments:read",
+    "deployments:write",
+    "instances:read",
+    "instances:write",
+    "logs:read",
     "secrets:write",
 ];
 
@@ -59,7 +65,8 @@ async fn every_method_lets_in_whom_the_schema_allows_and_nobody_else() {
     for method in example::podium() {
         for door in Door::of(method) {
             for role in ROLES {
-                let call = Call { method, messages: vec![json!({})], key: keys.of(role, method.access), answers_max: 1 };
+                let call =
+                    Call { method, messages: vec![json!({})], key: keys.of(role, method.access), answers_max: 1 };
                 let expected = verdict(role, method.access);
                 let code = match expected {
                     Some(_) if door != Door::Socket => refused(&house, door, &call).await,

@@ -38,7 +38,8 @@ fn access() -> String {
             service = method.service;
             write!(text, "\n## {service}\n\n| Method | Who may call | Shape | Routes |\n|---|---|---|---|\n").unwrap();
         }
-        writeln!(text, "| `{}` | {} | {} | {} |", method.name, who(method.access), shape(method.shape), routes(method)).unwrap();
+        writeln!(text, "| `{}` | {} | {} | {} |", method.name, who(method.access), shape(method.shape), routes(method))
+            .unwrap();
     }
     text
 }
@@ -92,6 +93,10 @@ fn errors() -> String {
 fn every_method_of_the_page_is_in_its_coverage_table() {
     let table = source::read("docs/surfaces/podium.md");
     for method in example::podium() {
-        assert!(table.contains(&format!("`{}.{}`", method.service.rsplit('.').next().unwrap(), method.name)), "{}", method.path);
+        assert!(
+            table.contains(&format!("`{}.{}`", method.service.rsplit('.').next().unwrap(), method.name)),
+            "{}",
+            method.path
+        );
     }
 }

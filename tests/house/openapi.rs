@@ -44,9 +44,13 @@ async fn the_document_is_whole() {
             assert!(ids.insert(id.to_owned()), "{id} is used twice");
             assert!(!operation["responses"].as_object().unwrap().is_empty(), "{verb} {path}");
             assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{verb} {path}");
-            let declared: BTreeSet<&str> = operation["parameters"].as_array().unwrap().iter()
+            let declared: BTreeSet<&str> = operation["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
                 .filter(|it| it["in"] == "path" && it["required"] == true)
-                .map(|it| it["name"].as_str().unwrap()).collect();
+                .map(|it| it["name"].as_str().unwrap())
+                .collect();
             let named: BTreeSet<&str> = path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
             assert_eq!(declared, named, "{verb} {path}");
         }

@@ -108,7 +108,8 @@ impl Door {
 
     fn content(self, call: &Call<'_>) -> (http::request::Parts, Bytes) {
         let method = call.method;
-        let rpc = || Request::post(method.path).header("content-type", self.media_type(method)).version(Version::HTTP_2);
+        let rpc =
+            || Request::post(method.path).header("content-type", self.media_type(method)).version(Version::HTTP_2);
         let enveloped = |message: fn(&Method, &Value) -> Vec<u8>| -> Bytes {
             call.messages.iter().flat_map(|json| envelope(0, &message(method, json))).collect()
         };

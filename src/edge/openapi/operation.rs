@@ -1,5 +1,6 @@
 //! One operation per REST route.
 
+use portico_json::FieldPath;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 
@@ -154,7 +155,7 @@ fn request_body(
     };
     let mut content = json!({"schema": shape});
     if let Some(request) = example.and_then(|example| example.get("request")).filter(|_| media == "application/json") {
-        content["example"] = request.clone();
+        content["example"] = sent(binding, request);
     }
     Some(json!({"required": true, "content": {media: content}}))
 }
@@ -189,9 +190,28 @@ fn answer(
     }
     let mut content = json!({"schema": shape});
     if let Some(response) = example.and_then(|example| example.get("response")) {
-        content["example"] = response.clone();
+        content["example"] = part(binding.response.as_ref(), response);
     }
     json!({"description": "Done.", "content": {"application/json": content}})
+}
+
+/// What of an example request goes into the body.
+fn sent(binding: &Binding, request: &Value) -> Value {
+    match (&binding.body, request) {
+        (Body::Field(field), request) => part(Some(field), request),
+        (_, Value::Object(members)) => members
+            .iter()
+            .filter(|(name, _)| !captured(binding, name))
+            .map(|(name, it)| (name.clone(), it.clone()))
+            .collect(),
+        (_, other) => other.clone(),
+    }
+}
+
+/// The member of an example that is the body; all of it when none is named.
+fn part(field: Option<&FieldPath>, message: &Value) -> Value {
+    let pointer = field.map(|field| format!("/{}", field.proto_path().replace('.', "/"))).unwrap_or_default();
+    message.pointer(&pointer).cloned().unwrap_or_default()
 }
 
 fn captured(binding: &Binding, field: &str) -> bool {

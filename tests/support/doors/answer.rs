@@ -40,7 +40,8 @@ pub(super) async fn read(door: Door, call: &Call<'_>, response: Response<Body>) 
     let is_stream = call.method.shape.streams_out() && call.method.rest.raw.is_none();
     loop {
         let next = tokio::time::timeout(PATIENCE, body.frame()).await;
-        let Some(frame) = next.unwrap_or_else(|_| panic!("{} by {door:?}: silence after {content:?}", call.method.path))
+        let Some(frame) =
+            next.unwrap_or_else(|_| panic!("{} by {door:?}: silence after {content:?}", call.method.path))
         else {
             break;
         };
@@ -198,7 +199,11 @@ fn code(door: Door, method: &Method, told: &Told, end: Option<Vec<u8>>, trailers
         Door::Grpc | Door::GrpcWeb | Door::GrpcWebText => {
             let in_body = end.map(|end| String::from_utf8_lossy(&end).into_owned()).unwrap_or_default();
             let in_body = in_body.lines().find_map(|line| line.strip_prefix("grpc-status:").map(str::trim));
-            let found = [in_body.unwrap_or_default(), header_of(&told.headers, "grpc-status"), header_of(trailers, "grpc-status")];
+            let found = [
+                in_body.unwrap_or_default(),
+                header_of(&told.headers, "grpc-status"),
+                header_of(trailers, "grpc-status"),
+            ];
             grpc_code(found.into_iter().find(|status| !status.is_empty()).unwrap_or_default())
         }
         Door::Events | Door::Lines if told.status.is_success() => match end.filter(|end| !end.is_empty()) {
@@ -219,11 +224,29 @@ fn connect_code(status: StatusCode, body: &[u8]) -> String {
 
 fn grpc_code(status: &str) -> String {
     const NAMES: [&str; 17] = [
-        "ok", "canceled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists",
-        "permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented",
-        "internal", "unavailable", "data_loss", "unauthenticated",
+        "ok",
+        "canceled",
+        "unknown",
+        "invalid_argument",
+        "deadline_exceeded",
+        "not_found",
+        "already_exists",
+        "permission_denied",
+        "resource_exhausted",
+        "failed_precondition",
+        "aborted",
+        "out_of_range",
+        "unimplemented",
+        "internal",
+        "unavailable",
+        "data_loss",
+        "unauthenticated",
     ];
-    status.parse().ok().and_then(|at: usize| NAMES.get(at)).map_or_else(|| format!("grpc {status:?}"), |name| (*name).to_owned())
+    status
+        .parse()
+        .ok()
+        .and_then(|at: usize| NAMES.get(at))
+        .map_or_else(|| format!("grpc {status:?}"), |name| (*name).to_owned())
 }
 
 pub(super) fn http_code(status: StatusCode) -> String {

@@ -23,8 +23,10 @@ pub(super) fn request(method: &Method, messages: &[Value]) -> (Builder, Bytes) {
         }
         Body::Whole => match method.rest.raw.and_then(|name| rest.remove(name)) {
             Some(first) => {
-                let chunks = std::iter::once(&first).chain(messages[1..].iter().map(|it| &it[method.rest.raw.unwrap()]));
-                let bytes: Vec<u8> = chunks.flat_map(|chunk| STANDARD.decode(chunk.as_str().unwrap()).unwrap()).collect();
+                let chunks =
+                    std::iter::once(&first).chain(messages[1..].iter().map(|it| &it[method.rest.raw.unwrap()]));
+                let bytes: Vec<u8> =
+                    chunks.flat_map(|chunk| STANDARD.decode(chunk.as_str().unwrap()).unwrap()).collect();
                 ("application/octet-stream".to_owned(), bytes.into())
             }
             None => ("application/json".to_owned(), Value::Object(rest).to_string().into()),

@@ -1,0 +1,233 @@
+//! What stays open while agents run: event streams, lines, sockets, uploads in progress.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
+use portico::edge::Body;
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_tungstenite::tungstenite::Message as Frame;
+
+use crate::support::{
+    doors::{Call, Door, socket::Socket},
+    gateway::{ADMIN, PATIENCE, schema},
+    stage::{Stage, bundle, upload},
+};
+
+const FOLLOW: &str = "/api/v1/instances/echo-1/logs:follow";
+/// How soon a revoked key must have ended everything.
+const REVOKED_MAX: Duration = Duration::from_secs(1);
+
+impl Stage {
+    async fn open(&self, key: &str, headers: &[(&str, &str)]) -> Body {
+        let mut request = Request::get(FOLLOW).header("authorization", format!("Bearer {key}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.house.call(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), 200);
+        response.into_body()
+    }
+
+    async fn calls_in_flight(&self) -> i64 {
+        let metrics = self.house.ask("", "GET", "/metrics").send().await;
+        let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("portico_calls_in_flight "));
+        line.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no gauge in {text}"))
+    }
+}
+
+/// Reads until the text is there, or the body ends.
+async fn read_until(body: &mut Body, wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        match tokio::time::timeout(PATIENCE, body.frame()).await.expect("a frame in time") {
+            Some(frame) => text += std::str::from_utf8(&frame.unwrap().into_data().unwrap_or_default()).unwrap(),
+            None => break,
+        }
+    }
+    text
+}
+
+#[tokio::test]
+async fn events_go_on_where_the_reader_left_off_and_hanging_up_ends_them() {
+    let stage = Stage::set().await;
+    let mut events = stage.open(&stage.tenant, &[("accept", "text/event-stream")]).await;
+    let text = read_until(&mut events, "\n\n").await;
+    assert!(text.starts_with("id: 1\ndata: {"), "{text}");
+    assert_eq!(stage.calls_in_flight().await, 1);
+    drop(events);
+    assert_eq!(stage.calls_in_flight().await, 0, "hanging up ends the call");
+
+    // What was seen does not come again.
+    let headers = [("accept", "text/event-stream"), ("last-event-id", "1")];
+    let mut events = stage.open(&stage.tenant, &headers).await;
+    stage.house.ask(&stage.tenant, "DELETE", "/api/v1/instances/echo-1").send().await.expect(204);
+    let text = read_until(&mut events, "event: end").await;
+    assert!(!text.contains("id: 1\n") && text.contains("id: 2\n"), "{text}");
+    assert!(text.ends_with("event: end\ndata: {}\n\n"), "{text}");
+    stage.house.close().await;
+}
+
+#[tokio::test]
+async fn lines_are_the_same_messages() {
+    let stage = Stage::set().await;
+    let mut lines = stage.open(&stage.tenant, &[]).await;
+    let text = read_until(&mut lines, "\n").await;
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["sequence"], &first["entry"]["source"]), (&json!(1), &json!("agent")), "{first}");
+    drop(lines);
+    stage.house.close().await;
+}
+
+#[tokio::test]
+async fn a_revoked_key_ends_its_stream_and_its_socket_within_a_second() {
+    let stage = Stage::set().await;
+    let made = stage.house.ask(ADMIN, "POST", "/api/v1/keys").json(&json!({"tenant_id": "acme"})).await.expect(201);
+    let key = made["key"].as_str().unwrap();
+    let mut events = stage.open(key, &[("accept", "text/event-stream")]).await;
+    let socket = Socket::open(&stage.house, "/agent/echo-1", key).await.unwrap();
+
+    let path = format!("/api/v1/keys/{}", made["key_id"].as_str().unwrap());
+    stage.house.ask(ADMIN, "DELETE", &path).send().await.expect(204);
+    let ended = tokio::time::timeout(REVOKED_MAX, async {
+        (read_until(&mut events, "event: error").await, socket.closed().await)
+    });
+    let (text, code) = ended.await.expect("the end within a second");
+    assert!(text.contains(r#""code":"unauthorized""#), "{text}");
+    assert_eq!(code, 4401);
+    let (status, _) = Socket::open(&stage.house, "/agent/echo-1", key).await.err().unwrap();
+    assert_eq!(status, 401);
+    stage.house.close().await;
+}
+
+#[tokio::test]
+async fn a_tunnel_keeps_kind_order_and_boundaries_and_says_why_it_ends() {
+    let stage = Stage::set().await;
+    let mut socket = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap();
+    // Binary comes back as binary, byte for byte, a megabyte as well as one byte.
+    for size in [1, 1 << 20] {
+        let bytes: Bytes = (0..size).map(|at: usize| (at % 251) as u8).collect();
+        socket.send(Frame::Binary(bytes.clone())).await;
+        assert_eq!(socket.next().await.into_data(), bytes);
+    }
+    // Text comes back as text, in order.
+    let words: Vec<String> = (0..20).map(|at| format!("word{at}")).collect();
+    let command = json!({"type": "process_message", "content": {"text": words.join(" "), "messages": []}});
+    socket.send(command.to_string()).await;
+    let mut heard = Vec::new();
+    loop {
+        let Frame::Text(text) = socket.next().await else { panic!("not text") };
+        let event: Value = serde_json::from_str(text.as_str()).unwrap();
+        match event["type"].as_str().unwrap() {
+            "complete" => break,
+            "created" => assert!(heard.is_empty()),
+            _ => heard.push(event["content"]["text"].as_str().unwrap_or_default().trim().to_owned()),
+        }
+    }
+    assert_eq!(heard, words);
+
+    stage.house.ask(&stage.tenant, "DELETE", "/api/v1/instances/echo-1").send().await.expect(204);
+    assert_eq!(socket.closed().await, 4410);
+    let (status, body) = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.err().unwrap();
+    assert!(matches!(status.as_u16(), 404 | 410), "{status} {body}");
+    stage.house.close().await;
+}
+
+#[tokio::test]
+async fn of_racing_uploads_one_creates_and_a_version_never_changes() {
+    let stage = Stage::set().await;
+    let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
+    let call = |messages| Call { method, messages, key: ADMIN, answers_max: 1 };
+    let first = call(upload("2.0.0", &bundle()));
+    // In a form the fields may stand in any order.
+    let mut reversed = upload("2.0.0", &bundle());
+    let named = reversed.remove(0);
+    reversed = vec![
+        json!({"file": stitched(&reversed)}),
+        json!({"version": "2.0.0"}),
+        json!({"agent_type": named["agent_type"]}),
+    ];
+    let second = call(reversed);
+    let whole = first_in_one(&first);
+    let (one, two) = tokio::join!(Door::Rest.call(&stage.house, &whole), Door::Rest.call(&stage.house, &second));
+    let mut statuses = [one.status.as_u16(), two.status.as_u16()];
+    statuses.sort_unstable();
+    assert!(
+        matches!(statuses, [200 | 201, 201 | 409]) && statuses != [200, 409],
+        "{statuses:?} {} {}",
+        one.text,
+        two.text
+    );
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1);
+
+    // The same bytes again are the same deployment, through every door that can carry them; other bytes are refused.
+    for door in [Door::Grpc, Door::ConnectProto, Door::ConnectJson, Door::GrpcWeb] {
+        let again = door.call(&stage.house, &first).await.ok();
+        assert_eq!(again[0]["version"], "2.0.0");
+    }
+    let mut other = bundle();
+    other.truncate(other.len() - 1);
+    let broken = first_in_one(&call(upload("2.0.0", &other)));
+    let broken = Door::Rest.call(&stage.house, &broken).await;
+    assert!(matches!(broken.status.as_u16(), 400 | 409), "{} {}", broken.status, broken.text);
+    stage.house.close().await;
+}
+
+/// Several chunks of base64 as one.
+fn stitched(messages: &[Value]) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let bytes: Vec<u8> =
+        messages.iter().flat_map(|it| STANDARD.decode(it["file"].as_str().unwrap()).unwrap()).collect();
+    STANDARD.encode(bytes)
+}
+
+/// The same upload with the file in one part, as a form has it.
+fn first_in_one<'a>(call: &Call<'a>) -> Call<'a> {
+    let mut message = call.messages[0].clone();
+    message["file"] = stitched(&call.messages[1..]).into();
+    Call { method: call.method, messages: vec![message], key: call.key, answers_max: 1 }
+}
+
+#[tokio::test]
+async fn a_killed_upload_leaves_nothing_behind() {
+    let stage = Stage::set().await;
+    let mut connection = TcpStream::connect(stage.house.address()).await.unwrap();
+    let head = format!(
+        "POST /api/v1/deployments HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: 1000000\r\n\
+         content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\ncontent-disposition: form-data; name=\"file\"; \
+         filename=\"a\"\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(&bundle()).await.unwrap();
+    let until = async |is_spooled: bool| {
+        let noticed = async {
+            while spooled(stage.house.data()).is_empty() == is_spooled {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, noticed).await.unwrap_or_else(|_| panic!("spooled is never {is_spooled}"));
+    };
+    until(true).await;
+    drop(connection);
+    until(false).await;
+    let listed = stage.house.ask(ADMIN, "GET", "/api/v1/deployments").send().await.expect(200);
+    assert_eq!(listed["deployments"].as_array().unwrap().len(), 1);
+    stage.house.close().await;
+}
+
+/// Files of uploads that have not ended.
+fn spooled(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "fleet") {
+            found.extend(spooled(&path));
+        } else if path.components().any(|part| part.as_os_str().to_string_lossy().contains("staging")) {
+            found.push(path);
+        }
+    }
+    found
+}

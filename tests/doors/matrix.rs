@@ -1,0 +1,148 @@
+//! Every method, through every door it has, with its example: the answer has the example's shape.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use portico::schema::{Access, Method};
+use serde_json::{Value, json};
+
+use crate::support::{
+    doors::{Call, Door},
+    example,
+    gateway::ADMIN,
+    stage::{Stage, bundle},
+};
+
+/// Examples tell of this deployment and this key; the stage has its own.
+const DEPLOYMENT: &str = "echo:1.0.0@2b795103";
+const KEY: &str = "key_5h2m8q4t";
+
+#[tokio::test]
+async fn every_method_answers_its_example_through_every_door() {
+    let stage = Stage::set().await;
+    prepare(&stage).await;
+    let mut wrong = Vec::new();
+    for method in example::podium() {
+        let example = example::of(method);
+        for (at, door) in Door::of(method).into_iter().enumerate() {
+            let request = staged(&stage, method, at, &example.request).await;
+            // The stage's deployment is the administrator's, and so is the name of its agent type.
+            let for_admin = method.access == Access::Admin || method.name == "UploadDeployment";
+            let key = if for_admin { ADMIN } else { &stage.tenant };
+            let call = Call { method, messages: vec![request.clone()], key, answers_max: 1 };
+            let told = door.call(&stage.house, &call).await;
+            let name = format!("{} by {door:?}", method.path);
+            if told.code != "ok" {
+                wrong.push(format!("{name}: {} {} {}", told.code, told.status, told.text));
+                continue;
+            }
+            // A download comes in pieces; the first may only say what it is.
+            let Some(answer) = told.messages.first() else {
+                wrong.push(format!("{name}: no message"));
+                continue;
+            };
+            let is_piece = method.rest.raw.is_some() && method.shape.streams_out();
+            let mut expected = example.response.clone();
+            if let (true, Some(_), Value::Object(members)) = (door == Door::Rest, method.rest.raw, &mut expected) {
+                // What is not the body itself stays behind.
+                members.retain(|name, _| answer.get(name).is_some());
+            }
+            if let Err(problem) = if is_piece { Ok(()) } else { resembles("", &expected, answer, &request) } {
+                wrong.push(format!("{name}: {problem}\n  {answer}"));
+            }
+            if door == Door::Rest {
+                let rest = &method.rest;
+                let expected = [rest.success, rest.existing];
+                if !expected.contains(&told.status.as_u16()) {
+                    wrong.push(format!("{name}: {}", told.status));
+                }
+            }
+        }
+    }
+    stage.house.close().await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the examples speak of.
+async fn prepare(stage: &Stage) {
+    let (house, tenant) = (&stage.house, stage.tenant.as_str());
+    let path = "/api/v1/instances/echo-1/files/notes/hello.txt";
+    house.ask(tenant, "POST", path).bytes("application/octet-stream", "hello\n").await.expect(201);
+    let said = json!({"text": "hello"});
+    house.ask(tenant, "POST", "/api/v1/instances/echo-1/messages").json(&said).await.expect(202);
+    let answered = |it: &Value| it["messages"].as_array().is_some_and(|messages| messages.len() >= 2);
+    stage.until("/api/v1/instances/echo-1/messages", answered).await;
+    house
+        .ask(tenant, "PUT", "/api/v1/secrets/echo")
+        .json(&json!({"ensemble_api_key": "ens_example"}))
+        .await
+        .expect(200);
+    let patch = json!({
+        "limits": {"max_instances_per_tenant": 50}, "defaults": {"model": "m", "temperature": 0.7, "max_tokens": 64_000},
+        "agent_types": {"echo": {"temperature": 0.2}}, "features": {"follow_logs": true},
+    });
+    house.ask(ADMIN, "PUT", "/api/v1/config").json(&patch).await.expect(200);
+}
+
+/// The example's request with the ids of the stage, and with a thing of its own where the call uses one up.
+async fn staged(stage: &Stage, method: &Method, at: usize, request: &Value) -> Value {
+    let text = request.to_string().replace(DEPLOYMENT, &stage.deployment_id);
+    let mut request: Value = serde_json::from_str(&text).unwrap();
+    match method.name {
+        "UploadDeployment" => request["file"] = STANDARD.encode(bundle()).into(),
+        "DeleteInstance" => {
+            let id = format!("echo-ends-{at}");
+            stage.instance(&id).await;
+            request["instance_id"] = id.into();
+        }
+        "RevokeKey" => {
+            assert_eq!(request["key_id"], KEY);
+            let made = stage.house.ask(ADMIN, "POST", "/api/v1/keys").json(&json!({"tenant_id": "acme"})).await;
+            request["key_id"] = made.expect(201)["key_id"].clone();
+        }
+        _ => {}
+    }
+    request
+}
+
+/// Whether an answer has the members and types of an example, says something wherever the example does, and repeats what
+/// the example repeats from its request.
+fn resembles(at: &str, example: &Value, answer: &Value, request: &Value) -> Result<(), String> {
+    match (example, answer) {
+        (Value::Null, _) | (Value::Bool(_), Value::Bool(_)) | (Value::Number(_), Value::Number(_)) => Ok(()),
+        (Value::String(_), Value::String(text)) if text.is_empty() && example != "" => Err(format!("{at} is empty")),
+        (Value::String(text), Value::String(answered)) => match request_has(request, text) && text != answered {
+            true => Err(format!("{at} is {answered:?}, not {text:?}")),
+            false => Ok(()),
+        },
+        (Value::Array(examples), Value::Array(answers)) => match (examples.first(), answers.first()) {
+            (Some(_), None) => Err(format!("{at} has no element")),
+            // A list may hold other things too, but one of them is like the example.
+            (Some(example), _) => {
+                let at = format!("{at}[]");
+                let mut problems = answers.iter().map(|answer| resembles(&at, example, answer, request));
+                if answers.iter().any(|answer| resembles(&at, example, answer, request).is_ok()) {
+                    return Ok(());
+                }
+                problems.next().unwrap_or(Ok(()))
+            }
+            (None, _) => Ok(()),
+        },
+        (Value::Object(examples), Value::Object(answers)) => {
+            for (name, example) in examples {
+                let at = format!("{at}.{name}");
+                let answer = answers.get(name).ok_or_else(|| format!("{at} is missing"))?;
+                resembles(&at, example, answer, request)?;
+            }
+            Ok(())
+        }
+        _ => Err(format!("{at} is {answer}, not like {example}")),
+    }
+}
+
+fn request_has(request: &Value, text: &str) -> bool {
+    match request {
+        Value::String(sent) => sent == text,
+        Value::Array(elements) => elements.iter().any(|it| request_has(it, text)),
+        Value::Object(members) => members.values().any(|it| request_has(it, text)),
+        _ => false,
+    }
+}

@@ -1,0 +1,10 @@
+//! The published Podium page as a specification, one room per resource: what callers see over REST.
+
+mod authentication;
+mod configuration;
+mod deployments;
+mod health;
+mod instances;
+mod keys;
+mod secrets;
+mod websocket;

@@ -1,0 +1,101 @@
+//! `/api/v1/config` and `/api/v1/config/models`.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    ensemble::{Ensemble, MODELS},
+    gateway::{ADMIN, TestHouse},
+};
+
+const PATH: &str = "/api/v1/config";
+const MODELS_PATH: &str = "/api/v1/config/models";
+
+async fn with(ensemble: &Ensemble) -> TestHouse {
+    let url = ensemble.url();
+    TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", &url), ("PORTICO_ENSEMBLE_KEY", "ens_own")])
+        .await
+}
+
+#[tokio::test]
+async fn a_change_merges_and_guards_against_lost_updates() {
+    let house = TestHouse::start().await;
+    let tenant = house.key("acme", &[]).await;
+    let before = house.ask(&tenant, "GET", PATH).send().await;
+    assert_eq!(before.header("etag"), "\"0\"");
+    assert_eq!((&before.json()["version"], &before.json()["models_status"]), (&json!(0), &json!("unavailable")));
+
+    let put = |body: Value, tag: &'static str| {
+        let asking = house.ask(ADMIN, "PUT", PATH);
+        let asking = if tag.is_empty() { asking } else { asking.header("if-match", tag) };
+        async move { asking.json(&body).await }
+    };
+    let patch = json!({"defaults": {"model": "large", "temperature": 0.5}, "features": {"fast": true}});
+    let changed = put(patch, "\"0\"").await.expect(200);
+    assert_eq!((&changed["version"], &changed["updated_by"]), (&json!(1), &json!("bootstrap")));
+    let changed = put(json!({"defaults": {"temperature": null}}), "").await.expect(200);
+    assert_eq!(changed["defaults"], json!({"model": "large"}));
+    assert_eq!(
+        put(json!({"features": {"fast": false}}), "\"1\"").await.refusal(),
+        (412, "version_mismatch".to_owned())
+    );
+    for (body, code) in [
+        (json!({"default": {}}), "validation_failed"),
+        (json!({"defaults": {"temperature": 3}}), "validation_failed"),
+        (json!({"environment": "production"}), "read_only_field"),
+        (json!({"defaults": {"api_key": "x"}}), "validation_failed"),
+    ] {
+        assert_eq!(put(body.clone(), "").await.refusal(), (422, code.to_owned()), "{body}");
+    }
+    assert_eq!(house.ask(&tenant, "PUT", PATH).json(&json!({})).await.refusal(), (403, "admin_required".to_owned()));
+    // Who changed it is shown to administrators alone.
+    assert_eq!(house.ask(&tenant, "GET", PATH).send().await.expect(200)["updated_by"], "");
+}
+
+#[tokio::test]
+async fn models_pass_unchanged_and_many_askers_are_one_question() {
+    let ensemble = Ensemble::start().await;
+    let house = with(&ensemble).await;
+    ensemble.hold();
+    let asking = futures_util::future::join_all((0..8).map(|_| house.ask(ADMIN, "GET", MODELS_PATH).send()));
+    let release = async {
+        while ensemble.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        ensemble.release();
+    };
+    let (answers, ()) = tokio::join!(asking, release);
+    for answer in answers {
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "application/json"));
+        assert_eq!(answer.body, MODELS, "byte for byte");
+    }
+    let asked = ensemble.asked();
+    assert_eq!(asked.iter().filter(|head| head.starts_with("get /api/v1/models")).count(), 1, "{asked:?}");
+    // The gateway asks with its own key, never with a caller's.
+    assert!(asked.iter().all(|head| !head.contains(ADMIN)));
+    assert!(asked.iter().any(|head| head.contains("authorization: bearer ens_own")));
+
+    let config = house.ask(ADMIN, "GET", PATH).send().await.expect(200);
+    assert_eq!((&config["models_status"], &config["models"][0]["provider"]), (&json!("ok"), &json!("anthropic")));
+}
+
+#[tokio::test]
+async fn troubles_of_ensemble_are_not_the_callers() {
+    let none = TestHouse::start().await;
+    let answer = none.ask(ADMIN, "GET", MODELS_PATH).send().await;
+    assert_eq!(answer.refusal(), (503, "ensemble_not_configured".to_owned()));
+    for (status, body, expected) in [
+        (401, "{}", (502, "ensemble_auth_failed")),
+        (404, "{}", (502, "ensemble_bad_response")),
+        (500, "{}", (502, "ensemble_error")),
+        (200, "<html>", (502, "ensemble_bad_response")),
+    ] {
+        let ensemble = Ensemble::start().await;
+        ensemble.answers(status, body);
+        let house = with(&ensemble).await;
+        let (status, code) = house.ask(ADMIN, "GET", MODELS_PATH).send().await.refusal();
+        assert_eq!((status, code.as_str()), expected, "{body}");
+        // The configuration is ours, and is told all the same.
+        let config = house.ask(ADMIN, "GET", PATH).send().await.expect(200);
+        assert_eq!((&config["models_status"], &config["models"]), (&json!("unavailable"), &json!([])));
+    }
+}

@@ -1,0 +1,102 @@
+//! `POST /api/v1/deployments`, and the listings beside it.
+
+use serde_json::json;
+
+use crate::support::{
+    doors::{Call, Door},
+    gateway::{ADMIN, Answer, TestHouse, schema},
+    stage::{self, bundle},
+};
+
+const PATH: &str = "/api/v1/deployments";
+
+/// Uploads these fields as a form.
+async fn upload(house: &TestHouse, key: &str, fields: &[(&str, &[u8])]) -> Answer {
+    let mut form = Vec::new();
+    for (name, content) in fields {
+        let file = if *name == "file" { "; filename=\"x\"" } else { "" };
+        form.extend(format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"{file}\r\n\r\n").into_bytes());
+        form.extend_from_slice(content);
+        form.extend_from_slice(b"\r\n");
+    }
+    form.extend_from_slice(b"--b--\r\n");
+    house.ask(key, "POST", PATH).bytes("multipart/form-data; boundary=b", form).await
+}
+
+fn fields<'a>(version: &'a str, file: &'a [u8]) -> [(&'static str, &'a [u8]); 3] {
+    [("agent_type", b"echo"), ("version", version.as_bytes()), ("file", file)]
+}
+
+#[tokio::test]
+async fn a_bundle_is_deployed_once_and_never_changes() {
+    let house = TestHouse::start().await;
+    let answer = upload(&house, ADMIN, &fields("1.0.0", &bundle())).await;
+    let made = answer.expect(201);
+    let checksum = made["checksum"].as_str().unwrap();
+    assert!(checksum.len() == 64 && checksum.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_eq!(made["deployment_id"], format!("echo:1.0.0@{}", &checksum[..8]));
+    assert_eq!((&made["agent_type"], &made["version"]), (&json!("echo"), &json!("1.0.0")));
+    assert_eq!(made["size_bytes"], bundle().len());
+    let location = answer.header("location").to_owned();
+
+    // A retry is answered as before, in any order of the fields.
+    let mut reversed = fields("1.0.0", &[]).to_vec();
+    let bytes = bundle();
+    reversed[2].1 = &bytes;
+    reversed.reverse();
+    let again = upload(&house, ADMIN, &reversed).await.expect(200);
+    assert_eq!(again["deployment_id"], made["deployment_id"]);
+
+    let mut other = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(2);
+    header.set_mode(0o644);
+    other.append_data(&mut header, "agent.json", &b"{}"[..]).unwrap();
+    let other = other.into_inner().unwrap().finish().unwrap();
+    let conflict = upload(&house, ADMIN, &fields("1.0.0", &other)).await;
+    assert_eq!(conflict.refusal(), (409, "version_conflict".to_owned()));
+
+    let shown = house.ask(ADMIN, "GET", &location).send().await.expect(200);
+    assert_eq!(shown["checksum"], made["checksum"]);
+    upload(&house, ADMIN, &fields("1.1.0", &bundle())).await.expect(201);
+    let latest = house.ask(ADMIN, "GET", &format!("{PATH}?agent_type=echo&latest=true")).send().await.expect(200);
+    assert_eq!(latest["deployments"].as_array().unwrap().len(), 1);
+    assert_eq!(latest["deployments"][0]["version"], "1.1.0");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_is_no_bundle_is_refused_by_name() {
+    let house = TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_UPLOADS_BUNDLE_BYTES_MAX", "64KiB")]).await;
+    let (good, large) = (bundle(), vec![0x1f; 65 << 10]);
+    let cases: &[(&[(&str, &[u8])], u16, &str)] = &[
+        (&fields("1.0.0", b"plain text"), 400, "not_gzip"),
+        (&fields("1.0.0", &good[..good.len() / 2]), 400, "corrupt_gzip"),
+        (&fields("1.0.0", b""), 400, "empty_bundle"),
+        (&fields("1.0.0", &large), 413, "bundle_too_large"),
+        (&fields("v1", &good), 422, "invalid_version"),
+        (&[("agent_type", b"a/b"), ("version", b"1.0.0"), ("file", &good)], 422, "invalid_agent_type"),
+        (&[("agent_type", b"echo"), ("file", &good)], 422, "missing_field"),
+        (
+            &[("version", b"1.0.0"), ("version", b"1.0.0"), ("agent_type", b"echo"), ("file", &good)],
+            400,
+            "duplicate_field",
+        ),
+    ];
+    for (fields, status, code) in cases {
+        assert_eq!(upload(&house, ADMIN, fields).await.refusal(), (*status, (*code).to_owned()));
+    }
+    let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
+    for door in [Door::Grpc, Door::GrpcWeb, Door::ConnectProto, Door::ConnectJson] {
+        let call = Call { method, messages: stage::upload("1.0.0", &large), key: ADMIN, answers_max: 1 };
+        assert_eq!(door.call(&house, &call).await.code, "resource_exhausted", "{door:?}");
+    }
+    let json = house.ask(ADMIN, "POST", PATH).json(&json!({})).await;
+    assert_eq!(json.refusal(), (415, "unsupported_media_type".to_owned()));
+    let tenant = house.key("acme", &[]).await;
+    let refusal = upload(&house, &tenant, &fields("1.0.0", &good)).await.refusal();
+    assert_eq!(refusal, (403, "permission_denied".to_owned()));
+    let listed = house.ask(ADMIN, "GET", PATH).send().await.expect(200);
+    assert_eq!(listed["deployments"], json!([]));
+    house.close().await;
+}

@@ -1,0 +1,22 @@
+//! `/health`: one word for everybody, more with a key.
+
+use serde_json::json;
+
+use crate::support::gateway::{ADMIN, TestHouse};
+
+#[tokio::test]
+async fn everybody_gets_a_word_and_a_key_gets_the_parts() {
+    let house = TestHouse::start().await;
+    let minimal = house.ask("", "GET", "/health").send().await.expect(200);
+    assert!(matches!(minimal["status"].as_str(), Some("healthy" | "degraded")), "{minimal}");
+    assert_eq!(minimal["checks"], json!({}));
+    assert_eq!(minimal["version"], "");
+    // A key that does not hold is as good as none.
+    assert_eq!(house.ask("pod_nothing", "GET", "/health").send().await.expect(200)["version"], "");
+
+    let full = house.ask(ADMIN, "GET", "/health").send().await.expect(200);
+    assert_eq!((&full["environment"], &full["checks"]["records"]["status"]), (&json!("dev"), &json!("healthy")));
+    assert_eq!(full["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(house.ask("", "GET", "/health/live").send().await.expect(200), json!({"status": "alive"}));
+    assert_eq!(house.ask("", "GET", "/health/ready").send().await.expect(200), json!({"status": "ready"}));
+}
