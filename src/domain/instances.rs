@@ -6,6 +6,7 @@
 //! *Knows:* ownership, idempotence, placement, what may be shown. *Does not know:* how a host runs an agent.
 
 mod attached;
+mod configure;
 mod create;
 mod record;
 mod remove;
@@ -101,6 +102,8 @@ impl Instances {
             attached: Mutex::default(),
         }));
         instances.0.ground.tasks.spawn(upkeep::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
+        let told = configure::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone());
+        instances.0.ground.tasks.spawn(told);
         instances
     }
 

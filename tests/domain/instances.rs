@@ -264,6 +264,20 @@ async fn defaults_and_stored_secrets_lie_under_the_request_and_no_secret_is_show
 }
 
 #[tokio::test]
+async fn a_running_agent_is_told_what_has_changed_for_it() {
+    let house = House::new().await;
+    let new = NewInstance { config: object(json!({"model": "mine"})), ..echo("agent_1") };
+    house.create("acme", new).await.unwrap();
+    house.attach("acme", "agent_1").await.unwrap();
+    let cx = house.call("acme");
+    let mut log = house.instances.follow_logs(&cx, "agent_1", LogLevel::Info, 0).await.unwrap();
+    let patch = json!({"defaults": {"model": "theirs", "temperature": 0.5}});
+    house.settings.update(&house.call("admin"), object(patch), settings::Mode::Merge).await.unwrap();
+    let told = async { while log.next().await.unwrap().unwrap().message != "got config_update" {} };
+    tokio::time::timeout(PATIENCE, told).await.unwrap();
+}
+
+#[tokio::test]
 async fn creating_twice_creates_once() {
     let house = House::new().await;
     let cx = house.call_with("acme", &[("idempotency-key", "once")]);

@@ -100,8 +100,9 @@ impl Inner {
             Occupied::Not => Expect::Absent,
         };
         self.within_quota(cx).await?;
+        let own_config = new.config.keys().cloned().collect();
         let start = self.start(cx, &deployment, &instance, new).await?;
-        let record = deploying(cx, &deployment, &start, fingerprint);
+        let record = Instance { own_config, ..deploying(cx, &deployment, &start, fingerprint) };
         let version = self.table.put(&record, replaced).await.map_err(|error| conflict(error, &instance))?;
         if let Some(key) = key {
             self.remember(cx, key, &record).await?;
@@ -383,6 +384,7 @@ fn deploying(cx: &Context, deployment: &Deployment, start: &Start, fingerprint: 
         epoch: String::new(),
         status: State::Deploying.to_string(),
         config: rules::redacted(&start.config, start.secrets.keys()),
+        own_config: Vec::new(),
         chronicle: None,
         fingerprint,
         created_at: now,

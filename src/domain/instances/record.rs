@@ -37,6 +37,9 @@ pub struct Instance {
     pub status: String,
     /// The configuration, redacted before it was stored.
     pub config: Map<String, Value>,
+    /// The members of its configuration that its request gave; changed defaults do not touch them.
+    #[serde(default)]
+    pub own_config: Vec<String>,
     /// The address of its Chronicle, when there is one.
     pub chronicle: Option<String>,
     /// What the request said, as a digest, to know a repetition.

@@ -1,0 +1,82 @@
+//! Telling running agents of changed defaults.
+//!
+//! A newcomer's usual mistake is to send the new defaults as they are. What an instance was given by its own request lies
+//! over them and stays; only what has changed for it is told, null for what is gone.
+//!
+//! *Knows:* settings, what requests said. *Does not know:* what an agent does with it.
+
+use std::sync::{Arc, Weak};
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Map, Value};
+
+use super::{
+    HOSTS_ASKED_MAX, Inner,
+    record::{Instance, STANDING},
+};
+use crate::{
+    base::{Result, page::PageRequest, tasks::Tasks},
+    domain::settings::Current,
+};
+
+/// Records looked at in one go.
+const PAGE: usize = 200;
+
+/// Goes on until the house closes or nobody holds instances any more.
+pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
+    let Some((mut changes, mut told)) = inner.upgrade().map(|inner| {
+        let mut changes = inner.ground.settings.watch();
+        let told = Arc::clone(&changes.borrow_and_update());
+        (changes, told)
+    }) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = tasks.closing() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let now = Arc::clone(&changes.borrow_and_update());
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = inner.configure(&told, &now).await {
+            tracing::warn!(problem = error.report(), "running agents could not be told of changed settings");
+        }
+        told = now;
+    }
+}
+
+impl Inner {
+    async fn configure(&self, before: &Current, now: &Current) -> Result<()> {
+        let mut page = PageRequest { limit: PAGE, after: None };
+        loop {
+            let found = self.table.page(Some((STANDING, "live")), &page).await?;
+            let told = stream::iter(found.items).for_each_concurrent(HOSTS_ASKED_MAX, |stored| async move {
+                let instance = stored.value;
+                let changes = changes(&instance, before, now);
+                let Some(at) = instance.at().filter(|_| !changes.is_empty()) else { return };
+                // One that is ending or starting over has no use for it, and the others must not wait.
+                if let Err(error) = self.ground.fleet.configure(&at, changes).await {
+                    tracing::debug!(
+                        instance.id = instance.id,
+                        problem = error.report(),
+                        "was not told of changed settings"
+                    );
+                }
+            });
+            told.await;
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// What has changed for this instance.
+fn changes(instance: &Instance, before: &Current, now: &Current) -> Map<String, Value> {
+    let (before, now) = (before.effective_defaults(&instance.agent_type), now.effective_defaults(&instance.agent_type));
+    let gone = before.keys().filter(|name| !now.contains_key(*name)).map(|name| (name.clone(), Value::Null));
+    let new = now.iter().filter(|(name, value)| before.get(*name) != Some(value));
+    let new = new.map(|(name, value)| (name.clone(), value.clone()));
+    gone.chain(new).filter(|(name, _)| !instance.own_config.contains(name)).collect()
+}
