@@ -27,6 +27,7 @@ for protocol in connect grpc grpcweb; do
     buf curl --http2-prior-knowledge --protocol "$protocol" --header "$bearer" "$url/$method"
 done
 
+# A followed log does not end, and without an Ensemble to ask there are no models.
 schemathesis run "$url/openapi.json" --header "$bearer" --max-examples "$EXAMPLES_MAX" --checks not_a_server_error \
-  --exclude-path-regex 'logs:follow$' --seed 1 --no-color ||
+  --exclude-path-regex '(logs:follow|config/models)$' --seed 1 --no-color ||
   fail "schemathesis failed, as it says above"

@@ -123,7 +123,7 @@ fn fleet(config: &Config, blobs: &Arc<dyn Blobs>, clock: &Arc<dyn Clock>, tasks:
                 instances_max: config.fleet.instances_max.get(),
                 limits: local_fleet::Limits {
                     memory_bytes: config.fleet.memory_bytes_max.0,
-                    cpu_seconds: config.fleet.cpu_max.map_or(limits.cpu_seconds, |cpu| cpu.as_secs()),
+                    cpu_seconds: config.fleet.cpu_max.map_or(0, |cpu| cpu.as_secs()),
                     open_files: config.fleet.open_files_max.get().into(),
                     ..limits
                 },

@@ -79,6 +79,11 @@ impl Seat {
         }
     }
 
+    /// Ends the client's stream in order, after what is on its way.
+    pub(super) fn leave(&self) {
+        self.clients.detach(self.id);
+    }
+
     /// Resolves when the client has hung up or its stream has ended.
     pub(super) async fn gone(&self) {
         self.gone.cancelled().await;

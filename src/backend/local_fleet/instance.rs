@@ -42,6 +42,8 @@ const OUTBOX_PACKETS_MAX: usize = 256;
 const OUTBOX_BYTES_MAX: u32 = 4 << 20;
 /// How long a call waits for room in the outbox of an agent that does not read.
 const OUTBOX_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Most messages whose answers are waited for. Of more, the oldest are not waited for any longer.
+const AWAITED_MAX: usize = 1_024;
 /// Two looks at the use of the processor are at least this far apart.
 const SAMPLE_APART: Duration = Duration::from_secs(1);
 
@@ -62,6 +64,8 @@ pub(super) struct Instance {
     room: Arc<Semaphore>,
     /// Messages that the agent has and has not answered.
     unanswered: Mutex<Vec<String>>,
+    /// Messages of attached clients whose answer has not gone out to all clients yet.
+    awaited: watch::Sender<Vec<String>>,
     /// The last sequence number of the native stream. Held while a frame goes out, so that all see one order.
     sequence: tokio::sync::Mutex<u64>,
     activity: AtomicI64,
@@ -114,6 +118,7 @@ impl Instance {
             outbox,
             room: Arc::new(Semaphore::new(OUTBOX_BYTES_MAX as usize)),
             unanswered: Mutex::default(),
+            awaited: watch::Sender::default(),
             sequence: tokio::sync::Mutex::new(0),
             process: Mutex::default(),
             removed: tokio::sync::Mutex::default(),
@@ -231,7 +236,9 @@ impl Instance {
 
     async fn post(&self, text: String, content: Map<String, Value>) -> Result<String> {
         let message_id = id::random("msg_", 20);
-        self.hand(native::message(&message_id, content), Some(message_id.clone())).await?;
+        self.awaits(&message_id);
+        let handed = self.hand(native::message(&message_id, content), Some(message_id.clone())).await;
+        handed.inspect_err(|_| self.settles(&message_id))?;
         self.remember(&message_id, Role::User, text);
         Ok(message_id)
     }
@@ -292,7 +299,23 @@ impl Instance {
         for id in unanswered {
             let content = native::error(code, why);
             self.announce(Event { kind: "error", message_id: Some(&id), event_type: None, content }).await;
+            self.settles(&id);
         }
+    }
+
+    /// Notes that a client waits for the answer to this message.
+    fn awaits(&self, message_id: &str) {
+        self.awaited.send_modify(|awaited| {
+            if awaited.len() >= AWAITED_MAX {
+                awaited.remove(0);
+            }
+            awaited.push(message_id.to_owned());
+        });
+    }
+
+    /// Notes that the answer to this message has gone out.
+    fn settles(&self, message_id: &str) {
+        self.awaited.send_modify(|awaited| awaited.retain(|id| id != message_id));
     }
 
     /// Does what the agent says.
@@ -329,6 +352,7 @@ impl Instance {
                 }
                 let content = without(&content, "message_id");
                 self.announce(Event { kind: "complete", message_id, event_type: None, content }).await;
+                message_id.iter().for_each(|id| self.settles(id));
             }
             "error" => {
                 if let Some(id) = message_id {
@@ -336,6 +360,7 @@ impl Instance {
                 }
                 let content = without(&content, "message_id");
                 self.announce(Event { kind: "error", message_id, event_type: None, content }).await;
+                message_id.iter().for_each(|id| self.settles(id));
             }
             "binary" => match native::binary(&content) {
                 Some(frame) => {
@@ -350,28 +375,47 @@ impl Instance {
     }
 }
 
-/// Carries one client's frames to the agent until either is gone.
+/// Carries a client's frames to the agent. A client that has said all listens on until its messages are answered, so that
+/// a call that sends one message and closes its half gets the whole answer, and then ends.
 async fn carry(instance: Arc<Instance>, seat: Seat, mut incoming: Incoming<Frame>) {
+    let mut asked: Vec<String> = Vec::new();
     loop {
         let frame = tokio::select! {
             () = seat.gone() => return,
             frame = incoming.next() => frame,
         };
-        // A client that has said all may still listen; one whose stream broke is noticed by its other half.
-        let Some(Ok(frame)) = frame else { return };
-        let work = answer(&instance, &seat, frame);
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            // A stream that broke is noticed by its other half.
+            Some(Err(_)) => return,
+            None => break,
+        };
+        let work = answer(&instance, &seat, frame, &mut asked);
         tokio::select! {
             () = seat.gone() => return,
             going_on = work => if !going_on { return },
         }
     }
+    let mut awaited = instance.awaited.subscribe();
+    tokio::select! {
+        () = seat.gone() => {}
+        _ = awaited.wait_for(|awaited| asked.iter().all(|id| !awaited.contains(id))) => seat.leave(),
+    }
 }
 
-/// Does what one frame asks for. False when the client or the instance is gone.
-async fn answer(instance: &Instance, seat: &Seat, frame: Frame) -> bool {
+/// Does what one frame asks for, and notes which messages it asked. False when the client or the instance is gone.
+async fn answer(instance: &Instance, seat: &Seat, frame: Frame, asked: &mut Vec<String>) -> bool {
     instance.touch();
     match native::read(&frame) {
-        Request::Message { text, content } => instance.post(text, content).await.is_ok(),
+        Request::Message { text, content } => match instance.post(text, content).await {
+            Ok(message_id) => {
+                let awaited = instance.awaited.borrow();
+                asked.retain(|id| awaited.contains(id));
+                asked.push(message_id);
+                true
+            }
+            Err(_) => false,
+        },
         Request::Pass(packet) => instance.pass(packet).await.is_ok(),
         Request::Answer(kind, content) => {
             let event = Event { kind, message_id: None, event_type: None, content };
