@@ -3,6 +3,7 @@
 //! *Knows:* level and form of lines. *Does not know:* what is logged.
 
 mod lines;
+mod text;
 
 use std::io::IsTerminal;
 
@@ -31,7 +32,8 @@ pub(crate) fn begin(log: Log) -> Result<Written, Failure> {
     let (writer, written) = lines::begin(std::io::stderr()).map_err(|error| unable(&error))?;
     let lines = fmt::layer::<Registry>().with_writer(writer);
     let layer = match log.format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Text if std::io::stderr().is_terminal() => lines.with_ansi(true).boxed(),
+        LogFormat::Text => lines.event_format(text::Text).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let subscriber = Registry::default().with(layer.with_filter(targets));
