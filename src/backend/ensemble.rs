@@ -18,12 +18,7 @@ use hyper_util::{
 use tokio::time::timeout;
 
 use crate::{
-    base::{
-        Code, Error, Reason, Result, Retry, Secret,
-        error::BoxError,
-        health::{Health, State},
-        reason,
-    },
+    base::{Code, Error, Reason, Result, Retry, Secret, error::BoxError, health::Health, reason},
     port::{
         Answer,
         catalog::{Catalog, DOCUMENT_BYTES_MAX, Document},
@@ -113,7 +108,7 @@ impl Catalog for Ensemble {
     fn health(&self) -> Answer<'_, Health> {
         Box::pin(async move {
             Ok(match self.ask(HEALTH_PATH, HEALTH_BYTES_MAX).await {
-                Ok(response) if response.status().is_success() => Health { state: State::Ok, note: None },
+                Ok(response) if response.status().is_success() => Health::OK,
                 Ok(response) => Health::reachable(format!("Ensemble answers {}", response.status().as_u16())),
                 Err(error) => Health::down(error.message().to_owned()),
             })

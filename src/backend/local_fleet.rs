@@ -318,7 +318,11 @@ impl Fleet for LocalFleet {
     fn health(&self) -> Answer<'_, Health> {
         Box::pin(async {
             let shell = Path::new("/bin/sh").exists();
-            Ok(if shell { Health::OK } else { Health::down("there is no /bin/sh to start agents with") })
+            Ok(if shell {
+                Health::OK.of_members(1, 1)
+            } else {
+                Health::down("there is no /bin/sh to start agents with").of_members(0, 1)
+            })
         })
     }
 }

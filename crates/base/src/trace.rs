@@ -24,7 +24,7 @@ impl Trace {
     /// Our span in the caller's trace, or in a new one when the header is absent or malformed.
     pub fn entered(traceparent: Option<&str>) -> Trace {
         let mut random = [0u8; 24];
-        crate::id::fill(&mut random);
+        crate::id::draw(&mut random);
         let (high, low) = random.split_at(16);
         let span_id = low.iter().fold(0u64, |id, byte| id << 8 | u64::from(*byte)) | 1;
         match traceparent.and_then(parse) {

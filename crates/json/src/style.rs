@@ -55,7 +55,7 @@ pub enum Defaults {
 }
 
 /// What is written for unset messages and `optional` fields under [`Defaults::Emit`]. Unset members of a oneof are always
-/// left out.
+/// left out, and so is an unset `google.protobuf.Value`, to which `null` would be a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Absent {
     /// Nothing.

@@ -72,7 +72,7 @@ fn shown(check: &health::Check) -> Check {
         latency_ms: check.latency.as_secs_f64() * 1_000.0,
         checked_at: Some(timestamp(check.at)),
         note: check.health.note.clone().unwrap_or_default(),
-        healthy: None,
-        total: None,
+        healthy: check.health.members.map(|members| members.healthy.into()),
+        total: check.health.members.map(|members| members.total.into()),
     }
 }

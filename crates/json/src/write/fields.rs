@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::{Stop, Writer};
 use crate::error::Step;
 use crate::style::{Absent, Defaults, Names};
-use crate::table::{Cardinality, Field, Kind, Message, Seen};
+use crate::table::{Cardinality, Field, Kind, Message, Seen, Shape};
 use crate::wire::{Record, Records, WireType, take_fixed32, take_fixed64, take_varint};
 
 impl Writer<'_, '_> {
@@ -214,8 +214,9 @@ impl Writer<'_, '_> {
         for field in fields {
             match field.cardinality {
                 Cardinality::Singular if field.presence => {
-                    // Of a oneof at most one member is there, so the others' absence says nothing.
-                    if self.style.absent == Absent::Null && field.oneof.is_none() {
+                    // Of a oneof at most one member is there, so the others' absence says nothing; and to a
+                    // google.protobuf.Value `null` is a value.
+                    if self.style.absent == Absent::Null && field.oneof.is_none() && !self.takes_null(field) {
                         self.key(field, follows);
                         self.out.extend_from_slice(b"null");
                     }
@@ -234,6 +235,10 @@ impl Writer<'_, '_> {
                 }
             }
         }
+    }
+
+    fn takes_null(&self, field: &Field) -> bool {
+        matches!(field.kind, Kind::Message(index) if matches!(self.tables.message(index).shape, Shape::Value))
     }
 
     fn key(&mut self, field: &Field, follows: &mut bool) {
