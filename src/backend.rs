@@ -10,5 +10,6 @@ pub mod ensemble;
 pub mod local;
 pub mod local_fleet;
 pub mod otlp;
+mod ownership;
 pub mod sealer;
 pub mod sqlite;

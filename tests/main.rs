@@ -5,6 +5,7 @@
 mod backends;
 mod domain;
 mod doors;
+mod fuzz;
 mod house;
 mod podium;
 mod support;

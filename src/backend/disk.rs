@@ -11,7 +11,7 @@ mod list;
 mod staging;
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, Seek, SeekFrom},
     path::Path,
     sync::{Arc, Mutex},
@@ -30,6 +30,7 @@ use crate::{
     },
 };
 
+use super::ownership;
 use files::refused;
 use layout::{Layout, Sidecar};
 use staging::{Room, Spool};
@@ -42,12 +43,6 @@ const STAGE_WAIT: Duration = Duration::from_secs(10);
 const STAGED_BYTES_MAX: u64 = 8 << 30;
 /// Read at once: few changes of thread, little memory for each reader.
 const READ_BYTES: usize = 256 << 10;
-
-/// How often the lock of the folder is asked for. Its last owner may be just about to end, and a child that was forked at
-/// that moment holds it until it has become another program.
-const OWN_ATTEMPTS_MAX: u32 = 20;
-/// How long to wait between.
-const OWN_WAIT: Duration = Duration::from_millis(50);
 
 /// A folder of objects. Cheap to clone.
 #[derive(Clone)]
@@ -192,19 +187,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 fn own(layout: &Layout) -> Result<File> {
-    let lock = File::create(layout.lock()).map_err(|error| refused("lock the blob folder", error))?;
-    for _ in 0..OWN_ATTEMPTS_MAX {
-        match lock.try_lock() {
-            Ok(()) => return Ok(lock),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(OWN_WAIT),
-            Err(TryLockError::Error(error)) => return Err(refused("lock the blob folder", error)),
-        }
-    }
-    Err(Error::new(
-        Code::FailedPrecondition,
-        reason::STORAGE_UNAVAILABLE,
-        "another process uses this blob folder; stop it, or choose another folder",
-    ))
+    let lock = ownership::take(&layout.lock()).map_err(|error| refused("lock the blob folder", error))?;
+    lock.ok_or_else(|| {
+        Error::new(
+            Code::FailedPrecondition,
+            reason::STORAGE_UNAVAILABLE,
+            "another process uses this blob folder; stop it, or choose another folder",
+        )
+    })
 }
 
 fn empty(folder: &Path) -> io::Result<()> {

@@ -44,6 +44,7 @@ use self::{
     instance::{Handed, Instance},
     supervise::Supervisor,
 };
+use super::ownership;
 use crate::{
     base::{Clock, Error, Incoming, Outgoing, Result, health::Health, id, tasks::Tasks},
     port::{
@@ -104,8 +105,8 @@ impl LocalFleet {
         std::fs::create_dir_all(&config.root).map_err(unusable)?;
         // Agents run in other folders and are given absolute paths.
         let config = Config { root: config.root.canonicalize().map_err(unusable)?, ..config };
-        let lock = File::create(config.root.join("lock")).map_err(unusable)?;
-        lock.try_lock().map_err(|error| failure::unavailable(format!("the folder is in use: {error}")))?;
+        let lock = ownership::take(&config.root.join("lock")).map_err(unusable)?;
+        let lock = lock.ok_or_else(|| failure::unavailable("another process uses the folder"))?;
         for swept in ["instances", "s"] {
             empty(&config.root.join(swept)).map_err(unusable)?;
         }

@@ -168,6 +168,16 @@ fn alive(pid: &str) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
+/// Waits until a process is gone: a kill that was sent takes effect when the system comes to it.
+async fn gone(pid: &str) {
+    let watch = async {
+        while alive(pid) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, watch).await.expect("the process ends");
+}
+
 #[tokio::test]
 async fn a_message_is_answered_word_by_word_to_every_client() {
     let house = House::new();
@@ -285,7 +295,7 @@ async fn what_does_not_listen_is_killed_with_all_that_it_started() {
     assert!(alive(&pid));
 
     house.fleet.stop(&at, Stop::Within(Duration::from_millis(300))).await.unwrap();
-    assert!(!alive(&pid));
+    gone(&pid).await;
     assert_eq!(client.end().await, reason::INSTANCE_TERMINATED);
     assert_eq!(house.fleet.info(&at).await.unwrap_err().reason(), reason::INSTANCE_NOT_FOUND);
     assert!(!house.folder.path().join("fleet/instances/agent_1").exists());
@@ -380,7 +390,7 @@ async fn agents_end_when_the_house_closes_and_their_folders_are_swept_at_the_nex
 
     house.tasks.close();
     assert_eq!(house.tasks.wait(PATIENCE).await, 0);
-    assert!(!alive(&pid));
+    gone(&pid).await;
     assert_eq!(client.end().await, reason::DRAINING);
     let House { folder, blobs, fleet, .. } = house;
     drop(fleet);
