@@ -1,0 +1,145 @@
+//! Real servers beside the tests: each on a free port of the loopback, in a temporary folder, ended with this process.
+//!
+//! A newcomer's usual mistake is to rely on `Drop` alone. A server that several tests share lives in a static, which is
+//! never dropped, and a killed test drops nothing: each server therefore runs under a shell that waits for its standard
+//! input to close, which the kernel does however this process ends.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Longer than any of them takes to start on a busy machine.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How often a starting server is asked.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Runs what it is given, says which process that is, and kills it when nobody holds the other end of its input.
+const KEEPER: &str = r#"pidfile=$1; log=$2; shift 2
+"$@" </dev/null >>"$log" 2>&1 & pid=$!
+echo $pid >"$pidfile.new" && mv "$pidfile.new" "$pidfile"
+cat >/dev/null
+kill -KILL $pid 2>/dev/null"#;
+
+/// A running server.
+pub(crate) struct Server {
+    recipe: Recipe,
+    port: u16,
+    folder: TempDir,
+    keeper: Option<Child>,
+}
+
+/// How a server is started, and what it is called.
+pub(crate) struct Recipe {
+    /// For whoever reads why a test failed.
+    pub(crate) name: &'static str,
+    /// The command that serves on this port, with its data in this folder.
+    pub(crate) command: Box<dyn Fn(u16, &Path) -> Command + Send + Sync>,
+    /// Whether it serves by now.
+    pub(crate) ready: fn(SocketAddr) -> bool,
+}
+
+impl Server {
+    /// Starts a server and waits until it serves.
+    pub(crate) fn start(recipe: Recipe) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Server { recipe, port: free_port(), folder, keeper: None };
+        server.begin();
+        server
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Freezes it: connections stay open, nothing is answered.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills it as a crash does. Its folder stays.
+    pub(crate) fn kill(&mut self) {
+        let Some(mut keeper) = self.keeper.take() else { return };
+        self.signal(Signal::KILL);
+        drop(keeper.stdin.take());
+        keeper.wait().unwrap();
+    }
+
+    /// Starts it again after [`Server::kill`], on its port and with its folder.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.begin();
+    }
+
+    /// What it printed.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    fn begin(&mut self) {
+        let command = (self.recipe.command)(self.port, self.folder.path());
+        let _gone_or_never_there = fs::remove_file(self.pid_file()).is_ok();
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "keeper"]).arg(self.pid_file()).arg(self.log_file());
+        keeper.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            keeper.env(name, value.unwrap());
+        }
+        let keeper = keeper.stdin(Stdio::piped()).current_dir(self.folder.path()).spawn().unwrap();
+        self.keeper = Some(keeper);
+        let patience = Instant::now() + START_PATIENCE;
+        while !(self.recipe.ready)(self.address()) {
+            assert!(Instant::now() < patience, "{} did not start:\n{}", self.recipe.name, self.log());
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = fs::read_to_string(self.pid_file()).unwrap().trim().parse().unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.folder.path().join("portico-tests.pid")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("portico-tests.log")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether somebody accepts connections there.
+pub(crate) fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, PAUSE).is_ok()
+}
+
+/// The folder of the tools that `make tools` installed.
+pub(crate) fn tools() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/portico-tools");
+    std::env::var_os("PORTICO_TOOLS").map_or_else(home, PathBuf::from)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
