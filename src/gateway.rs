@@ -27,7 +27,7 @@ use crate::{
     domain::{
         audit::Audit,
         deployments::{self, Deployments},
-        health::Board,
+        health::{Board, Check},
         instances::{self, Instances},
         keys::{self, Digester, KeyRole, Keys, NewKey},
         models::Models,
@@ -165,7 +165,11 @@ async fn platform(
         audit: audit.clone(),
         tasks: tasks.clone(),
     });
-    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock)).await;
+    let measured = Arc::clone(metrics);
+    let told = move |checks: &[Check]| {
+        checks.iter().for_each(|check| measured.probed(check.name, check.health.state, check.latency));
+    };
+    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock), told).await;
     let sockets = Arc::clone(metrics);
     Ok(Platform {
         keys: keys.clone(),
