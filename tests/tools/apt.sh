@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Installs Debian's packages that the tests need: Chromium, for the TypeScript client in a real browser.
+# Redis too, of which each test starts a server of its own; the one that the package starts is stopped.
 source "$(dirname "$0")/env.sh"
 
 packages=()
 [[ -x $CHROMIUM ]] || packages+=(chromium)
+command -v redis-server >/dev/null || packages+=(redis-server)
 ((${#packages[@]})) || exit 0
 
 as_root=()
@@ -16,3 +18,8 @@ need apt-get "the tests install ${packages[*]} from Debian or Ubuntu; elsewhere 
 "${as_root[@]}" apt-get update -qq || fail "apt-get update failed, so ${packages[*]} cannot be installed"
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null ||
   fail "apt-get could not install ${packages[*]}"
+
+# The package starts a server and starts it again after each boot; the tests want only the program.
+if [[ " ${packages[*]} " == *" redis-server "* ]] && command -v systemctl >/dev/null; then
+  "${as_root[@]}" systemctl disable --quiet --now redis-server 2>/dev/null || echo "    redis-server: no service to stop here"
+fi
