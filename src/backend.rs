@@ -11,5 +11,6 @@ pub mod local;
 pub mod local_fleet;
 pub mod otlp;
 mod ownership;
+pub mod postgres;
 pub mod sealer;
 pub mod sqlite;
