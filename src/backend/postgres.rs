@@ -5,6 +5,7 @@
 //!
 //! *Knows:* the records port, SQL, what a failure of the server means. *Does not know:* what a record means.
 
+mod archive;
 mod commit;
 mod failure;
 mod lease;

@@ -97,7 +97,7 @@ async fn prepare(lease: &mut Lease, writes: &[Write], now: Timestamp) -> sqlx::R
     Ok(Ok(changes.versions))
 }
 
-async fn commit(lease: &mut Lease) -> sqlx::Result<()> {
+pub(super) async fn commit(lease: &mut Lease) -> sqlx::Result<()> {
     sqlx::raw_sql("COMMIT").execute(lease.connection()?).await.map(|_| ())
 }
 
@@ -200,7 +200,7 @@ fn key(write: &Write) -> Key<'_> {
     }
 }
 
-fn facets(record: &Record) -> sqlx::Result<String> {
+pub(super) fn facets(record: &Record) -> sqlx::Result<String> {
     serde_json::to_string(&record.facets).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 

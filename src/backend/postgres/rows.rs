@@ -290,7 +290,7 @@ async fn remove_from(
     sqlx::query(sql).bind(collections).bind(ids).execute(connection).await.map(|_| ())
 }
 
-fn record(row: &PgRow) -> sqlx::Result<Record> {
+pub(super) fn record(row: &PgRow) -> sqlx::Result<Record> {
     Ok(Record {
         id: row.try_get(0)?,
         version: version_at(row, 1)?,
@@ -309,6 +309,6 @@ fn version_at(row: &PgRow, column: usize) -> sqlx::Result<u64> {
     Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
 }
 
-fn number(count: u64) -> i64 {
+pub(super) fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
