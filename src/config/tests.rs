@@ -155,6 +155,9 @@ fn a_file_that_is_no_toml_is_reported_with_its_line_and_a_missing_one_by_name() 
 #[test]
 fn secrets_are_shown_nowhere() {
     let key = "A".repeat(43) + "=";
+    let records = [("PORTICO_RECORDS", "postgres://ann:hunter2@db/portico")];
+    let shown = format!("{:?}", Sources::new().environment(records).load().unwrap());
+    assert!(shown.contains("ann:***@db") && !shown.contains("hunter2"), "{shown}");
     let variables = [
         ("PORTICO_ADMIN_KEY", ADMIN_KEY),
         ("PORTICO_SECRETS_KEY", key.as_str()),

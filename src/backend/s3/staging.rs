@@ -55,6 +55,10 @@ impl Arriving {
         self.size += bytes.len() as u64;
         self.context.update(&bytes);
         while !bytes.is_empty() {
+            // Grown only while the object may still be small.
+            if self.part.capacity() == 0 && self.upload.is_some() {
+                self.part.reserve(PART_BYTES);
+            }
             let room = PART_BYTES - self.part.len();
             self.part.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
             // A full part leaves only when more follows, so that an object of exactly one part stays small.
