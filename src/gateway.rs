@@ -8,6 +8,7 @@
 mod backends;
 mod hosts;
 mod limits;
+pub mod migration;
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -58,7 +59,7 @@ impl Gateway {
     pub async fn start(config: Config) -> Result<Gateway> {
         let tasks = Tasks::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let backends = Backends::open(&config, &clock, &tasks)?;
+        let backends = Backends::open(&config, &clock, &tasks).await?;
         let metrics = Arc::new(Metrics::new());
         let audit = Audit::new(Arc::clone(&backends.records), &tasks);
 

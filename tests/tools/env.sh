@@ -21,6 +21,9 @@ export PROTOC_GEN_GO=google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 export PROTOC_GEN_CONNECT_GO=connectrpc.com/connect/cmd/protoc-gen-connect-go@v1.21.1
 export PROTOC_GEN_GO_GRPC=google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 
+export MINIO=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+export VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
 export CHROMIUM="${CHROMIUM:-/usr/bin/chromium}"
 
 mkdir -p "$PORTICO_TOOLS/bin"
