@@ -8,6 +8,7 @@
 mod check;
 mod client;
 mod configuration;
+mod coordinator;
 mod deploy;
 mod failure;
 mod instance;
@@ -40,6 +41,8 @@ struct Arguments {
 enum Command {
     /// Start a gateway.
     Serve(configuration::Flags),
+    /// Start a host that runs instances for gateways on other machines.
+    Coordinator(configuration::Flags),
     /// Validate a configuration: print every value, or every problem with its line, cause and fix.
     Check(check::Flags),
     /// Create, list and revoke API keys.
@@ -100,6 +103,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>, variables: Vari
 fn dispatch(command: Command, variables: &Variables, screen: &mut Screen) -> Result<(), Failure> {
     match command {
         Command::Serve(flags) => threads()?.block_on(serve::run(flags, variables.clone(), screen)),
+        Command::Coordinator(flags) => threads()?.block_on(coordinator::run(flags, variables.clone(), screen)),
         Command::Check(flags) => check::run(flags, variables.clone(), screen),
         Command::Keys(command) => one_thread()?.block_on(keys::run(command, variables, screen)),
         Command::Deploy(flags) => one_thread()?.block_on(deploy::run(flags, variables, screen)),

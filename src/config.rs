@@ -19,8 +19,8 @@ mod table;
 
 pub use bytes::ByteSize;
 pub use fields::{
-    Blobs, Bus, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Rate, Records,
-    Registry, SealingKey, Tls, Uploads,
+    Blobs, Bus, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Peers, Rate,
+    Records, Registry, SealingKey, Tls, Uploads,
 };
 pub use load::{FILE_VARIABLE, Loaded, Origin, Sources};
 pub use problem::{Place, Problem, Problems};

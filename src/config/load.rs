@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Place,
-    Problem, Problems, Rate, Records, Registry, SETTINGS, Setting, Uploads,
+    Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Peers,
+    Place, Problem, Problems, Rate, Records, Registry, SETTINGS, Setting, Uploads,
 };
 
 mod file;
@@ -260,7 +260,7 @@ fn place(path: &mut PathBuf, data: &Path, name: &str) -> std::io::Result<()> {
 }
 
 fn is_ours(name: &str) -> bool {
-    name == "OTEL_EXPORTER_OTLP_ENDPOINT"
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "COORDINATOR_TOKEN", "COORDINATOR_ID"].contains(&name)
         || (name.starts_with("PORTICO_") && !name.starts_with(CONFORMANCE_PREFIX) && !OTHER_VARIABLES.contains(&name))
 }
 
@@ -337,6 +337,15 @@ fn blank() -> Config {
             open_files_max: NonZeroU32::MIN,
             cpu_max: None,
             path: String::new(),
+        },
+        peers: Peers {
+            token: None,
+            id: None,
+            advertise: None,
+            networks: Vec::new(),
+            ca: None,
+            certificate: None,
+            key: None,
         },
     }
 }
