@@ -6,6 +6,7 @@
 //! *Knows:* everything, by name. *Does not know:* how any of it works.
 
 mod backends;
+mod coordinator;
 mod hosts;
 mod limits;
 pub mod migration;
@@ -13,6 +14,8 @@ pub mod migration;
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use portico_wire::{Handlers, grpc, podium::v1 as podium};
+
+pub use self::coordinator::Coordinator;
 
 use self::backends::Backends;
 use crate::{
