@@ -5,6 +5,7 @@
 //!
 //! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
 
+mod certificate;
 mod credential;
 mod entry;
 mod failures;
@@ -14,6 +15,7 @@ pub mod limits;
 pub mod metrics;
 mod open;
 
+pub use certificate::Bindings;
 pub use entry::{Closed, Entry, Outlet};
 pub use guard::Guard;
 pub use ledger::Ledger;

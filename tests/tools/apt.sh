@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Installs Debian's packages that the tests need: Chromium, for the TypeScript client in a real browser.
+# Installs Debian's packages that the tests need: Chromium, for the TypeScript
+# client in a real browser, and openssl, which makes certificates.
 source "$(dirname "$0")/env.sh"
 
 packages=()
 [[ -x $CHROMIUM ]] || packages+=(chromium)
+command -v openssl >/dev/null || packages+=(openssl)
 ((${#packages[@]})) || exit 0
 
 as_root=()
