@@ -169,6 +169,7 @@ async fn platform(
         secrets: secrets.clone(),
         settings: settings.clone(),
         audit: audit.clone(),
+        clock: Arc::clone(clock),
         tasks: tasks.clone(),
     });
     let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock)).await;

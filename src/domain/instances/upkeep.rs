@@ -3,7 +3,12 @@
 //! A newcomer's usual mistake is to reap by time alone. An instance that seems stuck on its way is asked for at its host
 //! first; only one that nobody knows is put in order.
 
-use std::{sync::Weak, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -12,7 +17,8 @@ use super::{
     record::{Instance, STANDING},
 };
 use crate::{
-    base::{Clock, Result, Timestamp, clock::SystemClock, page::PageRequest, reason, tasks::Tasks},
+    base::{Result, Timestamp, page::PageRequest, reason, tasks::Tasks},
+    domain::table::Stored,
     port::fleet::State,
 };
 
@@ -22,6 +28,8 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(30);
 const DEPLOYING_MAX: Duration = Duration::from_secs(90);
 /// Records looked at in one go.
 const ROUND_PAGE: usize = 200;
+/// Instances looked after at the same time.
+const LOOKED_AFTER_MAX: usize = 16;
 
 /// Goes on until the house closes or nobody holds instances any more.
 pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
@@ -33,21 +41,21 @@ pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
             _ = tick.tick() => {}
         }
         let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.round(SystemClock.now()).await {
+        if let Err(error) = inner.round(inner.ground.clock.now()).await {
             tracing::warn!(problem = error.report(), "records of instances could not be held against their hosts");
         }
     }
 }
 
 impl Inner {
-    async fn round(&self, now: Timestamp) -> Result<()> {
+    pub(super) async fn round(self: &Arc<Self>, now: Timestamp) -> Result<()> {
         for standing in ["deploying", "live"] {
             let mut page = PageRequest { limit: ROUND_PAGE, after: None };
             loop {
                 let found = self.table.page(Some((STANDING, standing)), &page).await?;
-                for stored in found.items {
-                    self.hold_against_host(now, &stored.value).await?;
-                }
+                // Stopping takes its grace, so what is slow does not hold up what is not.
+                let looked_at = stream::iter(found.items).map(|stored| self.look_after(now, stored));
+                looked_at.buffer_unordered(LOOKED_AFTER_MAX).try_collect::<()>().await?;
                 match found.next {
                     Some(next) => page.after = Some(next),
                     None => break,
@@ -57,12 +65,15 @@ impl Inner {
         Ok(())
     }
 
-    async fn hold_against_host(&self, now: Timestamp, instance: &Instance) -> Result<()> {
-        let deploying = State::parse(&instance.status) == State::Deploying;
-        if !deploying {
-            self.seen(now, instance).await;
-            return Ok(());
+    async fn look_after(self: &Arc<Self>, now: Timestamp, stored: Stored<Instance>) -> Result<()> {
+        if State::parse(&stored.value.status) == State::Deploying {
+            return self.hold_against_host(now, &stored.value).await;
         }
+        self.seen(now, &stored.value).await;
+        self.scale_down_if_idle(now, &stored).await
+    }
+
+    async fn hold_against_host(&self, now: Timestamp, instance: &Instance) -> Result<()> {
         if now.since(instance.updated_at) < DEPLOYING_MAX {
             return Ok(());
         }
