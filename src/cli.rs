@@ -64,6 +64,9 @@ enum Command {
     Version,
 }
 
+/// Where a gateway is when nobody says.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
 /// How to reach a running gateway.
 #[derive(clap::Args)]
 struct Target {
@@ -79,7 +82,7 @@ impl Target {
     fn client(&self, variables: &Variables) -> Result<Client, Failure> {
         let url = match &self.url {
             Some(url) => url.clone(),
-            None => variable(variables, "PORTICO_URL")?.unwrap_or_else(|| "http://127.0.0.1:8080".to_owned()),
+            None => variable(variables, "PORTICO_URL")?.unwrap_or_else(|| DEFAULT_URL.to_owned()),
         };
         Client::new(&url, variable(variables, "PORTICO_KEY")?)
     }

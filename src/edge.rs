@@ -8,6 +8,7 @@
 pub mod body;
 pub mod classify;
 pub mod cors;
+mod details;
 pub mod dialect;
 pub mod engine;
 mod field;

@@ -5,6 +5,7 @@
 //!
 //! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
 
+mod certificate;
 mod credential;
 mod entry;
 mod failures;
@@ -15,6 +16,7 @@ pub mod metrics;
 mod open;
 mod trusted;
 
+pub use certificate::Bindings;
 pub use entry::{Closed, Entry, Outlet};
 pub use guard::Guard;
 pub use ledger::Ledger;

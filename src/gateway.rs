@@ -40,7 +40,7 @@ use crate::{
         settings::{self, Settings},
     },
     edge::{self, Edge, Pages, Rest, Site, listen, listen::Tls},
-    gate::{Admit, Guard, Ledger, Metrics},
+    gate::{Admit, Bindings, Guard, Ledger, Metrics},
     schema::{Schema, Surface},
     surface,
 };
@@ -83,8 +83,14 @@ impl Gateway {
         let schema = Schema::read(portico_wire::SCHEMA).map_err(Error::internal)?;
         let handlers = mounted(&schema, &platform);
         let ledger = Ledger::new(Arc::clone(&metrics), backends.spans, audit, Arc::clone(&clock));
-        let guard: Arc<dyn Admit> =
-            Arc::new(Guard::new(keys, limits::of(&config), Arc::clone(&backends.registry), ledger, clock));
+        let guard: Arc<dyn Admit> = Arc::new(Guard::new(
+            keys,
+            bindings(&config),
+            limits::of(&config),
+            Arc::clone(&backends.registry),
+            ledger,
+            clock,
+        ));
         let edge = Arc::new(doors(&config, &schema, &handlers, guard, metrics, &tasks)?);
 
         let listener = listen::Listener::bind(listening(&config)?, tasks.clone()).await?;
@@ -167,6 +173,7 @@ async fn platform(
         secrets: secrets.clone(),
         settings: settings.clone(),
         audit: audit.clone(),
+        clock: Arc::clone(clock),
         tasks: tasks.clone(),
     });
     let measured = Arc::clone(metrics);
@@ -233,6 +240,11 @@ fn listening(config: &Config) -> Result<listen::Config> {
         None => None,
     };
     Ok(listen::Config { tls, drain_patience: config.drain, ..listen::Config::plain(config.listen) })
+}
+
+/// Which client certificates stand for which keys.
+fn bindings(config: &Config) -> Bindings {
+    Bindings::new(config.tls.as_ref().map(|tls| tls.client_keys.clone()).unwrap_or_default())
 }
 
 fn pem(setting: &'static str, path: &Path) -> Result<String> {

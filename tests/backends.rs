@@ -3,5 +3,6 @@
 mod blobs;
 mod bus;
 mod fleet;
+mod otlp;
 mod records;
 mod registry;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use portico::{base::Secret, config::Config, gateway::Gateway};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, Screen, Variables, configuration, log};
+use super::{DEFAULT_URL, Failure, Screen, Variables, configuration, log};
 
 /// Starts a gateway, says where it is, and ends when it has drained after a signal.
 pub(crate) async fn run(flags: configuration::Flags, variables: Variables, screen: &mut Screen) -> Result<(), Failure> {
@@ -86,7 +86,7 @@ fn first_steps(url: &str, key: &Secret) -> String {
         "
 This is the administrator's key. It is shown this once; only its digest is kept.
 
-  export PORTICO_KEY={key}
+  export PORTICO_KEY={key}{elsewhere}
 
 Ready to paste: is it well, upload an agent, start an instance of it.
 
@@ -98,6 +98,7 @@ Ready to paste: is it well, upload an agent, start an instance of it.
     -H 'Content-Type: application/json' -d '{{\"agent_type\": \"echo\"}}'
 ",
         key = key.reveal(),
+        elsewhere = if url == DEFAULT_URL { String::new() } else { format!("\n  export PORTICO_URL={url}") },
     )
 }
 
@@ -125,7 +126,9 @@ mod tests {
         let first = banner(&config, address, Some(&key));
         assert_eq!(first.matches("pod_admin_x").count(), 1);
         assert!(first.contains("  curl -s http://127.0.0.1:8080/health\n"), "{first}");
-        assert!(first.contains("/srv/portico (dev)"), "{first}");
+        assert!(first.contains("/srv/portico (dev)") && !first.contains("PORTICO_URL"), "{first}");
+        let moved = banner(&config, "0.0.0.0:9090".parse().unwrap(), Some(&key));
+        assert!(moved.contains("\n  export PORTICO_URL=http://127.0.0.1:9090\n"), "{moved}");
         let later = banner(&config, address, None);
         assert!(!later.contains("PORTICO_KEY") && later.contains("http://127.0.0.1:8080/docs/api"), "{later}");
     }

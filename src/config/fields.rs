@@ -1,6 +1,6 @@
 //! The typed configuration, section by section.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use http::{HeaderValue, Uri};
 use zeroize::Zeroizing;
@@ -233,6 +233,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// A PEM file with the authorities whose client certificates are honoured.
     pub client_ca: Option<PathBuf>,
+    /// The ids of the keys that client certificates stand for, by the certificate's name.
+    pub client_keys: BTreeMap<String, String>,
 }
 
 /// Bounds of uploads.

@@ -225,6 +225,14 @@ impl Draft {
                 });
             }
         }
+        if !tls.client_keys.is_empty() && tls.client_ca.is_none() {
+            self.problems.push(Problem {
+                place: Place::Together,
+                key: "tls.client_keys".to_owned(),
+                cause: "no client certificate is honoured: tls.client_ca is not set".to_owned(),
+                fix: "set tls.client_ca to the authorities that issue the certificates".to_owned(),
+            });
+        }
     }
 
     fn finish(mut self) -> Result<Loaded, Problems> {

@@ -6,6 +6,7 @@
 //! *Knows:* the forms of values. *Does not know:* which setting a value belongs to, or where it was written.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, ToSocketAddrs},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -179,6 +180,23 @@ pub(super) fn sealing_key(text: &str) -> Parsed<SealingKey> {
 /// Several values, separated by commas.
 pub(super) fn list<T>(text: &str, item: impl Fn(&str) -> Parsed<T>) -> Parsed<Vec<T>> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(item).collect()
+}
+
+/// Names with what they stand for, each name once.
+pub(super) fn pairs(text: &str) -> Parsed<BTreeMap<String, String>> {
+    let mut pairs = BTreeMap::new();
+    // A name may be a URI and hold an equals sign; an id never does.
+    for part in list(text, |part| Ok(part.to_owned()))? {
+        let Some((name, id)) = part.rsplit_once('=') else { return Err(format!("has no `=` in {part:?}")) };
+        let (name, id) = (name.trim(), id.trim());
+        if name.is_empty() || id.is_empty() {
+            return Err("has a name or an id that is empty".to_owned());
+        }
+        if pairs.insert(name.to_owned(), id.to_owned()).is_some() {
+            return Err(format!("has {name:?} twice"));
+        }
+    }
+    Ok(pairs)
 }
 
 /// Origins as browsers spell them, or a star.

@@ -2,6 +2,8 @@
 //!
 //! *Knows:* names, defaults, sentences and where a value goes. *Does not know:* where values come from.
 
+use std::collections::BTreeMap;
+
 use super::{
     Bus, ByteSize, Config, Environment, Limits, LogFormat, LogLevel, Registry, Tls,
     parse::{self, Parsed},
@@ -169,6 +171,9 @@ pub static SETTINGS: &[Setting] = &[
     plain("tls.client_ca", "PORTICO_TLS_CLIENT_CA", "", FILE,
         "The authorities whose client certificates are honoured.",
         |config, text| put_some(&mut tls(config).client_ca, parse::file(text))),
+    plain("tls.client_keys", "PORTICO_TLS_CLIENT_KEYS", "", "a list of NAME=KEY_ID, where NAME is the first URI or else the first DNS name of a certificate",
+        "The keys that client certificates stand for. A certificate that is not listed gives no rights.",
+        |config, text| put(&mut tls(config).client_keys, parse::pairs(text))),
 
     plain("uploads.bundle_bytes_max", "PORTICO_UPLOADS_BUNDLE_BYTES_MAX", "256MiB", "a size from 1KiB to 64GiB",
         "The largest bundle, compressed.",
@@ -253,5 +258,10 @@ fn put_some<T>(place: &mut Option<T>, value: Parsed<T>) -> Parsed<()> {
 
 /// The TLS section, begun. Whether it is complete is checked when everything has been read.
 fn tls(config: &mut Config) -> &mut Tls {
-    config.tls.get_or_insert_with(|| Tls { certificate: "".into(), key: "".into(), client_ca: None })
+    config.tls.get_or_insert_with(|| Tls {
+        certificate: "".into(),
+        key: "".into(),
+        client_ca: None,
+        client_keys: BTreeMap::new(),
+    })
 }

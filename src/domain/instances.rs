@@ -8,6 +8,7 @@
 mod attached;
 mod configure;
 mod create;
+mod idle;
 mod owed;
 mod record;
 mod remove;
@@ -41,7 +42,7 @@ use self::record::{Request, TENANT};
 use super::{audit::Audit, deployments::Deployments, secrets::Secrets, settings::Settings, table::Table};
 use crate::{
     base::{
-        Context, Error, Incoming, Outgoing, Result,
+        Clock, Context, Error, Incoming, Outgoing, Result,
         page::{Page, PageRequest},
         reason,
         tasks::Tasks,
@@ -73,6 +74,8 @@ pub struct Ground {
     pub settings: Settings,
     /// The trail.
     pub audit: Audit,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
     /// For what outlives a call.
     pub tasks: Tasks,
 }
@@ -110,6 +113,14 @@ impl Instances {
         let told = configure::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone());
         instances.0.ground.tasks.spawn(told);
         instances
+    }
+
+    /// Holds every record against its host and scales down what nobody uses. Done every half minute by itself.
+    ///
+    /// # Errors
+    /// When the store does not answer. What could not be done is done the next time.
+    pub async fn keep_up(&self) -> Result<()> {
+        self.0.round(self.0.ground.clock.now()).await
     }
 
     /// A page of the caller's instances, newest first; of every tenant for administrators. Without resource usage.

@@ -6,6 +6,7 @@
 //! *Knows:* TCP, TLS, HTTP/1.1 and HTTP/2, how to stop in order. *Does not know:* paths, protocols of calls.
 
 mod greeting;
+mod head;
 mod tls;
 
 pub use tls::Tls;
@@ -27,7 +28,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::greeting::{Greeted, Version};
+use self::{
+    greeting::{Greeted, Version},
+    head::{HeadTimer, Heard, IDLE_PATIENCE},
+};
 use super::{Body, Edge};
 use crate::{
     base::{Code, Error, Result, reason, tasks::Tasks},
@@ -38,8 +42,6 @@ use crate::{
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// How long a peer may take for its TLS handshake and its first bytes.
 const GREETING_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an HTTP/1.1 peer may take for the head of a request, and may stay idle before one.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Larger than any head that browsers, proxies and tokens produce together, small enough to hold for each connection.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// Calls at the same time on one HTTP/2 connection: enough for a busy client, a bound on what one peer holds.
@@ -189,11 +191,11 @@ impl Connection {
             let (edge, peer) = (Arc::clone(&edge), peer.clone());
             async move { Ok::<_, Infallible>(edge.call(request.map(Body::from), peer).await) }
         });
-        let version = io.version();
+        let (version, heard) = (io.version(), io.heard());
         let io = TokioIo::new(io);
         match version {
             Version::Http1 => {
-                let mut connection = pin!(http1().serve_connection(io, service).with_upgrades());
+                let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
                 tokio::select! {
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
                     () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
@@ -212,9 +214,9 @@ impl Connection {
     }
 }
 
-fn http1() -> http1::Builder {
+fn http1(heard: Heard) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_header_size(HEAD_BYTES_MAX as usize);
+    builder.timer(HeadTimer(heard)).header_read_timeout(IDLE_PATIENCE).max_header_size(HEAD_BYTES_MAX as usize);
     builder
 }
 

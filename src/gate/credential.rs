@@ -45,7 +45,8 @@ pub(super) fn unauthorized() -> Error {
     Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "a valid key is required")
 }
 
-fn conflicting() -> Error {
+/// The answer to two credentials that are not one.
+pub(super) fn conflicting() -> Error {
     Error::new(
         Code::Unauthenticated,
         reason::CONFLICTING_CREDENTIALS,

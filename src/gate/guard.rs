@@ -11,7 +11,7 @@ use portico_wire::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Admission, Admit, Head, Ledger, credential,
+    Admission, Admit, Bindings, Head, Ledger, credential,
     failures::Failures,
     ledger::Line,
     limits::{self, Limits},
@@ -29,6 +29,7 @@ pub struct Guard(Arc<Parts>);
 
 struct Parts {
     keys: Keys,
+    certificates: Bindings,
     limits: Limits,
     failures: Failures,
     ledger: Ledger,
@@ -43,16 +44,18 @@ struct Known {
 }
 
 impl Guard {
-    /// A gate over these keys, limits and ledger.
+    /// A gate over these keys, the certificates that stand for some of them, limits and ledger.
     pub fn new(
         keys: Keys,
+        certificates: Bindings,
         config: limits::Config,
         registry: Arc<dyn Registry>,
         ledger: Ledger,
         clock: Arc<dyn Clock>,
     ) -> Guard {
         let failures = Failures::new(if config.enabled { config.failures_per_minute_max } else { 0 });
-        Guard(Arc::new(Parts { keys, limits: Limits::new(config, registry), failures, ledger, clock }))
+        let limits = Limits::new(config, registry);
+        Guard(Arc::new(Parts { keys, certificates, limits, failures, ledger, clock }))
     }
 }
 
@@ -111,11 +114,17 @@ impl Parts {
     /// A credential that holds is always taken, however many wrong ones came from the same address: many callers share
     /// addresses, and a guesser must not lock them out.
     async fn identify(&self, method: &Method, head: &mut Head) -> Result<Known> {
-        let found = match credential::bearer(&head.headers, head.bearer.take()) {
-            Ok(Some(presented)) => self.keys.resolve(presented.reveal()).await,
-            Ok(None) if method.access == Access::Public => return Ok(Known::nobody()),
-            Ok(None) => return Err(credential::unauthorized()),
-            Err(error) => Err(error),
+        let bound = head.peer.certificate.as_deref().and_then(|der| self.certificates.key_id(der));
+        let found = match (credential::bearer(&head.headers, head.bearer.take()), bound) {
+            (Ok(Some(presented)), None) => self.keys.resolve(presented.reveal()).await,
+            (Ok(Some(presented)), Some(bound)) => self.keys.resolve(presented.reveal()).await.and_then(|resolved| {
+                // The key that the certificate stands for is no second credential; every other one is.
+                if resolved.caller.key_id() == Some(bound) { Ok(resolved) } else { Err(credential::conflicting()) }
+            }),
+            (Ok(None), Some(bound)) => self.keys.resolve_bound(bound).await,
+            (Ok(None), None) if method.access == Access::Public => return Ok(Known::nobody()),
+            (Ok(None), None) => return Err(credential::unauthorized()),
+            (Err(error), _) => Err(error),
         };
         match found {
             Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),

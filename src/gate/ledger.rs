@@ -86,6 +86,7 @@ impl Ledger {
         written.closed(&Closed {
             began: Instant::now(),
             failure: Some((error.code(), error.reason(), error.report())),
+            work: None,
             bytes_in: 0,
             bytes_out: 0,
         });
@@ -116,6 +117,7 @@ impl Outlet for Written {
             Some((code, reason, report)) => (code.as_str(), reason.as_str(), report.as_str()),
             None => ("ok", "", ""),
         };
+        let work = record.work.unwrap_or("");
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($level:expr) => {
@@ -127,6 +129,7 @@ impl Outlet for Written {
                     call.code = code,
                     call.reason = reason,
                     call.report = report,
+                    call.work = work,
                     call.micros = micros,
                     call.bytes_in = record.bytes_in,
                     call.bytes_out = record.bytes_out,
@@ -155,6 +158,7 @@ impl Outlet for Written {
                     ("rpc.system", "portico".to_owned()),
                     ("portico.door", door.as_str().to_owned()),
                     ("portico.reason", reason.to_owned()),
+                    ("portico.work", work.to_owned()),
                     ("portico.request_id", request.to_string()),
                     ("portico.key_id", caller.key_id().unwrap_or_default().to_owned()),
                     ("portico.tenant", caller.tenant.to_string()),

@@ -55,7 +55,7 @@ impl TestHouse {
         TestHouse::with(&[("PORTICO_LIMITS", "off")]).await
     }
 
-    /// A gateway with these variables set, and no others but its own.
+    /// A gateway with these variables set, and no others but those of its own that are not among them.
     pub(crate) async fn with(variables: &[(&str, &str)]) -> TestHouse {
         let folder = tempfile::tempdir().unwrap();
         let own = [
@@ -63,7 +63,8 @@ impl TestHouse {
             ("PORTICO_DATA", folder.path().to_str().unwrap()),
             ("PORTICO_ADMIN_KEY", ADMIN),
         ];
-        let config = Sources::new().environment(own.iter().chain(variables).copied()).load().unwrap().config;
+        let own = own.into_iter().filter(|(name, _)| variables.iter().all(|(given, _)| given != name));
+        let config = Sources::new().environment(own.chain(variables.iter().copied())).load().unwrap().config;
         TestHouse { gateway: Gateway::start(config).await.unwrap(), _folder: folder }
     }
 

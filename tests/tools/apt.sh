@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Installs Debian's packages that the tests need: Chromium, for the TypeScript client in a real browser, and PostgreSQL and
-# Redis, of which each test starts a server of its own; those that the packages would start are not wanted.
+# Installs Debian's packages that the tests need: Chromium, for the TypeScript client in a real browser; openssl, which makes
+# certificates; PostgreSQL and Redis, of which each test starts a server of its own: those that the packages would start are
+# not wanted.
 source "$(dirname "$0")/env.sh"
 
 packages=()
 [[ -x $CHROMIUM ]] || packages+=(chromium)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
 command -v redis-server >/dev/null || packages+=(redis-server)
+command -v openssl >/dev/null || packages+=(openssl)
 ((${#packages[@]})) || exit 0
 
 as_root=()

@@ -71,6 +71,11 @@ impl Instance {
         self.coordinator_id.as_ref().map(|host| At::new(host, &self.id))
     }
 
+    /// The host that was chosen; empty while none is.
+    pub fn host(&self) -> &str {
+        self.coordinator_id.as_deref().unwrap_or_default()
+    }
+
     /// Whether it was deleted.
     pub fn is_tombstone(&self) -> bool {
         self.deleted_at.is_some()

@@ -6,11 +6,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{
@@ -18,7 +18,8 @@ use super::{
     record::{Instance, STANDING},
 };
 use crate::{
-    base::{Clock, Result, Timestamp, clock::SystemClock, page::PageRequest, reason, tasks::Tasks},
+    base::{Result, Timestamp, page::PageRequest, reason, tasks::Tasks},
+    domain::table::Stored,
     port::fleet::{At, HostLoad, State, Stop, failure},
 };
 
@@ -30,6 +31,8 @@ const DEPLOYING_MAX: Duration = Duration::from_secs(90);
 const HOST_PATIENCE: Duration = Duration::from_secs(5);
 /// Records looked at in one go.
 const ROUND_PAGE: usize = 200;
+/// Instances looked after at the same time.
+const LOOKED_AFTER_MAX: usize = 16;
 
 /// What a host runs, by id, in its present epoch.
 struct Here {
@@ -47,34 +50,25 @@ pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
             _ = tick.tick() => {}
         }
         let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.round(SystemClock.now()).await {
+        if let Err(error) = inner.round(inner.ground.clock.now()).await {
             tracing::warn!(problem = error.report(), "records of instances could not be held against their hosts");
         }
     }
 }
 
 impl Inner {
-    async fn round(&self, now: Timestamp) -> Result<()> {
+    pub(super) async fn round(self: &Arc<Self>, now: Timestamp) -> Result<()> {
         let running = self.running().await?;
         let mut written = HashSet::new();
         for standing in ["deploying", "live"] {
             let mut page = PageRequest { limit: ROUND_PAGE, after: None };
             loop {
                 let found = self.table.page(Some((STANDING, standing)), &page).await?;
-                for stored in found.items {
-                    let host = stored.value.coordinator_id.clone().unwrap_or_default();
-                    let here = running.get(&host);
-                    let runs = here.and_then(|here| here.instances.get(&stored.value.id));
-                    match (here, runs) {
-                        // Nothing has changed, or a host that does not answer says nothing.
-                        (Some(host), Some(state)) if !state.is_over() && standing == "live" => {
-                            self.survived(now, &stored.value, &host.epoch).await;
-                        }
-                        (None, _) if standing == "live" => {}
-                        _ => self.hold_against_host(now, &stored.value).await?,
-                    }
-                    written.insert((host, stored.value.id));
-                }
+                let place = |it: &Stored<Instance>| (it.value.host().to_owned(), it.value.id.clone());
+                written.extend(found.items.iter().map(place));
+                // Stopping takes its grace, so what is slow does not hold up what is not.
+                let looked_at = stream::iter(found.items).map(|stored| self.look_after(now, &running, stored));
+                looked_at.buffer_unordered(LOOKED_AFTER_MAX).try_collect::<()>().await?;
                 match found.next {
                     Some(next) => page.after = Some(next),
                     None => break,
@@ -82,6 +76,31 @@ impl Inner {
             }
         }
         self.reap(&running, &written).await
+    }
+
+    async fn look_after(
+        self: &Arc<Self>,
+        now: Timestamp,
+        running: &HashMap<String, Here>,
+        stored: Stored<Instance>,
+    ) -> Result<()> {
+        let instance = &stored.value;
+        if State::parse(&instance.status) == State::Deploying {
+            return self.settle(now, instance).await;
+        }
+        // A host that does not answer says nothing.
+        let Some(here) = running.get(instance.host()) else { return Ok(()) };
+        match here.instances.get(&instance.id) {
+            Some(state) if !state.is_over() && instance.epoch != here.epoch => {
+                self.survived(now, instance, &here.epoch).await;
+                Ok(())
+            }
+            Some(state) if !state.is_over() => self.scale_down_if_idle(now, &stored).await,
+            _ => {
+                self.seen(now, instance).await;
+                Ok(())
+            }
+        }
     }
 
     /// What each host that answers runs. One question a host, however much it runs.
@@ -108,10 +127,8 @@ impl Inner {
 
     /// An instance that its host still runs after a start of its own is of the new epoch.
     async fn survived(&self, now: Timestamp, instance: &Instance, epoch: &str) {
-        if instance.epoch != epoch {
-            let newer = Instance { epoch: epoch.to_owned(), updated_at: now, ..instance.clone() };
-            self.write_if_unchanged(instance, &newer).await;
-        }
+        let newer = Instance { epoch: epoch.to_owned(), updated_at: now, ..instance.clone() };
+        self.write_if_unchanged(instance, &newer).await;
     }
 
     /// Stops what hosts run and nothing is written down of, when it was so at the last round too.
@@ -151,12 +168,8 @@ impl Inner {
         }))
     }
 
-    async fn hold_against_host(&self, now: Timestamp, instance: &Instance) -> Result<()> {
-        let deploying = State::parse(&instance.status) == State::Deploying;
-        if !deploying {
-            self.seen(now, instance).await;
-            return Ok(());
-        }
+    /// Asks for an instance that is on its way for too long at its host.
+    async fn settle(&self, now: Timestamp, instance: &Instance) -> Result<()> {
         if now.since(instance.updated_at) < DEPLOYING_MAX {
             return Ok(());
         }

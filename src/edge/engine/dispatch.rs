@@ -98,6 +98,7 @@ impl Dispatcher for Dispatch {
                 (Ok(wire), Some(tasks)) => {
                     let work = async move {
                         let outcome = shielded(handler(call.context, wire)).await;
+                        call.entry.worked(&outcome);
                         outcome.map_err(|error| noted(error, &call.entry))
                     };
                     tasks.spawn(work).await.unwrap_or_else(|error| Err(Error::internal(error)))

@@ -42,6 +42,7 @@ impl ConfigService for Podium {
         if shown.stale {
             say(&cx, STALE, "true");
         }
+        say(&cx, header::ETAG, &format!("\"{}\"", shown.list.tag));
         say(&cx, header::AGE, &shown.age.as_secs().to_string());
         Ok(ListModelsResponse {
             models: shown.list.models.iter().map(carried).collect(),
