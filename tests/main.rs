@@ -8,5 +8,6 @@ mod doors;
 mod fuzz;
 mod house;
 mod podium;
+mod process;
 mod support;
 mod web;

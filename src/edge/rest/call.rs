@@ -12,6 +12,7 @@ use tokio::time::timeout_at;
 use super::flow::too_late;
 use crate::{
     base::{Deadline, Error, Result, tasks::Tasks},
+    edge::shield,
     schema::Idempotency,
 };
 
@@ -22,10 +23,10 @@ where
     F: Future<Output = Result<T>> + Send + 'static,
 {
     if idempotency == Idempotency::NoSideEffects {
-        return bounded(work, deadline).await;
+        return bounded(shield::call(work), deadline).await;
     }
-    let task = tasks.spawn(work);
-    bounded(async { task.await.unwrap_or_else(|panic| Err(Error::internal(panic))) }, deadline).await
+    let task = tasks.serve(shield::call(work));
+    bounded(async { task.await.unwrap_or_else(|ended| Err(Error::internal(ended))) }, deadline).await
 }
 
 /// Waits until the deadline.
