@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Go programs: the Connect conformance runner, grpcurl and the three generators of the Go client.
+# Installs the Go programs: the Connect conformance runner, h2spec, grpcurl and the three generators of the Go client.
 source "$(dirname "$0")/env.sh"
 need go "install Go 1.26 or newer (https://go.dev/doc/install)"
 
@@ -16,6 +16,6 @@ install() {
 
 PROTOC_GEN_GO_GRPC_MODULE="${PROTOC_GEN_GO_GRPC%@*}" # a module of its own, below .../cmd
 
-for program in "$CONNECTCONFORMANCE" "$GRPCURL" "$PROTOC_GEN_GO" "$PROTOC_GEN_CONNECT_GO" "$PROTOC_GEN_GO_GRPC"; do
+for program in "$CONNECTCONFORMANCE" "$GRPCURL" "$H2SPEC" "$PROTOC_GEN_GO" "$PROTOC_GEN_CONNECT_GO" "$PROTOC_GEN_GO_GRPC"; do
   install "$program"
 done
