@@ -19,6 +19,7 @@ mod openapi;
 mod routes;
 mod screen;
 mod serve;
+mod signals;
 mod span;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -10,22 +10,21 @@ mod coordinator;
 mod hosts;
 mod limits;
 pub mod migration;
+mod reload;
 
-use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use portico_wire::{Handlers, grpc, podium::v1 as podium};
 
 pub use self::coordinator::Coordinator;
-
-use self::backends::Backends;
+use self::{backends::Backends, reload::Reload};
 use crate::{
     base::{
-        Caller, Clock, Code, Context, Error, IdentityId, Result, Secret, TenantId,
+        Caller, Clock, Context, Current, Error, IdentityId, Result, Secret, TenantId,
         caller::{Proof, Role},
         clock::SystemClock,
         page::PageRequest,
-        reason,
-        tasks::Tasks,
+        tasks::{Drain, Tasks},
     },
     config::Config,
     domain::{
@@ -39,7 +38,7 @@ use crate::{
         secrets::{self, Secrets},
         settings::{self, Settings},
     },
-    edge::{self, Edge, Pages, Rest, Site, listen, listen::Tls},
+    edge::{self, Edge, Pages, Rest, Site, listen},
     gate::{Admit, Bindings, Guard, Ledger, Metrics},
     schema::{Schema, Surface},
     surface,
@@ -51,7 +50,26 @@ pub struct Gateway {
     edge: Arc<Edge>,
     first_admin_key: Option<Secret>,
     tasks: Tasks,
-    drain: Duration,
+    reload: Reload,
+}
+
+/// How an order to stop is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// New requests are served for the grace of the configuration, so that load balancers notice.
+    WithNotice,
+    /// Nobody has to notice first.
+    AtOnce,
+}
+
+impl Stop {
+    /// The plan of the configuration, as it is carried out then.
+    fn plan(self, plan: Drain) -> Drain {
+        match self {
+            Stop::WithNotice => plan,
+            Stop::AtOnce => Drain { grace: Duration::ZERO, ..plan },
+        }
+    }
 }
 
 impl Gateway {
@@ -83,20 +101,25 @@ impl Gateway {
         let schema = Schema::read(portico_wire::SCHEMA).map_err(Error::internal)?;
         let handlers = mounted(&schema, &platform);
         let ledger = Ledger::new(Arc::clone(&metrics), backends.spans, audit, Arc::clone(&clock));
-        let guard: Arc<dyn Admit> = Arc::new(Guard::new(
-            keys,
-            bindings(&config),
-            limits::of(&config),
-            Arc::clone(&backends.registry),
-            ledger,
-            clock,
-        ));
-        let edge = Arc::new(doors(&config, &schema, &handlers, guard, metrics, &tasks)?);
+        let bindings = bindings(&config);
+        let guard = Guard::new(keys, bindings, limits::of(&config), Arc::clone(&backends.registry), ledger, clock);
+        let limits = guard.limits();
+        let edge = Arc::new(doors(&config, &schema, &handlers, Arc::new(guard), metrics, &tasks)?);
 
         let listener = listen::Listener::bind(listening(&config)?, tasks.clone()).await?;
         let address = listener.address();
+        let reload = Reload {
+            limits,
+            cors: edge.cors(),
+            certificates: listener.certificates(),
+            files: Current::new(config.tls.clone()),
+            drain: Current::new(reload::drain(&config)),
+        };
+        let watching = reload.clone().watch();
+        let closing = tasks.closing_token();
+        tasks.spawn(async move { closing.run_until_cancelled(watching).await });
         tasks.spawn(listener.serve(Arc::clone(&edge)));
-        Ok(Gateway { address, edge, first_admin_key, tasks, drain: config.drain })
+        Ok(Gateway { address, edge, first_admin_key, tasks, reload })
     }
 
     /// The address that it listens on.
@@ -114,11 +137,18 @@ impl Gateway {
         self.first_admin_key.as_ref()
     }
 
-    /// Serves until `shutdown` resolves, then lets what is in flight end, for as long as the config says.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
-        shutdown.await;
-        self.tasks.close();
-        let left = self.tasks.wait(self.drain).await;
+    /// Takes over what a newer configuration says about limits, origins, certificates and the time to drain. No
+    /// connection is dropped. What else it says is heard at the next start.
+    ///
+    /// # Errors
+    /// When the new certificates cannot be used; everything stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<()> {
+        self.reload.apply(config)
+    }
+
+    /// Ends in order: what is in flight ends first, for as long as the configuration says.
+    pub async fn drain(self, stop: Stop) {
+        let left = self.tasks.drain(stop.plan(*self.reload.drain.get())).await;
         if left > 0 {
             tracing::warn!(tasks = left, "the time to drain is over; what is left is cut");
         }
@@ -230,28 +260,13 @@ fn doors(
 }
 
 fn listening(config: &Config) -> Result<listen::Config> {
-    let tls = match &config.tls {
-        Some(files) => Some(Tls {
-            certificates: pem("tls.certificate", &files.certificate)?,
-            key: Secret::new(pem("tls.key", &files.key)?),
-            client_issuers: files.client_ca.as_deref().map(|path| pem("tls.client_ca", path)).transpose()?,
-            client_required: false,
-        }),
-        None => None,
-    };
-    Ok(listen::Config { tls, drain_patience: config.drain, ..listen::Config::plain(config.listen) })
+    let tls = config.tls.as_ref().map(reload::read).transpose()?;
+    Ok(listen::Config { tls, ..listen::Config::plain(config.listen) })
 }
 
 /// Which client certificates stand for which keys.
 fn bindings(config: &Config) -> Bindings {
     Bindings::new(config.tls.as_ref().map(|tls| tls.client_keys.clone()).unwrap_or_default())
-}
-
-fn pem(setting: &'static str, path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let message = format!("{setting}: {} cannot be read", path.display());
-        Error::new(Code::FailedPrecondition, reason::INTERNAL, message).caused_by(error)
-    })
 }
 
 /// On the very first start nobody could call; the key made here opens the door once. The operator's own key does too.

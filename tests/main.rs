@@ -9,5 +9,6 @@ mod fuzz;
 mod house;
 mod migration;
 mod podium;
+mod process;
 mod support;
 mod web;

@@ -7,6 +7,7 @@ pub(crate) mod gateway;
 pub(crate) mod hosts;
 pub(crate) mod minio;
 pub(crate) mod postgres;
+pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod server;
 pub(crate) mod source;

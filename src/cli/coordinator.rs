@@ -7,7 +7,10 @@ use portico::{
     gateway::Coordinator,
 };
 
-use super::{Failure, Screen, Variables, configuration, log, serve::Signals};
+use super::{
+    Failure, Screen, Variables, configuration, log,
+    signals::{Signals, Told},
+};
 
 /// Where a host listens when nobody says: beside a gateway on the same machine.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
@@ -26,19 +29,18 @@ pub(crate) async fn run(flags: configuration::Flags, variables: Variables, scree
     screen.text(&banner(&shown, host.address(), host.id()))?;
     screen.flush()?;
 
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    // The sender is dropped only after it has sent or when this function is left.
-    let drained = host.run_until(async { stopped.await.unwrap_or_default() });
-    tokio::pin!(drained);
+    let told = loop {
+        match signals.next().await {
+            Told::Reload => tracing::warn!("a host hears of a changed configuration when it is started again"),
+            told => break told,
+        }
+    };
+    tracing::info!(signal = told.signal(), "draining");
     tokio::select! {
-        () = &mut drained => return Ok(()),
-        name = signals.next() => tracing::info!(signal = name, seconds = shown.drain.as_secs(), "draining"),
-    }
-    // The host may have ended at the same moment.
-    let _told = stop.send(()).is_ok();
-    tokio::select! {
-        () = drained => Ok(()),
-        name = signals.next() => Err(Failure::other(format!("stopped by a second {name} before everything had ended"))),
+        () = host.drain(told.stop()) => Ok(()),
+        told = signals.again() => {
+            Err(Failure::other(format!("stopped by a second {} before everything had ended", told.signal())))
+        }
     }
 }
 

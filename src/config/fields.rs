@@ -49,8 +49,10 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Bounds of uploads.
     pub uploads: Uploads,
-    /// How long calls may take to end after a signal to stop.
+    /// How long the gateway may take to end after a signal to stop.
     pub drain: Duration,
+    /// How long of that it still serves new requests.
+    pub drain_grace: Duration,
     /// What is logged, and how.
     pub log: Log,
     /// Where spans are sent.

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
@@ -49,6 +50,16 @@ pub struct Loaded {
     /// Each setting in the order of the table, with the text of its value (`***` for secrets, empty when unset) and
     /// where it came from.
     pub origins: Vec<(&'static Setting, String, Origin)>,
+    /// What was written for each, secrets too, as a number that only tells whether it is the same.
+    marks: Vec<u64>,
+}
+
+impl Loaded {
+    /// The settings that a newer configuration has otherwise.
+    pub fn changes(&self, newer: &Loaded) -> Vec<&'static Setting> {
+        let marks = self.marks.iter().zip(&newer.marks);
+        SETTINGS.iter().zip(marks).filter(|(_, (old, new))| old != new).map(|(setting, _)| setting).collect()
+    }
 }
 
 /// Who decided a value.
@@ -122,12 +133,14 @@ impl Sources {
 struct Draft {
     config: Config,
     written: BTreeMap<&'static str, (String, Place)>,
+    marks: BTreeMap<&'static str, u64>,
     problems: Vec<Problem>,
 }
 
 impl Draft {
     fn defaults() -> Draft {
-        let mut draft = Draft { config: blank(), written: BTreeMap::new(), problems: Vec::new() };
+        let mut draft =
+            Draft { config: blank(), written: BTreeMap::new(), marks: BTreeMap::new(), problems: Vec::new() };
         for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
             draft.apply(setting, setting.default, Place::Together);
         }
@@ -183,6 +196,7 @@ impl Draft {
     fn apply(&mut self, setting: &'static Setting, value: &str, place: Place) {
         match (setting.apply)(&mut self.config, value) {
             Ok(()) => {
+                self.marks.insert(setting.key, mark(value));
                 let shown = if setting.secret { "***".to_owned() } else { places::shown(value) };
                 self.written.insert(setting.key, (shown, place));
             }
@@ -248,12 +262,13 @@ impl Draft {
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
+        let marks = SETTINGS.iter().map(|setting| self.marks.get(setting.key).copied().unwrap_or(0)).collect();
         let mut written = self.written;
         let origins = SETTINGS.iter().map(|setting| match written.remove(setting.key) {
             Some((text, place)) => (setting, text, Origin::Written(place)),
             None => (setting, setting.default.to_owned(), Origin::Default),
         });
-        Ok(Loaded { origins: origins.collect(), config: self.config })
+        Ok(Loaded { origins: origins.collect(), config: self.config, marks })
     }
 }
 
@@ -272,6 +287,12 @@ fn absolute(config: &mut Config) -> std::io::Result<()> {
 fn place(path: &mut PathBuf, data: &Path, name: &str) -> std::io::Result<()> {
     *path = if path.as_os_str().is_empty() { data.join(name) } else { std::path::absolute(&path)? };
     Ok(())
+}
+
+fn mark(value: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn is_ours(name: &str) -> bool {
@@ -344,6 +365,7 @@ fn blank() -> Config {
         tls: None,
         uploads: Uploads { bundle_bytes_max: ByteSize(0), total_max: Duration::ZERO },
         drain: Duration::ZERO,
+        drain_grace: Duration::ZERO,
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
         otlp: Otlp { endpoint: None },
         fleet: Fleet {

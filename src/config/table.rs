@@ -25,8 +25,19 @@ pub struct Setting {
     pub about: &'static str,
     /// Whether its value must not be printed.
     pub secret: bool,
+    /// When a change of it takes effect.
+    pub change: Change,
     /// Puts a value in its place.
     pub(super) apply: Apply,
+}
+
+/// When a change of a setting takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// At the next start.
+    AtStart,
+    /// When the configuration is read again.
+    OnReload,
 }
 
 /// Reads a value and puts it in its place.
@@ -90,7 +101,7 @@ pub static SETTINGS: &[Setting] = &[
     plain("bus", "PORTICO_BUS", "local:", "local:",
         "What carries events.",
         |config, text| put(&mut config.bus, parse::bare_backend(text, &[("local", Bus::Local)]))),
-    plain("limits", "PORTICO_LIMITS", "on", "on or off",
+    live("limits", "PORTICO_LIMITS", "on", "on or off",
         "Whether the limits under `rate` are enforced. Off is for load tests.",
         |config, text| put(&mut config.limits, parse::word(text, &[("on", Limits::On), ("off", Limits::Off)]))),
 
@@ -134,41 +145,41 @@ pub static SETTINGS: &[Setting] = &[
         "The private key of that certificate.",
         |config, text| put_some(&mut config.peers.key, parse::file(text))),
 
-    plain("rate.requests_per_minute", "PORTICO_RATE_REQUESTS_PER_MINUTE", "600", LIMIT,
+    live("rate.requests_per_minute", "PORTICO_RATE_REQUESTS_PER_MINUTE", "600", LIMIT,
         "Calls per key and minute, for keys without a rate of their own.",
         |config, text| put(&mut config.rate.requests_per_minute, parse::limit(text))),
-    plain("rate.burst", "PORTICO_RATE_BURST", "100", LIMIT,
+    live("rate.burst", "PORTICO_RATE_BURST", "100", LIMIT,
         "Calls that a rested key may make at once.",
         |config, text| put(&mut config.rate.burst, parse::limit(text))),
-    plain("rate.instances_per_minute", "PORTICO_RATE_INSTANCES_PER_MINUTE", "30", LIMIT,
+    live("rate.instances_per_minute", "PORTICO_RATE_INSTANCES_PER_MINUTE", "30", LIMIT,
         "New instances per key and minute.",
         |config, text| put(&mut config.rate.instances_per_minute, parse::limit(text))),
-    plain("rate.uploads_per_minute", "PORTICO_RATE_UPLOADS_PER_MINUTE", "10", LIMIT,
+    live("rate.uploads_per_minute", "PORTICO_RATE_UPLOADS_PER_MINUTE", "10", LIMIT,
         "Uploads per key and minute.",
         |config, text| put(&mut config.rate.uploads_per_minute, parse::limit(text))),
-    plain("rate.uploads_concurrent", "PORTICO_RATE_UPLOADS_CONCURRENT", "2", LIMIT,
+    live("rate.uploads_concurrent", "PORTICO_RATE_UPLOADS_CONCURRENT", "2", LIMIT,
         "Uploads per key at the same time.",
         |config, text| put(&mut config.rate.uploads_concurrent, parse::limit(text))),
-    plain("rate.failed_auth_per_minute", "PORTICO_RATE_FAILED_AUTH_PER_MINUTE", "20", LIMIT,
+    live("rate.failed_auth_per_minute", "PORTICO_RATE_FAILED_AUTH_PER_MINUTE", "20", LIMIT,
         "Refused credentials per address and minute.",
         |config, text| put(&mut config.rate.failed_auth_per_minute, parse::limit(text))),
-    plain("rate.concurrent_calls", "PORTICO_RATE_CONCURRENT_CALLS", "256", LIMIT,
+    live("rate.concurrent_calls", "PORTICO_RATE_CONCURRENT_CALLS", "256", LIMIT,
         "Calls per key at the same time.",
         |config, text| put(&mut config.rate.concurrent_calls, parse::limit(text))),
-    plain("rate.sockets_per_key", "PORTICO_RATE_SOCKETS_PER_KEY", "1000", LIMIT,
+    live("rate.sockets_per_key", "PORTICO_RATE_SOCKETS_PER_KEY", "1000", LIMIT,
         "Open sockets per key.",
         |config, text| put(&mut config.rate.sockets_per_key, parse::limit(text))),
 
-    plain("cors.origins", "PORTICO_CORS_ORIGINS", "", "a list of origins such as https://app.example.com, or * for all",
+    live("cors.origins", "PORTICO_CORS_ORIGINS", "", "a list of origins such as https://app.example.com, or * for all",
         "Pages of other origins that may call from a browser.",
         |config, text| put(&mut config.cors, parse::origins(text))),
-    plain("tls.certificate", "PORTICO_TLS_CERTIFICATE", "", FILE,
+    live("tls.certificate", "PORTICO_TLS_CERTIFICATE", "", FILE,
         "The certificate chain to answer with. Without it, the gateway speaks plain text.",
         |config, text| put(&mut tls(config).certificate, parse::file(text))),
-    plain("tls.key", "PORTICO_TLS_KEY", "", FILE,
+    live("tls.key", "PORTICO_TLS_KEY", "", FILE,
         "The private key of the certificate.",
         |config, text| put(&mut tls(config).key, parse::file(text))),
-    plain("tls.client_ca", "PORTICO_TLS_CLIENT_CA", "", FILE,
+    live("tls.client_ca", "PORTICO_TLS_CLIENT_CA", "", FILE,
         "The authorities whose client certificates are honoured.",
         |config, text| put_some(&mut tls(config).client_ca, parse::file(text))),
     plain("tls.client_keys", "PORTICO_TLS_CLIENT_KEYS", "", "a list of NAME=KEY_ID, where NAME is the first URI or else the first DNS name of a certificate",
@@ -181,11 +192,14 @@ pub static SETTINGS: &[Setting] = &[
     plain("uploads.total_seconds_max", "PORTICO_UPLOADS_TOTAL_SECONDS_MAX", "600", SECONDS,
         "The longest time for one upload.",
         |config, text| put(&mut config.uploads.total_max, parse::seconds(text))),
-    plain("drain.seconds", "PORTICO_DRAIN_SECONDS", "25", SECONDS,
-        "How long calls may take to end after a signal to stop.",
+    live("drain.seconds", "PORTICO_DRAIN_SECONDS", "25", SECONDS,
+        "How long the gateway may take to end after a signal to stop: calls, then agents and stores.",
         |config, text| put(&mut config.drain, parse::seconds(text))),
+    live("drain.grace_seconds", "PORTICO_DRAIN_GRACE_SECONDS", "3", SECONDS,
+        "How long of that new requests are still served, so that load balancers notice.",
+        |config, text| put(&mut config.drain_grace, parse::seconds(text))),
 
-    plain("log.level", "PORTICO_LOG_LEVEL", "info", "error, warn, info, debug or trace",
+    live("log.level", "PORTICO_LOG_LEVEL", "info", "error, warn, info, debug or trace",
         "The least severe level that is logged.",
         |config, text| put(&mut config.log.level, parse::word(text, &[
             ("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info),
@@ -232,7 +246,19 @@ const fn plain(
     about: &'static str,
     apply: Apply,
 ) -> Setting {
-    Setting { key, variable, default, takes, about, secret: false, apply }
+    Setting { key, variable, default, takes, about, secret: false, change: Change::AtStart, apply }
+}
+
+/// A setting that may change while the gateway runs.
+const fn live(
+    key: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    takes: &'static str,
+    about: &'static str,
+    apply: Apply,
+) -> Setting {
+    Setting { change: Change::OnReload, ..plain(key, variable, default, takes, about, apply) }
 }
 
 /// Secrets have no default: a well-known secret is none.
@@ -243,7 +269,7 @@ const fn secret(
     about: &'static str,
     apply: Apply,
 ) -> Setting {
-    Setting { key, variable, default: "", takes, about, secret: true, apply }
+    Setting { key, variable, default: "", takes, about, secret: true, change: Change::AtStart, apply }
 }
 
 fn put<T>(place: &mut T, value: Parsed<T>) -> Parsed<()> {

@@ -3,7 +3,7 @@
 //! A newcomer's usual mistake is to probe when asked. Health is asked for often and by strangers; the answer is always
 //! the last one that the background found, and costs nothing.
 //!
-//! *Knows:* parts with their last check, whether the house is closing. *Does not know:* what a part is.
+//! *Knows:* parts with their last check, whether the house is draining. *Does not know:* what a part is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -62,7 +62,7 @@ pub enum Status {
     Degraded,
     /// A required part is down.
     Unhealthy,
-    /// The house is closing.
+    /// The house is about to close: no new callers, please.
     Draining,
 }
 
@@ -102,7 +102,7 @@ impl Board {
 
     /// The state of the gateway.
     pub fn status(&self) -> Status {
-        if self.tasks.is_closing() {
+        if self.tasks.is_draining() {
             return Status::Draining;
         }
         let worst = |required: bool| {
@@ -115,6 +115,14 @@ impl Board {
             (State::Ok, State::Ok) => Status::Healthy,
             _ => Status::Degraded,
         }
+    }
+
+    /// Resolves when the gateway begins to drain; never, when it has begun already.
+    pub async fn begins_to_drain(&self) {
+        if self.tasks.is_draining() {
+            std::future::pending::<()>().await;
+        }
+        self.tasks.draining().await;
     }
 
     /// The last check of every part.

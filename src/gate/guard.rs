@@ -17,7 +17,7 @@ use super::{
     limits::{self, Limits},
 };
 use crate::{
-    base::{Caller, Clock, Code, Context, Error, Result, Retry, metadata::Metadata, reason, reply::Reply},
+    base::{Caller, Clock, Code, Context, Current, Error, Result, Retry, metadata::Metadata, reason, reply::Reply},
     domain::keys::{Keys, Resolved},
     port::registry::Registry,
     schema::{Access, Method},
@@ -30,6 +30,7 @@ pub struct Guard(Arc<Parts>);
 struct Parts {
     keys: Keys,
     certificates: Bindings,
+    config: Current<limits::Config>,
     limits: Limits,
     failures: Failures,
     ledger: Ledger,
@@ -53,9 +54,15 @@ impl Guard {
         ledger: Ledger,
         clock: Arc<dyn Clock>,
     ) -> Guard {
-        let failures = Failures::new(if config.enabled { config.failures_per_minute_max } else { 0 });
-        let limits = Limits::new(config, registry);
-        Guard(Arc::new(Parts { keys, certificates, limits, failures, ledger, clock }))
+        let config = Current::new(config);
+        let failures = Failures::new(config.clone());
+        let limits = Limits::new(config.clone(), registry);
+        Guard(Arc::new(Parts { keys, certificates, config, limits, failures, ledger, clock }))
+    }
+
+    /// What it lets callers ask for, to be replaced while it guards.
+    pub fn limits(&self) -> Current<limits::Config> {
+        self.0.config.clone()
     }
 }
 

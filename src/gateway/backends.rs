@@ -199,7 +199,7 @@ fn fleet(
 }
 
 fn read(file: Option<&Path>, setting: &'static str) -> Result<Option<String>> {
-    file.map(|path| super::pem(setting, path)).transpose()
+    file.map(|path| super::reload::pem(setting, path)).transpose()
 }
 
 /// Agents run here as child processes, found on the search path that the gateway itself was started with.

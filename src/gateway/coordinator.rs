@@ -5,13 +5,18 @@
 //!
 //! *Knows:* everything of a host, by name. *Does not know:* keys, records, tenants.
 
-use std::{fs, future::Future, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use portico_wire::{Handlers, coordinator::v1 as coordinator};
 
-use super::{backends, listening};
+use super::{Stop, backends, listening, reload};
 use crate::{
-    base::{Clock, Code, Error, Result, clock::SystemClock, id, reason, tasks::Tasks},
+    base::{
+        Clock, Code, Error, Result,
+        clock::SystemClock,
+        id, reason,
+        tasks::{Drain, Tasks},
+    },
     config::Config,
     domain::host::{Host, Place},
     edge::{self, Edge, Pages, Rest, Site, listen},
@@ -27,7 +32,7 @@ pub struct Coordinator {
     edge: Arc<Edge>,
     host: Host,
     tasks: Tasks,
-    drain: Duration,
+    drain: Drain,
 }
 
 impl Coordinator {
@@ -84,7 +89,7 @@ impl Coordinator {
 
         tasks.spawn(listener.serve(Arc::clone(&edge)));
         tasks.spawn(host.clone().keep_announcing(tasks.clone()));
-        Ok(Coordinator { address, edge, host, tasks, drain: config.drain })
+        Ok(Coordinator { address, edge, host, tasks, drain: reload::drain(&config) })
     }
 
     /// The address that it listens on.
@@ -102,13 +107,11 @@ impl Coordinator {
         &self.host.place().id
     }
 
-    /// Serves until `shutdown` resolves. Then says that it is draining, lets what is in flight end for as long as the config
-    /// says, and withdraws.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
-        shutdown.await;
+    /// Ends in order: says that it is draining, lets what is in flight end for as long as the configuration says, and
+    /// withdraws.
+    pub async fn drain(self, stop: Stop) {
         self.host.drain().await;
-        self.tasks.close();
-        let left = self.tasks.wait(self.drain).await;
+        let left = self.tasks.drain(stop.plan(self.drain)).await;
         if left > 0 {
             tracing::warn!(tasks = left, "the time to drain is over; what is left is cut");
         }

@@ -3,12 +3,19 @@
 //! A newcomer's usual mistake is to open a socket. Requests go to the doors in memory; only what needs a connection of
 //! its own (a WebSocket, somebody who hangs up) dials the address.
 
-use std::{future::ready, net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use portico::{config::Sources, edge::Body, gate::Peer, gateway::Gateway, schema::Schema, wire::SCHEMA};
+use portico::{
+    config::Sources,
+    edge::Body,
+    gate::Peer,
+    gateway::{Gateway, Stop},
+    schema::Schema,
+    wire::SCHEMA,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -79,7 +86,7 @@ impl TestHouse {
 
     /// Ends in order: instances are stopped.
     pub(crate) async fn close(self) {
-        self.gateway.run_until(ready(())).await;
+        self.gateway.drain(Stop::AtOnce).await;
     }
 
     /// Hands a request to the doors. What comes back may never end.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use portico::{base::tasks::Tasks, config::Sources, gateway::Coordinator};
+use portico::{base::tasks::Tasks, config::Sources, gateway::{Coordinator, Stop}};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -109,7 +109,7 @@ impl Cluster {
     pub(crate) async fn close(self) {
         self.house.close().await;
         for host in self.hosts {
-            host.coordinator.run_until(std::future::ready(())).await;
+            host.coordinator.drain(Stop::AtOnce).await;
         }
     }
 }

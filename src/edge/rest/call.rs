@@ -12,6 +12,7 @@ use tokio::time::timeout_at;
 use super::flow::too_late;
 use crate::{
     base::{Code, Deadline, Error, Result, reason, tasks::Tasks},
+    edge::shield,
     gate::Entry,
     schema::Idempotency,
 };
@@ -30,15 +31,15 @@ where
     F: Future<Output = Result<T>> + Send + 'static,
 {
     if idempotency == Idempotency::NoSideEffects {
-        return attended(bounded(work, deadline), entry).await;
+        return attended(bounded(shield::call(work), deadline), entry).await;
     }
     let record = entry.clone();
-    let task = tasks.spawn(async move {
-        let outcome = work.await;
+    let task = tasks.serve(async move {
+        let outcome = shield::call(work).await;
         record.worked(&outcome);
         outcome
     });
-    attended(bounded(async { task.await.unwrap_or_else(|panic| Err(Error::internal(panic))) }, deadline), entry).await
+    attended(bounded(async { task.await.unwrap_or_else(|ended| Err(Error::internal(ended))) }, deadline), entry).await
 }
 
 /// Notes when nobody waits any more.
