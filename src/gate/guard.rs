@@ -68,7 +68,7 @@ impl Parts {
         let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
-        let (door, id, peer) = (head.door, head.id.clone(), head.peer.address.ip());
+        let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
         let mut line = Line { method, door, id, trace, caller: Caller::anonymous(), peer };
 
         let decided = self.decide(&mut line, &mut head, &reply).await;
@@ -121,7 +121,7 @@ impl Parts {
             Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),
             Err(_) if method.access == Access::Public => Ok(Known::nobody()),
             Err(error) if error.code() == Code::Unauthenticated => {
-                Err(self.failures.note(head.peer.address.ip()).map_or(error, too_many_failures))
+                Err(self.failures.note(head.peer.address().ip()).map_or(error, too_many_failures))
             }
             Err(error) => Err(error),
         }
