@@ -182,17 +182,17 @@ impl Connection {
         match &self.tls {
             None => {
                 let greeted = patiently(&self.tasks, Greeted::read(stream)).await?;
-                self.talk(greeted, Peer { address, certificate: None }).await
+                self.talk(greeted, Peer::new(address, None)).await
             }
             Some(acceptor) => {
                 let (greeted, certificate) = patiently(&self.tasks, async {
                     let stream = acceptor.accept(stream).await?;
                     let certificates = stream.get_ref().1.peer_certificates();
-                    let certificate = certificates.and_then(<[_]>::first).map(|leaf| Arc::from(leaf.as_ref()));
+                    let certificate = certificates.and_then(<[_]>::first).map(|leaf| Box::from(leaf.as_ref()));
                     Ok((Greeted::read(stream).await?, certificate))
                 })
                 .await?;
-                self.talk(greeted, Peer { address, certificate }).await
+                self.talk(greeted, Peer::new(address, certificate)).await
             }
         }
     }

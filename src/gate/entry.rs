@@ -21,10 +21,10 @@ use crate::base::{Code, Error, Reason, Result};
 
 /// The open record of one call. Clones share it; the last one dropped closes it.
 #[derive(Clone)]
-pub struct Entry(Arc<Inner>);
+pub struct Entry(Arc<Inner<dyn Outlet>>);
 
 /// Where a closed record goes.
-pub trait Outlet: Send + Sync {
+pub trait Outlet: Send + Sync + 'static {
     /// Takes the closed record.
     fn closed(&self, record: &Closed);
 }
@@ -44,19 +44,20 @@ pub struct Closed {
     pub bytes_out: u64,
 }
 
-struct Inner {
+struct Inner<O: Outlet + ?Sized> {
     began: Instant,
     failure: OnceLock<(Code, Reason, String)>,
     work: OnceLock<&'static str>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     ended: CancellationToken,
-    outlet: Box<dyn Outlet>,
+    /// Last, so that the record and its outlet are one allocation.
+    outlet: O,
 }
 
 impl Entry {
     /// Opens a record. `ended` is cancelled when the call's credential is revoked.
-    pub fn open(outlet: Box<dyn Outlet>, ended: CancellationToken) -> Entry {
+    pub fn open(outlet: impl Outlet, ended: CancellationToken) -> Entry {
         Entry(Arc::new(Inner {
             began: Instant::now(),
             failure: OnceLock::new(),
@@ -97,7 +98,7 @@ impl Entry {
     }
 }
 
-impl Drop for Inner {
+impl<O: Outlet + ?Sized> Drop for Inner<O> {
     fn drop(&mut self) {
         let closed = Closed {
             began: self.began,

@@ -78,7 +78,7 @@ impl Parts {
         let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
-        let (door, id, peer) = (head.door, head.id.clone(), head.peer.address.ip());
+        let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
         let mut line = Line { method, door, id, trace, caller: Caller::anonymous(), peer };
 
         let decided = self.decide(&mut line, &mut head, &reply).await;
@@ -121,7 +121,7 @@ impl Parts {
     /// A credential that holds is always taken, however many wrong ones came from the same address: many callers share
     /// addresses, and a guesser must not lock them out.
     async fn identify(&self, method: &Method, head: &mut Head) -> Result<Known> {
-        let bound = head.peer.certificate.as_deref().and_then(|der| self.certificates.key_id(der));
+        let bound = head.peer.certificate().and_then(|der| self.certificates.key_id(der));
         let found = match (credential::bearer(&head.headers, head.bearer.take()), bound) {
             (Ok(Some(presented)), None) => self.keys.resolve(presented.reveal()).await,
             (Ok(Some(presented)), Some(bound)) => self.keys.resolve(presented.reveal()).await.and_then(|resolved| {
@@ -137,7 +137,7 @@ impl Parts {
             Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),
             Err(_) if method.access == Access::Public => Ok(Known::nobody()),
             Err(error) if error.code() == Code::Unauthenticated => {
-                Err(self.failures.note(head.peer.address.ip()).map_or(error, too_many_failures))
+                Err(self.failures.note(head.peer.address().ip()).map_or(error, too_many_failures))
             }
             Err(error) => Err(error),
         }

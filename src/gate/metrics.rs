@@ -5,7 +5,11 @@
 //!
 //! *Knows:* every metric. *Does not know:* who scrapes them.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -33,6 +37,16 @@ pub struct Metrics {
     sockets: Gauge<i64>,
     parts: Family<PartLabels, Gauge<f64, AtomicU64>>,
     probes: Family<PartLabels, Gauge<f64, AtomicU64>>,
+    usual: RwLock<HashMap<(&'static str, Door), Arc<Usual>, foldhash::fast::RandomState>>,
+}
+
+/// What every call of one method through one door counts, found once: looking a metric up by its labels costs more than
+/// counting.
+struct Usual {
+    ok: Counter,
+    seconds: Histogram,
+    bytes_in: Counter,
+    bytes_out: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +109,7 @@ impl Metrics {
             sockets: Gauge::default(),
             parts: Family::default(),
             probes: Family::default(),
+            usual: RwLock::default(),
             registry: Registry::default(),
         };
         registry.register("calls", "Calls that ended, by method, door and code", metrics.calls.clone());
@@ -150,25 +165,51 @@ impl Metrics {
     }
 
     pub(super) fn closed(&self, call: &Call) {
-        let code = call.failure.map_or("ok", |(code, _)| code.as_str());
-        let door = call.door.as_str();
         if call.refused {
-            if let Some((_, reason)) = call.failure {
-                self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).inc();
-            }
-        } else {
-            self.in_flight.dec();
-            if call.door == Door::Socket {
-                self.sockets.dec();
-            }
-            self.seconds.get_or_create(&DoorLabels { method: call.method, door }).observe(call.seconds);
+            return self.refused(call);
         }
-        self.calls.get_or_create(&CallLabels { method: call.method, door, code }).inc();
-        for (direction, bytes) in [("in", call.bytes_in), ("out", call.bytes_out)] {
-            if bytes > 0 {
-                self.bytes.get_or_create(&ByteLabels { door, direction }).inc_by(bytes);
-            }
+        self.in_flight.dec();
+        if call.door == Door::Socket {
+            self.sockets.dec();
         }
+        let usual = self.usual(call.method, call.door);
+        match call.failure {
+            None => usual.ok.inc(),
+            Some((code, _)) => self.ended(call, code.as_str()).inc(),
+        };
+        usual.seconds.observe(call.seconds);
+        usual.bytes_in.inc_by(call.bytes_in);
+        usual.bytes_out.inc_by(call.bytes_out);
+    }
+
+    fn refused(&self, call: &Call) {
+        if let Some((code, reason)) = call.failure {
+            self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).inc();
+            self.ended(call, code.as_str()).inc();
+        }
+    }
+
+    fn ended(&self, call: &Call, code: &'static str) -> Counter {
+        let labels = CallLabels { method: call.method, door: call.door.as_str(), code };
+        self.calls.get_or_create(&labels).clone()
+    }
+
+    /// Methods and doors are few, so this never grows beyond their product.
+    fn usual(&self, method: &'static str, door: Door) -> Arc<Usual> {
+        let known = self.usual.read().unwrap_or_else(PoisonError::into_inner).get(&(method, door)).cloned();
+        known.unwrap_or_else(|| {
+            let name = door.as_str();
+            let bytes = |direction| self.bytes.get_or_create(&ByteLabels { door: name, direction }).clone();
+            let usual = Arc::new(Usual {
+                ok: self.calls.get_or_create(&CallLabels { method, door: name, code: "ok" }).clone(),
+                seconds: self.seconds.get_or_create(&DoorLabels { method, door: name }).clone(),
+                bytes_in: bytes("in"),
+                bytes_out: bytes("out"),
+            });
+            // Whoever comes second has the same counters.
+            self.usual.write().unwrap_or_else(PoisonError::into_inner).insert((method, door), Arc::clone(&usual));
+            usual
+        })
     }
 }
 

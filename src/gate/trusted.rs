@@ -77,7 +77,7 @@ impl Parts {
         let trace = self.ledger.entered(traceparent);
         let believed = self.trust.believes(&head.headers, &head.peer);
         let caller = if believed { gateway(&head.headers) } else { Caller::anonymous() };
-        let (door, id, peer) = (head.door, head.id.clone(), head.peer.address.ip());
+        let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
         let line = Line { method, door, id, trace, caller: caller.clone(), peer };
         if !believed && line.method.access != Access::Public {
             let error = credential::unauthorized();
@@ -102,9 +102,9 @@ impl Parts {
 impl Trust {
     fn believes(&self, headers: &HeaderMap, peer: &Peer) -> bool {
         match self {
-            Trust::Loopback => peer.address.ip().to_canonical().is_loopback(),
+            Trust::Loopback => peer.address().ip().to_canonical().is_loopback(),
             Trust::Proven { token } => {
-                peer.certificate.is_some() || token.as_ref().is_some_and(|token| knows(headers, token))
+                peer.certificate().is_some() || token.as_ref().is_some_and(|token| knows(headers, token))
             }
         }
     }
@@ -136,9 +136,8 @@ mod tests {
 
     #[test]
     fn a_host_believes_a_token_a_certificate_or_its_own_machine_and_nobody_else() {
-        let peer = |address: &str, certificate: Option<&[u8]>| Peer {
-            address: format!("{address}:1").parse().unwrap(),
-            certificate: certificate.map(Arc::from),
+        let peer = |address: &str, certificate: Option<&[u8]>| {
+            Peer::new(format!("{address}:1").parse().unwrap(), certificate.map(Box::from))
         };
         let token = |value: &str| HeaderMap::from_iter([(TOKEN, value.parse().unwrap())]);
         let by_token = Trust::Proven { token: Some(Secret::new("both-know")) };

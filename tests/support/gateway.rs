@@ -53,7 +53,7 @@ pub(crate) fn schema() -> &'static Schema {
 }
 
 pub(crate) fn peer() -> Peer {
-    Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)), certificate: None }
+    Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), None)
 }
 
 impl TestHouse {

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use portico::{base::tasks::Tasks, config::Sources, gateway::{Coordinator, Stop}};
+use portico::{
+    base::tasks::Tasks,
+    config::Sources,
+    gateway::{Coordinator, Stop},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{

@@ -35,7 +35,7 @@ impl Admit for Recording {
         let (admitted, records) = (Open.admit(method, head), self.0.clone());
         Box::pin(async move {
             let Admission { context, .. } = admitted.await?;
-            Ok(Admission { context, entry: Entry::open(Box::new(Kept(records)), CancellationToken::new()) })
+            Ok(Admission { context, entry: Entry::open(Kept(records), CancellationToken::new()) })
         })
     }
 }

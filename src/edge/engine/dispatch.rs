@@ -24,6 +24,7 @@ use super::{
     failure,
     inflow::Fault,
     outflow::{Outflow, Watch, encode, revoked},
+    plain::Plain,
 };
 use crate::{
     base::{Code, Context, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks},
@@ -56,6 +57,18 @@ impl Dispatch {
         self.method.shape == Shape::Unary && self.method.idempotency != Idempotency::NoSideEffects
     }
 
+    /// Makes a plain call, from its message to that of the answer.
+    ///
+    /// # Errors
+    /// What was wrong with the message, or what the handler says.
+    pub(super) async fn plain(&self, plain: Plain, message: Bytes, context: Context, entry: Entry) -> Result<Bytes> {
+        let Handler::Unary(handler) = &self.handler else { return Err(Error::internal("a call of another shape")) };
+        let wire = decode(message, plain.json(&self.method.input))?;
+        let tasks = self.outlives_its_caller().then_some(&self.tasks);
+        let answer = unary(&**handler, tasks, context, wire, entry).await?;
+        encode(answer, plain.json(&self.method.output))
+    }
+
     fn input(&self, format: CodecFormat) -> Option<MessageType> {
         (format == CodecFormat::Json).then(|| self.method.input.clone())
     }
@@ -86,23 +99,9 @@ impl Dispatcher for Dispatch {
         let tasks = self.outlives_its_caller().then(|| self.tasks.clone());
         Box::pin(async move {
             let reply = call.context.reply.clone();
-            let wire = decode(request.bytes().clone(), input.as_ref());
-            let outcome = match (wire, tasks) {
-                (Err(error), _) => Err(noted(error, &call.entry)),
-                (Ok(wire), None) => {
-                    let mut watch = Watch::new(call.entry, call.context.deadline);
-                    let outcome = shield::call(async move { handler(call.context, wire).await }).await;
-                    end(&mut watch, &outcome);
-                    outcome
-                }
-                (Ok(wire), Some(tasks)) => {
-                    let work = async move {
-                        let outcome = shield::call(handler(call.context, wire)).await;
-                        call.entry.worked(&outcome);
-                        outcome.map_err(|error| noted(error, &call.entry))
-                    };
-                    tasks.serve(work).await.unwrap_or_else(|error| Err(Error::internal(error)))
-                }
+            let outcome = match decode(request.bytes().clone(), input.as_ref()) {
+                Ok(wire) => unary(&*handler, tasks.as_ref(), call.context, wire, call.entry).await,
+                Err(error) => Err(noted(error, &call.entry)),
             };
             answer(outcome.and_then(|wire| encode(wire, output.as_ref())), &reply)
         })
@@ -175,6 +174,29 @@ impl Dispatcher for Dispatch {
             flow(outcome, watch, output, &reply, tasks)
         })
     }
+}
+
+/// Calls a unary handler; on a task of its own when it must run to its end although its caller has gone.
+async fn unary(
+    handler: &(dyn Fn(Context, Bytes) -> BoxFuture<Result<Bytes>> + Send + Sync),
+    tasks: Option<&Tasks>,
+    context: Context,
+    wire: Bytes,
+    entry: Entry,
+) -> Result<Bytes> {
+    let Some(tasks) = tasks else {
+        let mut watch = Watch::new(entry, context.deadline);
+        let outcome = shield::call(async move { handler(context, wire).await }).await;
+        end(&mut watch, &outcome);
+        return outcome;
+    };
+    let work = handler(context, wire);
+    let work = async move {
+        let outcome = shield::call(work).await;
+        entry.worked(&outcome);
+        outcome.map_err(|error| noted(error, &entry))
+    };
+    tasks.serve(work).await.unwrap_or_else(|error| Err(Error::internal(error)))
 }
 
 /// The answer of one message, with what the handler said beside it.
