@@ -5,6 +5,7 @@
 //!
 //! *Knows:* ports and one vendor each. *Does not know:* the domain.
 
+pub mod coordinator;
 pub mod disk;
 pub mod ensemble;
 pub mod local;

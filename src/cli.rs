@@ -8,6 +8,7 @@
 mod check;
 mod client;
 mod configuration;
+mod coordinator;
 mod deploy;
 mod failure;
 mod instance;
@@ -41,6 +42,8 @@ struct Arguments {
 enum Command {
     /// Start a gateway.
     Serve(configuration::Flags),
+    /// Start a host that runs instances for gateways on other machines.
+    Coordinator(configuration::Flags),
     /// Validate a configuration: print every value, or every problem with its line, cause and fix.
     Check(check::Flags),
     /// Move an installation onto other stores, or back. Stop its gateways first; run it again if it was cut off.
@@ -103,6 +106,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>, variables: Vari
 fn dispatch(command: Command, variables: &Variables, screen: &mut Screen) -> Result<(), Failure> {
     match command {
         Command::Serve(flags) => threads()?.block_on(serve::run(flags, variables.clone(), screen)),
+        Command::Coordinator(flags) => threads()?.block_on(coordinator::run(flags, variables.clone(), screen)),
         Command::Check(flags) => check::run(flags, variables.clone(), screen),
         Command::Migrate(flags) => threads()?.block_on(migrate::run(flags, variables.clone(), screen)),
         Command::Keys(command) => one_thread()?.block_on(keys::run(command, variables, screen)),

@@ -22,7 +22,7 @@ mod table;
 pub use bytes::ByteSize;
 pub use fields::{
     Blobs, Bucket, Bus, Config, Encryption, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp,
-    Rate, Records, Registry, S3, SealingKey, Tls, Uploads,
+    Peers, Rate, Records, Registry, S3, SealingKey, Tls, Uploads,
 };
 pub use load::{FILE_VARIABLE, Loaded, Origin, Sources};
 pub use places::PrivateUrl;

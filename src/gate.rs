@@ -13,12 +13,14 @@ mod ledger;
 pub mod limits;
 pub mod metrics;
 mod open;
+mod trusted;
 
 pub use entry::{Closed, Entry, Outlet};
 pub use guard::Guard;
 pub use ledger::Ledger;
 pub use metrics::Metrics;
 pub use open::Open;
+pub use trusted::{TENANT, TOKEN, Trust, Trusted};
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -6,6 +6,7 @@
 //! *Knows:* everything, by name. *Does not know:* how any of it works.
 
 mod backends;
+mod coordinator;
 mod hosts;
 mod limits;
 pub mod migration;
@@ -13,6 +14,8 @@ pub mod migration;
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use portico_wire::{Handlers, grpc, podium::v1 as podium};
+
+pub use self::coordinator::Coordinator;
 
 use self::backends::Backends;
 use crate::{
@@ -28,7 +31,7 @@ use crate::{
     domain::{
         audit::Audit,
         deployments::{self, Deployments},
-        health::Board,
+        health::{Board, Check},
         instances::{self, Instances},
         keys::{self, Digester, KeyRole, Keys, NewKey},
         models::Models,
@@ -166,7 +169,11 @@ async fn platform(
         audit: audit.clone(),
         tasks: tasks.clone(),
     });
-    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock)).await;
+    let measured = Arc::clone(metrics);
+    let told = move |checks: &[Check]| {
+        checks.iter().for_each(|check| measured.probed(check.name, check.health.state, check.latency));
+    };
+    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock), told).await;
     let sockets = Arc::clone(metrics);
     Ok(Platform {
         keys: keys.clone(),

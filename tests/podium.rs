@@ -4,6 +4,7 @@ mod authentication;
 mod configuration;
 mod deployments;
 mod health;
+mod hosts;
 mod instances;
 mod keys;
 mod secrets;

@@ -4,6 +4,7 @@ pub(crate) mod doors;
 pub(crate) mod ensemble;
 pub(crate) mod example;
 pub(crate) mod gateway;
+pub(crate) mod hosts;
 pub(crate) mod minio;
 pub(crate) mod postgres;
 pub(crate) mod server;

@@ -110,18 +110,7 @@ struct Inner {
 impl S3 {
     /// Prepares to use the bucket and begins to abort strays. The store need not answer yet.
     pub async fn open(options: Options, clock: Arc<dyn Clock>, tasks: &Tasks) -> S3 {
-        let (client, bulk) = clients(&options).await;
-        let s3 = S3(Arc::new(Inner {
-            client,
-            bulk,
-            bucket: options.bucket,
-            prefix: options.prefix,
-            encryption: options.encryption,
-            stagings: Arc::new(Semaphore::new(STAGINGS_MAX)),
-            clock,
-            tasks: tasks.clone(),
-            is_conditional: AtomicBool::new(true),
-        }));
+        let s3 = S3::open_to_read(options, clock, tasks).await;
         let sweeping = s3.clone();
         tasks.spawn(async move {
             let closing = sweeping.0.tasks.closing_token();
@@ -131,6 +120,22 @@ impl S3 {
             }
         });
         s3
+    }
+
+    /// The same for a process that stores nothing: what lies about is not its own.
+    pub async fn open_to_read(options: Options, clock: Arc<dyn Clock>, tasks: &Tasks) -> S3 {
+        let (client, bulk) = clients(&options).await;
+        S3(Arc::new(Inner {
+            client,
+            bulk,
+            bucket: options.bucket,
+            prefix: options.prefix,
+            encryption: options.encryption,
+            stagings: Arc::new(Semaphore::new(STAGINGS_MAX)),
+            clock,
+            tasks: tasks.clone(),
+            is_conditional: AtomicBool::new(true),
+        }))
     }
 
     /// The name of a key in the bucket.

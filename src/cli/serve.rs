@@ -38,18 +38,18 @@ pub(crate) async fn run(flags: configuration::Flags, variables: Variables, scree
 }
 
 /// The signals that ask for an orderly end.
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Signals, Failure> {
+    pub(super) fn listen() -> Result<Signals, Failure> {
         let begin = |kind| signal(kind).map_err(|error| Failure::system("signals cannot be heard", &error));
         Ok(Signals { interrupt: begin(SignalKind::interrupt())?, terminate: begin(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",

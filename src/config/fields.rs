@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri};
 use zeroize::Zeroizing;
 
 use super::{ByteSize, PrivateUrl};
-use crate::base::Secret;
+use crate::base::{Secret, network::Network};
 
 /// Everything the operator decides before start. Complete: defaults are filled in, paths are absolute.
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ pub struct Config {
     pub otlp: Otlp,
     /// Where instances run, and what each may use.
     pub fleet: Fleet,
+    /// How gateways and hosts find and trust each other.
+    pub peers: Peers,
 }
 
 /// What an installation is for.
@@ -173,10 +175,12 @@ pub enum Bus {
 }
 
 /// Where instances run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// As child processes of this one.
     Local,
+    /// On these hosts; on those that the registry knows when none is listed.
+    Coordinators(Vec<Uri>),
 }
 
 /// Whether rate limits are enforced.
@@ -295,4 +299,23 @@ pub struct Fleet {
     pub cpu_max: Option<Duration>,
     /// Where their programs are looked for.
     pub path: String,
+}
+
+/// How gateways and hosts find and trust each other.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// What both sides know and nobody else.
+    pub token: Option<Secret>,
+    /// The id of this host; made at its first start when unset.
+    pub id: Option<String>,
+    /// Where gateways reach this host.
+    pub advertise: Option<Uri>,
+    /// The networks that hosts may be in.
+    pub networks: Vec<Network>,
+    /// A PEM file with the authorities whose certificates hosts have.
+    pub ca: Option<PathBuf>,
+    /// A PEM file with the certificate that gateways show to hosts.
+    pub certificate: Option<PathBuf>,
+    /// A PEM file with its private key.
+    pub key: Option<PathBuf>,
 }

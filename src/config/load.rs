@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Place,
-    Problem, Problems, Rate, Records, Registry, S3, SETTINGS, Setting, Uploads, names, places,
+    Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Peers,
+    Place, Problem, Problems, Rate, Records, Registry, S3, SETTINGS, Setting, Uploads, names, places,
 };
 
 mod file;
@@ -345,6 +345,15 @@ fn blank() -> Config {
             open_files_max: NonZeroU32::MIN,
             cpu_max: None,
             path: String::new(),
+        },
+        peers: Peers {
+            token: None,
+            id: None,
+            advertise: None,
+            networks: Vec::new(),
+            ca: None,
+            certificate: None,
+            key: None,
         },
     }
 }

@@ -30,6 +30,8 @@ pub(super) static NAMES: &[Name] = &[
     name("VALKEY_URL", "registry", valkey),
     name("VALKEY_URL", "bus", valkey),
     name("COORDINATOR_URLS", "fleet.url", |urls| format!("coordinator:{urls}")),
+    name("COORDINATOR_TOKEN", "fleet.token", same),
+    name("COORDINATOR_ID", "fleet.id", same),
     name("ENSEMBLE_URL", "ensemble_url", same),
     name("ENSEMBLE_API_KEY", "ensemble_key", same),
     name("MAX_BUNDLE_BYTES", "uploads.bundle_bytes_max", same),

@@ -16,7 +16,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri};
 
-use super::{Origins, SealingKey};
+use super::{Host, Origins, SealingKey};
 use crate::base::Secret;
 
 /// What an administrator's key begins with.
@@ -121,6 +121,24 @@ pub(super) fn bare_backend<T: Copy>(text: &str, known: &[(&str, T)]) -> Parsed<T
     match backend(text, known)? {
         (kind, "") => Ok(kind),
         (_, _) => Err("has something after the scheme, where nothing is known".to_owned()),
+    }
+}
+
+/// Where instances run: on this machine, or on hosts.
+pub(super) fn fleet(text: &str) -> Parsed<Host> {
+    match backend(text, &[("local", false), ("coordinator", true)])? {
+        (false, "") => Ok(Host::Local),
+        (false, _) => Err("has something after the scheme, where nothing is known".to_owned()),
+        (true, listed) => Ok(Host::Coordinators(list(listed, |part| url(part, &["http", "https"]))?)),
+    }
+}
+
+/// A name for a machine or a program.
+pub(super) fn id(text: &str) -> Parsed<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    match (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("is not 1 to 64 letters, digits, `_` or `-`".to_owned()),
     }
 }
 

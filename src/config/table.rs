@@ -3,7 +3,7 @@
 //! *Knows:* names, defaults, sentences and where a value goes. *Does not know:* where values come from.
 
 use super::{
-    Bus, ByteSize, Config, Environment, Host, Limits, LogFormat, LogLevel, Registry, Tls,
+    Bus, ByteSize, Config, Environment, Limits, LogFormat, LogLevel, Registry, Tls,
     parse::{self, Parsed},
     places,
 };
@@ -92,9 +92,9 @@ pub static SETTINGS: &[Setting] = &[
         "Whether the limits under `rate` are enforced. Off is for load tests.",
         |config, text| put(&mut config.limits, parse::word(text, &[("on", Limits::On), ("off", Limits::Off)]))),
 
-    plain("fleet.url", "PORTICO_FLEET", "local:", "local:",
+    plain("fleet.url", "PORTICO_FLEET", "local:", "local: for this machine, coordinator: for the hosts that the registry knows, or coordinator: and a list of URLs",
         "Where instances run. `fleet = \"local:\"` says the same where no other setting of the fleet is given.",
-        |config, text| put(&mut config.fleet.host, parse::bare_backend(text, &[("local", Host::Local)]))),
+        |config, text| put(&mut config.fleet.host, parse::fleet(text))),
     plain("fleet.instances_max", "PORTICO_FLEET_INSTANCES_MAX", "64", COUNT,
         "How many instances run at the same time.",
         |config, text| put(&mut config.fleet.instances_max, parse::count(text))),
@@ -110,6 +110,27 @@ pub static SETTINGS: &[Setting] = &[
     plain("fleet.cpu_seconds_max", "PORTICO_FLEET_CPU_SECONDS_MAX", "0", "a whole number of seconds from 0 to 86400; 0 is no limit",
         "Processor time of each instance over its whole life.",
         |config, text| put(&mut config.fleet.cpu_max, parse::seconds(text).map(|time| Some(time).filter(|time| !time.is_zero())))),
+    secret("fleet.token", "PORTICO_FLEET_TOKEN", "a text in visible ASCII characters, the same on every gateway and host",
+        "What gateways show to hosts. A host without it, and without `tls.client_ca`, listens on the loopback only. COORDINATOR_TOKEN says the same with less weight.",
+        |config, text| put_some(&mut config.peers.token, parse::secret(text))),
+    plain("fleet.id", "PORTICO_FLEET_ID", "", "1 to 64 letters, digits, `_` or `-`, unlike those of every other host",
+        "The id of this host. When it is unset, one is made in the data directory. COORDINATOR_ID says the same with less weight.",
+        |config, text| put_some(&mut config.peers.id, parse::id(text))),
+    plain("fleet.advertise", "PORTICO_FLEET_ADVERTISE", "", "an http or https URL",
+        "Where gateways reach this host. When it is unset, the address that it listens on.",
+        |config, text| put_some(&mut config.peers.advertise, parse::url(text, &["http", "https"]))),
+    plain("fleet.networks", "PORTICO_FLEET_NETWORKS", "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7", "a list of networks such as 10.0.0.0/8",
+        "The networks that hosts may be in; a gateway dials no others, whatever the registry says.",
+        |config, text| put(&mut config.peers.networks, parse::list(text, |part| part.parse().map_err(str::to_owned)))),
+    plain("fleet.ca", "PORTICO_FLEET_CA", "", FILE,
+        "The authorities whose certificates hosts have. When it is unset, those of the system.",
+        |config, text| put_some(&mut config.peers.ca, parse::file(text))),
+    plain("fleet.certificate", "PORTICO_FLEET_CERTIFICATE", "", FILE,
+        "The certificate that a gateway shows to hosts.",
+        |config, text| put_some(&mut config.peers.certificate, parse::file(text))),
+    plain("fleet.key", "PORTICO_FLEET_KEY", "", FILE,
+        "The private key of that certificate.",
+        |config, text| put_some(&mut config.peers.key, parse::file(text))),
 
     plain("rate.requests_per_minute", "PORTICO_RATE_REQUESTS_PER_MINUTE", "600", LIMIT,
         "Calls per key and minute, for keys without a rate of their own.",

@@ -8,6 +8,7 @@
 mod attached;
 mod configure;
 mod create;
+mod owed;
 mod record;
 mod remove;
 mod rules;
@@ -18,7 +19,7 @@ pub use self::{
     attached::ATTACHED_MAX,
     create::{Created, NewInstance},
     record::Instance,
-    remove::{GRACE, GRACE_MAX},
+    remove::{GRACE, GRACE_MAX, Removed},
     view::Shown,
 };
 /// What is said to and heard from instances, in the words of the fleet.
@@ -28,7 +29,7 @@ pub use crate::port::fleet::{
 };
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -86,6 +87,8 @@ struct Inner {
     requests: Table<Request>,
     /// Instances on their way to a host, whose own numbers do not show them yet.
     pending: Mutex<HashMap<String, u32>>,
+    /// What hosts ran at the last look that nothing is written down of.
+    orphans: Mutex<HashSet<(String, String)>>,
     /// Clients that are attached through this gateway, by instance.
     attached: Mutex<HashMap<String, u32>>,
 }
@@ -99,9 +102,11 @@ impl Instances {
             table,
             requests,
             pending: Mutex::default(),
+            orphans: Mutex::default(),
             attached: Mutex::default(),
         }));
         instances.0.ground.tasks.spawn(upkeep::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
+        instances.0.ground.tasks.spawn(owed::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
         let told = configure::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone());
         instances.0.ground.tasks.spawn(told);
         instances
@@ -201,7 +206,7 @@ impl Instances {
         if instance.is_tombstone() {
             return Err(not_found(id));
         }
-        instance.at().ok_or_else(failure::not_ready)
+        instance.at().map(|at| at.asked_by(cx)).ok_or_else(failure::not_ready)
     }
 }
 

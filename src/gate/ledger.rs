@@ -28,7 +28,7 @@ use crate::{
 pub struct Ledger {
     metrics: Arc<Metrics>,
     spans: Arc<dyn Spans>,
-    audit: Audit,
+    audit: Option<Audit>,
     clock: Arc<dyn Clock>,
 }
 
@@ -45,7 +45,12 @@ pub(super) struct Line {
 impl Ledger {
     /// A ledger that writes to these.
     pub fn new(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, audit: Audit, clock: Arc<dyn Clock>) -> Ledger {
-        Ledger { metrics, spans, audit, clock }
+        Ledger { metrics, spans, audit: Some(audit), clock }
+    }
+
+    /// A ledger where refusals are logged and counted alone: for a process without records.
+    pub fn without_audit(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, clock: Arc<dyn Clock>) -> Ledger {
+        Ledger { metrics, spans, audit: None, clock }
     }
 
     /// Where a call stands in its trace. A call that belongs to none begins one if somebody records it.
@@ -64,17 +69,19 @@ impl Ledger {
 
     /// Writes the record of a refused call.
     pub(super) fn refused(&self, line: Line, error: &Error) {
-        self.audit.record(Note {
-            id: id::random("audit_", 20),
-            at: self.clock.now(),
-            request_id: line.id.to_string(),
-            actor: line.caller.identity.to_string(),
-            key_id: line.caller.key_id().map(str::to_owned),
-            tenant: line.caller.tenant.to_string(),
-            action: line.method.path.to_owned(),
-            subject: line.peer.to_string(),
-            outcome: error.reason().to_string(),
-        });
+        if let Some(audit) = &self.audit {
+            audit.record(Note {
+                id: id::random("audit_", 20),
+                at: self.clock.now(),
+                request_id: line.id.to_string(),
+                actor: line.caller.identity.to_string(),
+                key_id: line.caller.key_id().map(str::to_owned),
+                tenant: line.caller.tenant.to_string(),
+                action: line.method.path.to_owned(),
+                subject: line.peer.to_string(),
+                outcome: error.reason().to_string(),
+            });
+        }
         let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
         written.closed(&Closed {
             began: Instant::now(),

@@ -2,10 +2,11 @@
 //!
 //! Adding a backend is one arm here, one file in `backend/`, one scheme in the config.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     backend::{
+        coordinator::{self, Coordinators},
         disk::Disk,
         ensemble::Ensemble,
         local::{bus::LocalBus, registry::LocalRegistry},
@@ -47,22 +48,18 @@ pub(super) struct Backends {
 impl Backends {
     pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
         let blobs = blobs(config, clock, tasks).await?;
+        let registry = registry(config)?;
         Ok(Backends {
             records: records(config, clock, tasks).await?,
-            fleet: fleet(config, &blobs, clock, tasks)?,
+            fleet: fleet(config, &blobs, &registry, clock, tasks)?,
             blobs,
             bus: match config.bus {
                 config::Bus::Local => Arc::new(LocalBus::new()),
             },
-            registry: match config.registry {
-                config::Registry::Local => Arc::new(LocalRegistry::new()),
-            },
+            registry,
             sealer: Arc::new(keyring(config)?),
             catalog: catalog(config)?,
-            spans: match &config.otlp.endpoint {
-                Some(endpoint) => Arc::new(Otlp::start(endpoint, config.environment.as_str(), tasks)?),
-                None => Arc::new(NoSpans),
-            },
+            spans: spans(config, tasks)?,
         })
     }
 
@@ -141,25 +138,90 @@ fn reached(bucket: &config::Bucket, section: &config::S3) -> s3::Options {
     }
 }
 
-/// Agents run here as child processes, found on the search path that the gateway itself was started with.
-fn fleet(config: &Config, blobs: &Arc<dyn Blobs>, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Fleet>> {
-    match config.fleet.host {
-        config::Host::Local => {
-            let limits = local_fleet::Limits::default();
-            let settings = local_fleet::Config {
-                root: config.data.join("fleet"),
-                path: config.fleet.path.clone(),
-                instances_max: config.fleet.instances_max.get(),
-                limits: local_fleet::Limits {
-                    memory_bytes: config.fleet.memory_bytes_max.0,
-                    cpu_seconds: config.fleet.cpu_max.map_or(0, |cpu| cpu.as_secs()),
-                    open_files: config.fleet.open_files_max.get().into(),
-                    ..limits
-                },
-            };
-            Ok(Arc::new(LocalFleet::open(settings, Arc::clone(blobs), Arc::clone(clock), tasks.clone())?))
+/// The same for a process that unpacks bundles and stores none: a folder belongs to the gateway.
+pub(super) async fn blobs_to_read(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Arc<dyn Blobs> {
+    match &config.blobs {
+        config::Blobs::File(folder) => Arc::new(Disk::open_to_read(folder)),
+        config::Blobs::S3(bucket) => {
+            Arc::new(S3::open_to_read(reached(bucket, &config.s3), Arc::clone(clock), tasks).await)
         }
     }
+}
+
+/// What stands in the store before every key of ours.
+pub(super) fn blob_prefix(config: &Config) -> &str {
+    match &config.blobs {
+        config::Blobs::File(_) => "",
+        config::Blobs::S3(bucket) => &bucket.prefix,
+    }
+}
+
+pub(super) fn registry(config: &Config) -> Result<Arc<dyn Registry>> {
+    match config.registry {
+        config::Registry::Local => Ok(Arc::new(LocalRegistry::new())),
+    }
+}
+
+pub(super) fn spans(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Spans>> {
+    Ok(match &config.otlp.endpoint {
+        Some(endpoint) => Arc::new(Otlp::start(endpoint, config.environment.as_str(), tasks)?),
+        None => Arc::new(NoSpans),
+    })
+}
+
+fn fleet(
+    config: &Config,
+    blobs: &Arc<dyn Blobs>,
+    registry: &Arc<dyn Registry>,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Fleet>> {
+    match &config.fleet.host {
+        config::Host::Local => Ok(Arc::new(local_fleet(config, blobs, clock, tasks)?)),
+        config::Host::Coordinators(listed) => {
+            let peers = &config.peers;
+            let settings = coordinator::Config {
+                listed: listed.iter().map(ToString::to_string).collect(),
+                environment: config.environment.as_str().to_owned(),
+                token: peers.token.clone(),
+                networks: peers.networks.clone(),
+                authorities: read(peers.ca.as_deref(), "fleet.ca")?,
+                certificate: read(peers.certificate.as_deref(), "fleet.certificate")?,
+                key: read(peers.key.as_deref(), "fleet.key")?.map(Secret::new),
+                source_base: match &config.blobs {
+                    config::Blobs::File(_) => "blobs:///".to_owned(),
+                    config::Blobs::S3(bucket) => format!("s3://{}/{}", bucket.name, bucket.prefix),
+                },
+            };
+            Ok(Arc::new(Coordinators::start(settings, Arc::clone(registry), tasks.clone())?))
+        }
+    }
+}
+
+fn read(file: Option<&Path>, setting: &'static str) -> Result<Option<String>> {
+    file.map(|path| super::pem(setting, path)).transpose()
+}
+
+/// Agents run here as child processes, found on the search path that the gateway itself was started with.
+pub(super) fn local_fleet(
+    config: &Config,
+    blobs: &Arc<dyn Blobs>,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+) -> Result<LocalFleet> {
+    let limits = local_fleet::Limits::default();
+    let settings = local_fleet::Config {
+        root: config.data.join("fleet"),
+        path: config.fleet.path.clone(),
+        instances_max: config.fleet.instances_max.get(),
+        limits: local_fleet::Limits {
+            memory_bytes: config.fleet.memory_bytes_max.0,
+            cpu_seconds: config.fleet.cpu_max.map_or(0, |cpu| cpu.as_secs()),
+            open_files: config.fleet.open_files_max.get().into(),
+            ..limits
+        },
+    };
+    LocalFleet::open(settings, Arc::clone(blobs), Arc::clone(clock), tasks.clone())
 }
 
 /// The operator's keys, or the one that the first start makes.

@@ -13,6 +13,7 @@ pub mod error;
 pub mod health;
 pub mod id;
 pub mod metadata;
+pub mod network;
 pub mod page;
 pub mod reason;
 pub mod reply;

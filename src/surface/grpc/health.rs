@@ -31,7 +31,7 @@ impl Health {
 
     /// `None` when no service has this name.
     fn status(&self, service: &str) -> Option<ServingStatus> {
-        let known = service.is_empty() || self.schema.pool().get_service_by_name(service).is_some();
+        let known = service.is_empty() || self.schema.methods().iter().any(|method| method.service == service);
         known.then(|| match self.board.status() {
             Status::Healthy | Status::Degraded => ServingStatus::Serving,
             Status::Unhealthy | Status::Draining => ServingStatus::NotServing,

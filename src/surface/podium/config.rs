@@ -14,14 +14,11 @@ use portico_wire::podium::v1::{
 };
 use serde_json::Value;
 
-use super::{
-    Podium, counted,
-    objects::{carried, object},
-    say, tagged, timestamp,
-};
+use super::{Podium, counted, say, tagged, timestamp};
 use crate::{
     base::{Context, Result},
     domain::settings::{Current, Mode},
+    surface::objects::{carried, object},
 };
 
 /// Says that a list is a stored copy because Ensemble does not answer.
