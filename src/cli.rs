@@ -13,6 +13,7 @@ mod failure;
 mod instance;
 mod keys;
 mod log;
+mod migrate;
 mod openapi;
 mod routes;
 mod screen;
@@ -42,6 +43,8 @@ enum Command {
     Serve(configuration::Flags),
     /// Validate a configuration: print every value, or every problem with its line, cause and fix.
     Check(check::Flags),
+    /// Move an installation onto other stores, or back. Stop its gateways first; run it again if it was cut off.
+    Migrate(migrate::Flags),
     /// Create, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -104,6 +107,7 @@ fn dispatch(command: Command, variables: &Variables, screen: &mut Screen) -> Res
     match command {
         Command::Serve(flags) => threads()?.block_on(serve::run(flags, variables.clone(), screen)),
         Command::Check(flags) => check::run(flags, variables.clone(), screen),
+        Command::Migrate(flags) => threads()?.block_on(migrate::run(flags, variables.clone(), screen)),
         Command::Keys(command) => one_thread()?.block_on(keys::run(command, variables, screen)),
         Command::Deploy(flags) => one_thread()?.block_on(deploy::run(flags, variables, screen)),
         Command::Instance(command) => one_thread()?.block_on(instance::run(command, variables, screen)),

@@ -4,6 +4,8 @@ pub(crate) mod doors;
 pub(crate) mod ensemble;
 pub(crate) mod example;
 pub(crate) mod gateway;
+pub(crate) mod minio;
+pub(crate) mod postgres;
 pub(crate) mod record;
 pub(crate) mod server;
 pub(crate) mod source;

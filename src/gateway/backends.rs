@@ -11,6 +11,8 @@ use crate::{
         local::{bus::LocalBus, registry::LocalRegistry},
         local_fleet::{self, LocalFleet},
         otlp::Otlp,
+        postgres::Postgres,
+        s3::{self, S3},
         sealer::Keyring,
         sqlite::Sqlite,
     },
@@ -23,7 +25,7 @@ use crate::{
         bus::Bus,
         catalog::Catalog,
         fleet::Fleet,
-        records::Records,
+        records::{Archive, Records},
         registry::Registry,
         sealer::Sealer,
         spans::{NoSpans, Spans},
@@ -43,10 +45,10 @@ pub(super) struct Backends {
 }
 
 impl Backends {
-    pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
-        let blobs = blobs(config)?;
+    pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
+        let blobs = blobs(config, clock, tasks).await?;
         Ok(Backends {
-            records: records(config, clock)?,
+            records: records(config, clock, tasks).await?,
             fleet: fleet(config, &blobs, clock, tasks)?,
             blobs,
             bus: match config.bus {
@@ -100,15 +102,42 @@ fn owned<P: ?Sized + Send + Sync + 'static>(
     Box::pin(async move { ask(&port).await })
 }
 
-fn records(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Records>> {
-    match &config.records {
-        config::Records::Sqlite(folder) => Ok(Arc::new(Sqlite::open(folder, Arc::clone(clock))?)),
+async fn records(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Records>> {
+    Ok(archive(config, clock, tasks).await?)
+}
+
+pub(super) async fn blobs(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Blobs>> {
+    match &config.blobs {
+        config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
+        config::Blobs::S3(bucket) => {
+            Ok(Arc::new(S3::open(reached(bucket, &config.s3), Arc::clone(clock), tasks).await))
+        }
     }
 }
 
-fn blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
-    match &config.blobs {
-        config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
+/// The records as a whole, for moving them.
+pub(super) async fn archive(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Archive>> {
+    match &config.records {
+        config::Records::Sqlite(folder) => Ok(Arc::new(Sqlite::open(folder, Arc::clone(clock))?)),
+        config::Records::Postgres(url) => {
+            Ok(Arc::new(Postgres::connect(&Secret::new(url.reveal()), Arc::clone(clock), tasks).await?))
+        }
+    }
+}
+
+/// How a bucket is reached: what its URL says, else what the section `s3` says.
+fn reached(bucket: &config::Bucket, section: &config::S3) -> s3::Options {
+    let credentials = section.access_key_id.as_ref().zip(section.secret_access_key.clone());
+    s3::Options {
+        bucket: bucket.name.clone(),
+        prefix: bucket.prefix.clone(),
+        endpoint: bucket.endpoint.as_ref().or(section.endpoint.as_ref()).map(ToString::to_string),
+        region: bucket.region.clone().unwrap_or_else(|| section.region.clone()),
+        credentials: credentials.map(|(id, secret)| (id.reveal().to_owned(), secret)),
+        encryption: bucket.encryption.as_ref().map(|encryption| match encryption {
+            config::Encryption::Aes256 => s3::Encryption::Aes256,
+            config::Encryption::Kms(key) => s3::Encryption::Kms(key.clone()),
+        }),
     }
 }
 
