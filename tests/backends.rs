@@ -3,5 +3,6 @@
 mod blobs;
 mod bus;
 mod fleet;
+mod hosts;
 mod records;
 mod registry;
