@@ -14,6 +14,9 @@ const CPU_SHARE: f64 = 0.7;
 /// What each instance that is on its way to a host adds to its score: the host's own numbers do not show it yet.
 const PENDING_WEIGHT: f64 = 0.02;
 
+/// Scores are compared in this many steps. A machine's load trembles, and several hosts may share one: what is no real
+/// difference must not send every instance to the same host.
+const STEPS: f64 = 20.0;
 /// Numbers older than this may send every gateway to the same host.
 const FRESH: Duration = Duration::from_secs(2);
 /// How many of the best hosts are drawn from then.
@@ -30,7 +33,8 @@ pub enum Nowhere {
 
 /// The least loaded of the hosts that may take an instance of this deployment, those tried before left out.
 ///
-/// Equal scores go to a host that has the bundle already, then to the smaller id. `pending` says how many instances are on
+/// Scores within a step of each other count as equal. They go to the host with more room, of those to one that has the bundle
+/// already, then to the smaller id. `pending` says how many instances are on
 /// their way to a host. When the best host's numbers are old, `dice` picks two of the best three and the better one is
 /// taken, so that not every gateway runs to the same place.
 ///
@@ -52,7 +56,7 @@ pub fn choose<'a>(
         if host.active.saturating_add(on_the_way) >= host.active_max {
             continue;
         }
-        let candidate = Candidate { score: score(host, on_the_way), host };
+        let candidate = Candidate::of(host, on_the_way);
         let place = best.iter().position(|other| other.is_none_or(|other| candidate.beats(&other, deployment_id)));
         if let Some(place) = place {
             best[place..].rotate_right(1);
@@ -70,17 +74,26 @@ pub fn choose<'a>(
 
 #[derive(Clone, Copy)]
 struct Candidate<'a> {
-    score: f64,
+    /// The score in steps, see [`STEPS`].
+    steps: f64,
+    places: f64,
     host: &'a HostLoad,
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
+    fn of(host: &'a HostLoad, pending: u32) -> Candidate<'a> {
+        let taken = f64::from(host.active) + f64::from(pending);
+        let places = taken / f64::from(host.active_max.max(1));
+        Candidate { steps: (score(host, pending) * STEPS).floor(), places, host }
+    }
+
     fn beats(&self, other: &Candidate<'_>, deployment_id: &str) -> bool {
         let is_cold = |host: &HostLoad| !host.cached.iter().any(|cached| cached == deployment_id);
         // Looked up only where it decides: few hosts are equally loaded, and lists of bundles are long.
         let by_bundle = || is_cold(self.host).cmp(&is_cold(other.host));
-        let order =
-            self.score.total_cmp(&other.score).then_with(by_bundle).then_with(|| self.host.id.cmp(&other.host.id));
+        let by_score = self.steps.total_cmp(&other.steps);
+        let by_places = || self.places.total_cmp(&other.places);
+        let order = by_score.then_with(by_places).then_with(by_bundle).then_with(|| self.host.id.cmp(&other.host.id));
         order.is_lt()
     }
 }
@@ -139,7 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_a_host_with_the_bundle_and_then_to_the_smaller_id() {
+    fn ties_go_to_a_host_with_more_room_or_the_bundle_and_then_to_the_smaller_id() {
+        let busy = |id: &str, active, cpu| HostLoad { cpu: Some(cpu), memory: Some(0.5), ..host(id, active) };
+        assert_eq!(chosen(&[busy("a", 2, 0.72), busy("b", 1, 0.73)]), Ok("b"), "one machine, two hosts");
         assert_eq!(chosen(&[host("b", 1), host("a", 1)]), Ok("a"));
         let warm = HostLoad { cached: vec!["echo:1.0.0@00000000".to_owned()], ..host("b", 1) };
         assert_eq!(chosen(&[warm, host("a", 1)]), Ok("b"));

@@ -41,8 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ALL: PageRequest = PageRequest { limit: 100, after: None };
 
 /// Instances over real stores and the embedded fleet.
-struct House {
-    ground: Ground,
+pub(super) struct House {
+    pub(super) ground: Ground,
+    deployments: Deployments,
     instances: Instances,
     fleet: Arc<dyn Fleet>,
     secrets: Secrets,
@@ -65,6 +66,26 @@ impl House {
         let clock = Arc::new(ground.clock.clone());
         let fleet: Arc<dyn Fleet> =
             Arc::new(LocalFleet::open(config, Arc::clone(&blobs), clock, ground.tasks.clone()).unwrap());
+        let house = House::on(ground, data, blobs, fleet).await;
+        let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents/echo");
+        let packed = Command::new("tar").arg("-cz").arg("-C").arg(agent).arg(".").output().unwrap();
+        let pieces = [
+            Piece { agent_type: "echo".to_owned(), version: "1.0.0".to_owned(), ..Piece::default() },
+            Piece { file: packed.stdout.into(), ..Piece::default() },
+        ];
+        let pieces = Box::pin(stream::iter(pieces.map(Ok)));
+        house.deployments.upload(&house.call("admin"), pieces).await.unwrap();
+        house
+    }
+
+    /// Over these records and this fleet, with nothing deployed.
+    pub(super) async fn over(ground: Ground, fleet: Arc<dyn Fleet>) -> House {
+        let data = tempfile::tempdir().unwrap();
+        let blobs: Arc<dyn Blobs> = Arc::new(Disk::open(data.path()).unwrap());
+        House::on(ground, data, blobs, fleet).await
+    }
+
+    async fn on(ground: Ground, data: tempfile::TempDir, blobs: Arc<dyn Blobs>, fleet: Arc<dyn Fleet>) -> House {
         let ring = Keyring::parse(&Secret::new("07".repeat(32)), &[]).unwrap();
         let secrets = Secrets::new(Arc::clone(&ground.records), Arc::new(ring), ground.audit.clone());
         let parts = settings::Parts {
@@ -93,15 +114,7 @@ impl House {
             clock: Arc::new(ground.clock.clone()),
             tasks: ground.tasks.clone(),
         });
-        let house = House { ground, instances, fleet, secrets, settings, _data: data };
-        let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents/echo");
-        let packed = Command::new("tar").arg("-cz").arg("-C").arg(agent).arg(".").output().unwrap();
-        let pieces = [
-            Piece { agent_type: "echo".to_owned(), version: "1.0.0".to_owned(), ..Piece::default() },
-            Piece { file: packed.stdout.into(), ..Piece::default() },
-        ];
-        deployments.upload(&house.call("admin"), Box::pin(stream::iter(pieces.map(Ok)))).await.unwrap();
-        house
+        House { ground, instances, fleet, deployments, secrets, settings, _data: data }
     }
 
     fn call(&self, who: &str) -> Context {
