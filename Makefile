@@ -24,6 +24,7 @@ test: ## Installs what the tests need, then runs everything that CI runs
 	@$(MAKE) --no-print-directory clients
 	@$(STEP) "client tests" clients/run.sh
 	@$(STEP) "README" tests/readme.sh
+	@$(STEP) "deploy files" tests/deploy.sh
 
 check: ## Checks format, lints and contracts, exactly as CI does
 	@$(STEP) "rustfmt" cargo fmt --all --check

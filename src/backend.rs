@@ -12,5 +12,7 @@ pub mod local;
 pub mod local_fleet;
 pub mod otlp;
 mod ownership;
+pub mod postgres;
+pub mod s3;
 pub mod sealer;
 pub mod sqlite;

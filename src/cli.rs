@@ -14,6 +14,7 @@ mod failure;
 mod instance;
 mod keys;
 mod log;
+mod migrate;
 mod openapi;
 mod routes;
 mod screen;
@@ -45,6 +46,8 @@ enum Command {
     Coordinator(configuration::Flags),
     /// Validate a configuration: print every value, or every problem with its line, cause and fix.
     Check(check::Flags),
+    /// Move an installation onto other stores, or back. Stop its gateways first; run it again if it was cut off.
+    Migrate(migrate::Flags),
     /// Create, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -105,6 +108,7 @@ fn dispatch(command: Command, variables: &Variables, screen: &mut Screen) -> Res
         Command::Serve(flags) => threads()?.block_on(serve::run(flags, variables.clone(), screen)),
         Command::Coordinator(flags) => threads()?.block_on(coordinator::run(flags, variables.clone(), screen)),
         Command::Check(flags) => check::run(flags, variables.clone(), screen),
+        Command::Migrate(flags) => threads()?.block_on(migrate::run(flags, variables.clone(), screen)),
         Command::Keys(command) => one_thread()?.block_on(keys::run(command, variables, screen)),
         Command::Deploy(flags) => one_thread()?.block_on(deploy::run(flags, variables, screen)),
         Command::Instance(command) => one_thread()?.block_on(instance::run(command, variables, screen)),

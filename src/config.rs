@@ -12,17 +12,20 @@
 mod bytes;
 mod fields;
 mod load;
+mod names;
 mod parse;
+mod places;
 mod problem;
 mod reference;
 mod table;
 
 pub use bytes::ByteSize;
 pub use fields::{
-    Blobs, Bus, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Peers, Rate,
-    Records, Registry, SealingKey, Tls, Uploads,
+    Blobs, Bucket, Bus, Config, Encryption, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp,
+    Peers, Rate, Records, Registry, S3, SealingKey, Tls, Uploads,
 };
 pub use load::{FILE_VARIABLE, Loaded, Origin, Sources};
+pub use places::PrivateUrl;
 pub use problem::{Place, Problem, Problems};
 pub use reference::reference;
 pub use table::{SETTINGS, Setting};

@@ -9,6 +9,7 @@ mod backends;
 mod coordinator;
 mod hosts;
 mod limits;
+pub mod migration;
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -30,7 +31,7 @@ use crate::{
     domain::{
         audit::Audit,
         deployments::{self, Deployments},
-        health::Board,
+        health::{Board, Check},
         instances::{self, Instances},
         keys::{self, Digester, KeyRole, Keys, NewKey},
         models::Models,
@@ -61,7 +62,7 @@ impl Gateway {
     pub async fn start(config: Config) -> Result<Gateway> {
         let tasks = Tasks::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let backends = Backends::open(&config, &clock, &tasks)?;
+        let backends = Backends::open(&config, &clock, &tasks).await?;
         let metrics = Arc::new(Metrics::new());
         let audit = Audit::new(Arc::clone(&backends.records), &tasks);
 
@@ -168,7 +169,11 @@ async fn platform(
         audit: audit.clone(),
         tasks: tasks.clone(),
     });
-    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock)).await;
+    let measured = Arc::clone(metrics);
+    let told = move |checks: &[Check]| {
+        checks.iter().for_each(|check| measured.probed(check.name, check.health.state, check.latency));
+    };
+    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock), told).await;
     let sockets = Arc::clone(metrics);
     Ok(Platform {
         keys: keys.clone(),

@@ -7,6 +7,7 @@ mod domain;
 mod doors;
 mod fuzz;
 mod house;
+mod migration;
 mod podium;
 mod support;
 mod web;

@@ -5,6 +5,8 @@ pub(crate) mod ensemble;
 pub(crate) mod example;
 pub(crate) mod gateway;
 pub(crate) mod hosts;
+pub(crate) mod minio;
+pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod source;
 pub(crate) mod stage;

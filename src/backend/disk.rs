@@ -90,12 +90,13 @@ impl Disk {
 }
 
 impl Blobs for Disk {
-    fn stage(&self) -> Answer<'_, Box<dyn Staging>> {
+    fn stage<'a>(&'a self, key: Option<&'a str>) -> Answer<'a, Box<dyn Staging>> {
+        let announced = key.map(str::to_owned);
         Box::pin(async move {
             self.0.lock.as_ref().ok_or_else(only_read)?;
             let waited = tokio::time::timeout(STAGE_WAIT, Arc::clone(&self.0.stagings).acquire_owned());
             let place = waited.await.map_err(|_| busy())?.map_err(Error::internal)?;
-            let spool = Spool::begin(self.clone(), place).await?;
+            let spool = Spool::begin(self.clone(), announced, place).await?;
             Ok(Box::new(spool) as Box<dyn Staging>)
         })
     }

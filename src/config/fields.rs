@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use http::{HeaderValue, Uri};
 use zeroize::Zeroizing;
 
-use super::ByteSize;
+use super::{ByteSize, PrivateUrl};
 use crate::base::{Secret, network::Network};
 
 /// Everything the operator decides before start. Complete: defaults are filled in, paths are absolute.
@@ -33,6 +33,8 @@ pub struct Config {
     pub records: Records,
     /// Where bundles are kept.
     pub blobs: Blobs,
+    /// How S3 stores are reached.
+    pub s3: S3,
     /// Where facts that expire are kept.
     pub registry: Registry,
     /// What carries events.
@@ -108,6 +110,8 @@ impl fmt::Debug for SealingKey {
 pub enum Records {
     /// In an SQLite database in this file.
     Sqlite(PathBuf),
+    /// In a PostgreSQL database.
+    Postgres(PrivateUrl),
 }
 
 /// Where bundles are kept.
@@ -115,6 +119,45 @@ pub enum Records {
 pub enum Blobs {
     /// As files in this directory.
     File(PathBuf),
+    /// In a bucket.
+    S3(Bucket),
+}
+
+/// A bucket of an S3 store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// What every key begins with: empty, or ending with a slash.
+    pub prefix: String,
+    /// Where the store answers; else what the section `s3` says.
+    pub endpoint: Option<Uri>,
+    /// The region; else what the section `s3` says.
+    pub region: Option<String>,
+    /// How the store encrypts objects, if it is to be told.
+    pub encryption: Option<Encryption>,
+}
+
+/// How a store encrypts objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// With a key of its own.
+    Aes256,
+    /// With a key of AWS KMS: this one, or the account's default.
+    Kms(Option<String>),
+}
+
+/// How S3 stores are reached where the bucket's URL does not say.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    /// The region.
+    pub region: String,
+    /// Where the store answers, if it is not Amazon's.
+    pub endpoint: Option<Uri>,
+    /// The id of the access key. Without it, credentials come from where AWS programs look.
+    pub access_key_id: Option<Secret>,
+    /// The secret of the access key.
+    pub secret_access_key: Option<Secret>,
 }
 
 /// Where facts that expire are kept.

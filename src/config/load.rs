@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Peers,
-    Place, Problem, Problems, Rate, Records, Registry, SETTINGS, Setting, Uploads,
+    Place, Problem, Problems, Rate, Records, Registry, S3, SETTINGS, Setting, Uploads, names, places,
 };
 
 mod file;
@@ -102,10 +102,13 @@ impl Sources {
         if let Some(path) = self.file.or(named) {
             draft.file(&path);
         }
-        // The standard variable weighs less than our own, wherever it stands.
+        // Names of other programs weigh less than our own.
         let (ours, standard): (Vec<_>, Vec<_>) =
             variables.into_iter().partition(|(name, _)| name.starts_with("PORTICO_"));
-        for (name, value) in standard.into_iter().chain(ours) {
+        for (variable, key, value) in names::read(&standard) {
+            draft.value(Place::Variable(variable.to_owned()), key, &value);
+        }
+        for (name, value) in ours {
             draft.variable(&name, &value);
         }
         for (flag, key, value) in self.flags {
@@ -180,11 +183,12 @@ impl Draft {
     fn apply(&mut self, setting: &'static Setting, value: &str, place: Place) {
         match (setting.apply)(&mut self.config, value) {
             Ok(()) => {
-                let shown = if setting.secret { "***" } else { value };
-                self.written.insert(setting.key, (shown.to_owned(), place));
+                let shown = if setting.secret { "***".to_owned() } else { places::shown(value) };
+                self.written.insert(setting.key, (shown, place));
             }
             Err(cause) => {
-                let subject = if setting.secret { "the value".to_owned() } else { format!("{value:?}") };
+                let subject =
+                    if setting.secret { "the value".to_owned() } else { format!("{:?}", places::shown(value)) };
                 let example = match setting.default {
                     "" => String::new(),
                     default => format!("; the default is {default}"),
@@ -248,10 +252,13 @@ impl Draft {
 /// Paths that follow from the data directory, and no path that depends on where the process stands.
 fn absolute(config: &mut Config) -> std::io::Result<()> {
     config.data = std::path::absolute(&config.data)?;
-    let Records::Sqlite(path) = &mut config.records;
-    place(path, &config.data, "records.sqlite")?;
-    let Blobs::File(path) = &mut config.blobs;
-    place(path, &config.data, "blobs")
+    if let Records::Sqlite(path) = &mut config.records {
+        place(path, &config.data, "records.sqlite")?;
+    }
+    if let Blobs::File(path) = &mut config.blobs {
+        place(path, &config.data, "blobs")?;
+    }
+    Ok(())
 }
 
 fn place(path: &mut PathBuf, data: &Path, name: &str) -> std::io::Result<()> {
@@ -260,7 +267,7 @@ fn place(path: &mut PathBuf, data: &Path, name: &str) -> std::io::Result<()> {
 }
 
 fn is_ours(name: &str) -> bool {
-    ["OTEL_EXPORTER_OTLP_ENDPOINT", "COORDINATOR_TOKEN", "COORDINATOR_ID"].contains(&name)
+    names::is_known(name)
         || (name.starts_with("PORTICO_") && !name.starts_with(CONFORMANCE_PREFIX) && !OTHER_VARIABLES.contains(&name))
 }
 
@@ -311,6 +318,7 @@ fn blank() -> Config {
         chronicle_public_base: None,
         records: Records::Sqlite(PathBuf::new()),
         blobs: Blobs::File(PathBuf::new()),
+        s3: S3 { region: String::new(), endpoint: None, access_key_id: None, secret_access_key: None },
         registry: Registry::Local,
         bus: Bus::Local,
         limits: Limits::On,

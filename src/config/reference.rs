@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{SETTINGS, Setting};
+use super::{SETTINGS, Setting, names::NAMES};
 
 const OPENING: &str = "\
 # Configuration
@@ -32,6 +32,16 @@ origins = [\"https://app.example.com\"]
 with.
 ";
 
+const OTHER_NAMES: &str = "
+## Names of other programs
+
+These variables are read too, with less weight than the `PORTICO_*` ones. `GATEWAY_PORT` alone listens on all addresses;
+`VALKEY_URL` may be a `redis:` URL; `DRAIN_TIMEOUT_MS` is in milliseconds.
+
+| Variable | Setting |
+|---|---|
+";
+
 /// The text of `docs/reference/config.md`. That file is `portico check --reference`, word for word.
 pub fn reference() -> String {
     let mut document = OPENING.to_owned();
@@ -44,6 +54,10 @@ pub fn reference() -> String {
             append(&mut document, format_args!("\n## {title}\n"));
         }
         entry(&mut document, setting);
+    }
+    document.push_str(OTHER_NAMES);
+    for name in NAMES {
+        append(&mut document, format_args!("| `{}` | `{}` |\n", name.variable, name.key));
     }
     document
 }

@@ -3,8 +3,9 @@
 //! *Knows:* names, defaults, sentences and where a value goes. *Does not know:* where values come from.
 
 use super::{
-    Blobs, Bus, ByteSize, Config, Environment, Limits, LogFormat, LogLevel, Records, Registry, Tls,
+    Bus, ByteSize, Config, Environment, Limits, LogFormat, LogLevel, Registry, Tls,
     parse::{self, Parsed},
+    places,
 };
 
 /// One setting.
@@ -75,14 +76,12 @@ pub static SETTINGS: &[Setting] = &[
     plain("chronicle_public_base", "PORTICO_CHRONICLE_PUBLIC_BASE", "", "a ws, wss, http or https URL",
         "What clients reach Chronicle by, instead of internal host names. Without it, no Chronicle address is shown.",
         |config, text| put_some(&mut config.chronicle_public_base, parse::url(text, &["ws", "wss", "http", "https"]))),
-    plain("records", "PORTICO_RECORDS", "sqlite:", "sqlite: for a database in the data directory, or sqlite:PATH",
+    plain("records", "PORTICO_RECORDS", "sqlite:", "sqlite: for a database in the data directory, sqlite:PATH, or postgres://user:password@host/database with sslmode and sslrootcert as libpq has them",
         "Where durable facts are kept.",
-        |config, text| put(&mut config.records, parse::backend(text, &[("sqlite", Records::Sqlite as fn(_) -> _)])
-            .map(|(kind, path)| kind(path.into())))),
-    plain("blobs", "PORTICO_BLOBS", "file:", "file: for a folder in the data directory, or file:PATH",
+        |config, text| put(&mut config.records, places::records(text))),
+    plain("blobs", "PORTICO_BLOBS", "file:", "file: for a folder in the data directory, file:PATH, or s3://bucket/prefix with the options endpoint, region, sse (AES256 or aws:kms) and kms_key",
         "Where bundles are kept.",
-        |config, text| put(&mut config.blobs, parse::backend(text, &[("file", Blobs::File as fn(_) -> _)])
-            .map(|(kind, path)| kind(path.into())))),
+        |config, text| put(&mut config.blobs, places::blobs(text))),
     plain("registry", "PORTICO_REGISTRY", "local:", "local:",
         "Where facts that expire are kept: leases, quotas, who is alive.",
         |config, text| put(&mut config.registry, parse::bare_backend(text, &[("local", Registry::Local)]))),
@@ -190,8 +189,21 @@ pub static SETTINGS: &[Setting] = &[
         "How a log line looks.",
         |config, text| put(&mut config.log.format, parse::word(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]))),
     plain("otlp.endpoint", "PORTICO_OTLP_ENDPOINT", "", "an http or https URL",
-        "The collector that spans are sent to. OTEL_EXPORTER_OTLP_ENDPOINT says the same with less weight.",
+        "The collector that spans are sent to.",
         |config, text| put_some(&mut config.otlp.endpoint, parse::url(text, &["http", "https"]))),
+
+    plain("s3.region", "PORTICO_S3_REGION", "us-east-1", "the name of a region",
+        "The region of S3 stores, where the bucket's URL says none.",
+        |config, text| put(&mut config.s3.region, Ok(text.to_owned()))),
+    plain("s3.endpoint", "PORTICO_S3_ENDPOINT", "", "an http or https URL",
+        "Where an S3 store other than Amazon's answers. Buckets then stand in the path.",
+        |config, text| put_some(&mut config.s3.endpoint, parse::url(text, &["http", "https"]))),
+    secret("s3.access_key_id", "PORTICO_S3_ACCESS_KEY_ID", "the id as the store gave it, in visible ASCII characters",
+        "The access key of S3 stores. Without it, credentials come from where AWS programs look: variables, profiles, the machine.",
+        |config, text| put_some(&mut config.s3.access_key_id, parse::secret(text))),
+    secret("s3.secret_access_key", "PORTICO_S3_SECRET_ACCESS_KEY", "the secret as the store gave it, in visible ASCII characters",
+        "The secret of that access key.",
+        |config, text| put_some(&mut config.s3.secret_access_key, parse::secret(text))),
 ];
 
 impl Setting {
@@ -203,12 +215,7 @@ impl Setting {
 
     /// The setting of this environment variable.
     pub fn of_variable(name: &str) -> Option<&'static Setting> {
-        match name {
-            "OTEL_EXPORTER_OTLP_ENDPOINT" => Setting::of_key("otlp.endpoint"),
-            "COORDINATOR_TOKEN" => Setting::of_key("fleet.token"),
-            "COORDINATOR_ID" => Setting::of_key("fleet.id"),
-            name => SETTINGS.iter().find(|setting| setting.variable == name),
-        }
+        SETTINGS.iter().find(|setting| setting.variable == name)
     }
 }
 

@@ -12,6 +12,8 @@ use crate::{
         local::{bus::LocalBus, registry::LocalRegistry},
         local_fleet::{self, LocalFleet},
         otlp::Otlp,
+        postgres::Postgres,
+        s3::{self, S3},
         sealer::Keyring,
         sqlite::Sqlite,
     },
@@ -24,7 +26,7 @@ use crate::{
         bus::Bus,
         catalog::Catalog,
         fleet::Fleet,
-        records::Records,
+        records::{Archive, Records},
         registry::Registry,
         sealer::Sealer,
         spans::{NoSpans, Spans},
@@ -44,11 +46,11 @@ pub(super) struct Backends {
 }
 
 impl Backends {
-    pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
-        let blobs = blobs(config)?;
+    pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
+        let blobs = blobs(config, clock, tasks).await?;
         let registry = registry(config)?;
         Ok(Backends {
-            records: records(config, clock)?,
+            records: records(config, clock, tasks).await?,
             fleet: fleet(config, &blobs, &registry, clock, tasks)?,
             blobs,
             bus: match config.bus {
@@ -97,22 +99,58 @@ fn owned<P: ?Sized + Send + Sync + 'static>(
     Box::pin(async move { ask(&port).await })
 }
 
-fn records(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Records>> {
-    match &config.records {
-        config::Records::Sqlite(folder) => Ok(Arc::new(Sqlite::open(folder, Arc::clone(clock))?)),
+async fn records(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Records>> {
+    Ok(archive(config, clock, tasks).await?)
+}
+
+pub(super) async fn blobs(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Blobs>> {
+    match &config.blobs {
+        config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
+        config::Blobs::S3(bucket) => {
+            Ok(Arc::new(S3::open(reached(bucket, &config.s3), Arc::clone(clock), tasks).await))
+        }
     }
 }
 
-fn blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
-    match &config.blobs {
-        config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
+/// The records as a whole, for moving them.
+pub(super) async fn archive(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Archive>> {
+    match &config.records {
+        config::Records::Sqlite(folder) => Ok(Arc::new(Sqlite::open(folder, Arc::clone(clock))?)),
+        config::Records::Postgres(url) => {
+            Ok(Arc::new(Postgres::connect(&Secret::new(url.reveal()), Arc::clone(clock), tasks).await?))
+        }
+    }
+}
+
+/// How a bucket is reached: what its URL says, else what the section `s3` says.
+fn reached(bucket: &config::Bucket, section: &config::S3) -> s3::Options {
+    let credentials = section.access_key_id.as_ref().zip(section.secret_access_key.clone());
+    s3::Options {
+        bucket: bucket.name.clone(),
+        prefix: bucket.prefix.clone(),
+        endpoint: bucket.endpoint.as_ref().or(section.endpoint.as_ref()).map(ToString::to_string),
+        region: bucket.region.clone().unwrap_or_else(|| section.region.clone()),
+        credentials: credentials.map(|(id, secret)| (id.reveal().to_owned(), secret)),
+        encryption: bucket.encryption.as_ref().map(|encryption| match encryption {
+            config::Encryption::Aes256 => s3::Encryption::Aes256,
+            config::Encryption::Kms(key) => s3::Encryption::Kms(key.clone()),
+        }),
     }
 }
 
 /// The same for a process that unpacks bundles and stores none: a folder belongs to the gateway.
-pub(super) fn blobs_to_read(config: &Config) -> Result<Arc<dyn Blobs>> {
+pub(super) async fn blobs_to_read(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Blobs>> {
     match &config.blobs {
         config::Blobs::File(folder) => Ok(Arc::new(Disk::open_to_read(folder))),
+        config::Blobs::S3(_) => blobs(config, clock, tasks).await,
+    }
+}
+
+/// What comes before a blob's key in its URI.
+pub(super) fn source_base(config: &Config) -> String {
+    match &config.blobs {
+        config::Blobs::File(_) => "blobs:///".to_owned(),
+        config::Blobs::S3(bucket) => format!("s3://{}/{}", bucket.name, bucket.prefix),
     }
 }
 
@@ -148,9 +186,7 @@ fn fleet(
                 authorities: read(peers.ca.as_deref(), "fleet.ca")?,
                 certificate: read(peers.certificate.as_deref(), "fleet.certificate")?,
                 key: read(peers.key.as_deref(), "fleet.key")?.map(Secret::new),
-                source_base: match &config.blobs {
-                    config::Blobs::File(_) => "blobs:///".to_owned(),
-                },
+                source_base: source_base(config),
             };
             Ok(Arc::new(Coordinators::start(settings, Arc::clone(registry), tasks.clone())?))
         }

@@ -49,7 +49,7 @@ impl Coordinator {
         protected(&config, proves_certificates)?;
         let tasks = Tasks::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let blobs: Arc<dyn Blobs> = backends::blobs_to_read(&config)?;
+        let blobs: Arc<dyn Blobs> = backends::blobs_to_read(&config, &clock, &tasks).await?;
         let fleet = Arc::new(backends::local_fleet(&config, &blobs, &clock, &tasks)?);
         let spans: Arc<dyn Spans> = backends::spans(&config, &tasks)?;
 
@@ -61,6 +61,7 @@ impl Coordinator {
                 None => own_id(&config.data.join("host.id")).map_err(unwritable)?,
             },
             url: url(&config, address),
+            source_base: backends::source_base(&config),
             environment: config.environment.as_str().to_owned(),
             started_at: clock.now(),
         };

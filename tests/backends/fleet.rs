@@ -127,7 +127,7 @@ impl House {
     async fn bundle(&self, code: &Path) -> Bundle {
         let packed = Command::new("tar").arg("-cz").arg("-C").arg(code).arg(".").output().unwrap();
         assert!(packed.status.success());
-        let mut staging = self.blobs.stage().await.unwrap();
+        let mut staging = self.blobs.stage(None).await.unwrap();
         staging.write(packed.stdout.into()).await.unwrap();
         let staged = staging.seal().await.unwrap();
         let checksum = staged.digest().to_string();
