@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use portico::{
     backend::sqlite::Sqlite,
-    base::{Clock, Error, Incoming, Outgoing, Result, Timestamp, clock::SystemClock, health::Health},
+    base::{Error, Incoming, Outgoing, Result, Timestamp, health::Health},
     port::{
         Answer,
         fleet::{
@@ -21,7 +21,7 @@ use portico::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Ground, instances::House, time_stands};
+use super::{Ground, NOW, instances::House, time_stands};
 
 /// A host that runs what it is told to run, and notes what it was told to stop.
 #[derive(Default)]
@@ -181,10 +181,8 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
         host.running.lock().unwrap().insert(id.to_owned(), State::Ready);
     }
     *host.away.lock().unwrap() = true;
-    // Upkeep goes by the machine's clock, so the store must too.
-    let records: Arc<dyn Records> = Arc::new(Sqlite::temporary(Arc::new(SystemClock)).unwrap());
-    let ground = Ground { records, ..Ground::new() };
-    let (now, long_ago) = (SystemClock.now(), SystemClock.now().minus(Duration::from_secs(600)));
+    let ground = Ground::new();
+    let (now, long_ago) = (NOW, NOW.minus(Duration::from_secs(600)));
     for (id, status, owed, at) in [
         ("survived", "ready", false, now),
         ("lost", "running", false, now),
