@@ -13,3 +13,4 @@ pub mod otlp;
 mod ownership;
 pub mod sealer;
 pub mod sqlite;
+pub mod valkey;

@@ -5,3 +5,4 @@ mod bus;
 mod fleet;
 mod records;
 mod registry;
+mod valkey;

@@ -7,3 +7,4 @@ pub(crate) mod gateway;
 pub(crate) mod server;
 pub(crate) mod source;
 pub(crate) mod stage;
+pub(crate) mod valkey;

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Place,
-    Problem, Problems, Rate, Records, Registry, SETTINGS, Setting, Uploads,
+    Problem, Problems, Rate, Records, Registry, SETTINGS, Setting, Uploads, parse::without_password,
 };
 
 mod file;
@@ -180,11 +180,12 @@ impl Draft {
     fn apply(&mut self, setting: &'static Setting, value: &str, place: Place) {
         match (setting.apply)(&mut self.config, value) {
             Ok(()) => {
-                let shown = if setting.secret { "***" } else { value };
-                self.written.insert(setting.key, (shown.to_owned(), place));
+                let shown = if setting.secret { "***".to_owned() } else { without_password(value) };
+                self.written.insert(setting.key, (shown, place));
             }
             Err(cause) => {
-                let subject = if setting.secret { "the value".to_owned() } else { format!("{value:?}") };
+                let subject =
+                    if setting.secret { "the value".to_owned() } else { format!("{:?}", without_password(value)) };
                 let example = match setting.default {
                     "" => String::new(),
                     default => format!("; the default is {default}"),

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// How often every part is probed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while a required part is down, so that the gateway is back within a second of what it needs.
+const PROBE_INTERVAL_DOWN: Duration = Duration::from_millis(500);
 /// How long a part may take to answer before it counts as down.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -78,11 +80,11 @@ impl Board {
         let (sender, checks) = watch::channel(probe(&parts, &*clock).await);
         let closing = tasks.closing_token();
         tasks.spawn(async move {
-            let mut tick = interval(PROBE_INTERVAL);
-            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            tick.tick().await;
-            while closing.run_until_cancelled(tick.tick()).await.is_some() {
-                sender.send_replace(probe(&parts, &*clock).await);
+            let mut pause = until_next(&sender.borrow());
+            while closing.run_until_cancelled(sleep(pause)).await.is_some() {
+                let checks = probe(&parts, &*clock).await;
+                pause = until_next(&checks);
+                sender.send_replace(checks);
             }
         });
         Board { checks, tasks, began: Instant::now() }
@@ -114,6 +116,11 @@ impl Board {
     pub fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
+}
+
+fn until_next(checks: &[Check]) -> Duration {
+    let needed = |check: &Check| check.required && check.health.state == State::Down;
+    if checks.iter().any(needed) { PROBE_INTERVAL_DOWN } else { PROBE_INTERVAL }
 }
 
 async fn probe(parts: &[Part], clock: &dyn Clock) -> Arc<[Check]> {

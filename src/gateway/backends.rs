@@ -13,6 +13,7 @@ use crate::{
         otlp::Otlp,
         sealer::Keyring,
         sqlite::Sqlite,
+        valkey::Valkey,
     },
     base::{Clock, Result, Secret, health::Health, tasks::Tasks},
     config::{self, Config},
@@ -45,16 +46,13 @@ pub(super) struct Backends {
 impl Backends {
     pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
         let blobs = blobs(config)?;
+        let (registry, bus) = registry_and_bus(config, tasks)?;
         Ok(Backends {
             records: records(config, clock)?,
             fleet: fleet(config, &blobs, clock, tasks)?,
             blobs,
-            bus: match config.bus {
-                config::Bus::Local => Arc::new(LocalBus::new()),
-            },
-            registry: match config.registry {
-                config::Registry::Local => Arc::new(LocalRegistry::new()),
-            },
+            bus,
+            registry,
             sealer: Arc::new(keyring(config)?),
             catalog: catalog(config)?,
             spans: match &config.otlp.endpoint {
@@ -110,6 +108,24 @@ fn blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
     match &config.blobs {
         config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
     }
+}
+
+/// Registry and bus at the same URL share one connection for commands.
+fn registry_and_bus(config: &Config, tasks: &Tasks) -> Result<(Arc<dyn Registry>, Arc<dyn Bus>)> {
+    let open = |url| Valkey::open(url, tasks);
+    let shared = match &config.registry {
+        config::Registry::Local => None,
+        config::Registry::Valkey(url) => Some((url, open(url)?)),
+    };
+    let bus: Arc<dyn Bus> = match (&config.bus, &shared) {
+        (config::Bus::Local, _) => Arc::new(LocalBus::new()),
+        (config::Bus::Valkey(url), Some((same, valkey))) if url == *same => Arc::new(valkey.bus()),
+        (config::Bus::Valkey(url), _) => Arc::new(open(url)?.bus()),
+    };
+    Ok(match shared {
+        None => (Arc::new(LocalRegistry::new()), bus),
+        Some((_, valkey)) => (Arc::new(valkey.registry()), bus),
+    })
 }
 
 /// Agents run here as child processes, found on the search path that the gateway itself was started with.
