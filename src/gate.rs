@@ -5,6 +5,7 @@
 //!
 //! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
 
+mod certificate;
 mod credential;
 mod entry;
 mod failures;
@@ -13,12 +14,15 @@ mod ledger;
 pub mod limits;
 pub mod metrics;
 mod open;
+mod trusted;
 
+pub use certificate::Bindings;
 pub use entry::{Closed, Entry, Outlet};
 pub use guard::Guard;
 pub use ledger::Ledger;
 pub use metrics::Metrics;
 pub use open::Open;
+pub use trusted::{TENANT, TOKEN, Trust, Trusted};
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -46,13 +50,37 @@ pub struct Head {
     pub bearer: Option<String>,
 }
 
-/// Who is at the other end of a connection.
+/// Who is at the other end of a connection. Cheap to clone: every request of a connection has the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct Peer(Arc<End>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct End {
+    address: SocketAddr,
+    host: String,
+    certificate: Option<Box<[u8]>>,
+}
+
+impl Peer {
+    /// The peer at this address, with its certificate in DER when it proved one by TLS.
+    pub fn new(address: SocketAddr, certificate: Option<Box<[u8]>>) -> Peer {
+        Peer(Arc::new(End { address, host: address.ip().to_string(), certificate }))
+    }
+
     /// Its address.
-    pub address: SocketAddr,
-    /// Its certificate in DER, when it proved one by TLS.
-    pub certificate: Option<Arc<[u8]>>,
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Its address without the port, as text: once for a connection, since every call writes it.
+    pub fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    /// Its certificate in DER, when it proved one.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.0.certificate.as_deref()
+    }
 }
 
 /// The doors that a call can come through.

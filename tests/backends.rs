@@ -3,6 +3,8 @@
 mod blobs;
 mod bus;
 mod fleet;
+mod hosts;
+mod otlp;
 mod records;
 mod registry;
 mod valkey;

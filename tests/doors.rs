@@ -5,6 +5,7 @@
 mod browsers;
 mod live;
 mod matrix;
+mod panics;
 mod refusals;
 mod sockets;
 mod streams;
@@ -67,7 +68,7 @@ fn edge_with(handlers: &Handlers, admit: Arc<dyn Admit>, tasks: Tasks, config: C
 }
 
 fn peer() -> Peer {
-    Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)), certificate: None }
+    Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), None)
 }
 
 async fn send(edge: &Edge, request: Builder, body: impl Into<Bytes>) -> Answer {

@@ -3,7 +3,7 @@
 //! A newcomer's usual mistake is to probe when asked. Health is asked for often and by strangers; the answer is always
 //! the last one that the background found, and costs nothing.
 //!
-//! *Knows:* parts with their last check, whether the house is closing. *Does not know:* what a part is.
+//! *Knows:* parts with their last check, whether the house is draining. *Does not know:* what a part is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
     port::Answer,
 };
 
-/// How often every part is probed.
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// The same while a required part is down, so that the gateway is back within a second of what it needs.
-const PROBE_INTERVAL_DOWN: Duration = Duration::from_millis(500);
+/// How often every part is probed while all is well: readiness tells the truth of this long ago.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// The same while something is not well, so that its return is seen within a second.
+const PROBE_INTERVAL_UNWELL: Duration = Duration::from_millis(500);
 /// How long a part may take to answer before it counts as down.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A part of the gateway that can be asked how it is.
 pub struct Part {
@@ -62,7 +62,7 @@ pub enum Status {
     Degraded,
     /// A required part is down.
     Unhealthy,
-    /// The house is closing.
+    /// The house is about to close: no new callers, please.
     Draining,
 }
 
@@ -75,16 +75,26 @@ pub struct Board {
 }
 
 impl Board {
-    /// Probes every part once, then goes on in the background until the house closes.
-    pub async fn start(parts: Vec<Part>, tasks: Tasks, clock: Arc<dyn Clock>) -> Board {
-        let (sender, checks) = watch::channel(probe(&parts, &*clock).await);
+    /// Probes every part once, then goes on in the background until the house closes. Each round is told to `told`.
+    pub async fn start(
+        parts: Vec<Part>,
+        tasks: Tasks,
+        clock: Arc<dyn Clock>,
+        told: impl Fn(&[Check]) + Send + 'static,
+    ) -> Board {
+        let first = probe(&parts, &*clock).await;
+        told(&first);
+        let (sender, checks) = watch::channel(first);
         let closing = tasks.closing_token();
         tasks.spawn(async move {
-            let mut pause = until_next(&sender.borrow());
-            while closing.run_until_cancelled(sleep(pause)).await.is_some() {
-                let checks = probe(&parts, &*clock).await;
-                pause = until_next(&checks);
-                sender.send_replace(checks);
+            loop {
+                let pause = sleep(pause(&sender.borrow()));
+                if closing.run_until_cancelled(pause).await.is_none() {
+                    return;
+                }
+                let round = probe(&parts, &*clock).await;
+                told(&round);
+                sender.send_replace(round);
             }
         });
         Board { checks, tasks, began: Instant::now() }
@@ -92,7 +102,7 @@ impl Board {
 
     /// The state of the gateway.
     pub fn status(&self) -> Status {
-        if self.tasks.is_closing() {
+        if self.tasks.is_draining() {
             return Status::Draining;
         }
         let worst = |required: bool| {
@@ -107,6 +117,14 @@ impl Board {
         }
     }
 
+    /// Resolves when the gateway begins to drain; never, when it has begun already.
+    pub async fn begins_to_drain(&self) {
+        if self.tasks.is_draining() {
+            std::future::pending::<()>().await;
+        }
+        self.tasks.draining().await;
+    }
+
     /// The last check of every part.
     pub fn checks(&self) -> Arc<[Check]> {
         Arc::clone(&self.checks.borrow())
@@ -118,9 +136,8 @@ impl Board {
     }
 }
 
-fn until_next(checks: &[Check]) -> Duration {
-    let needed = |check: &Check| check.required && check.health.state == State::Down;
-    if checks.iter().any(needed) { PROBE_INTERVAL_DOWN } else { PROBE_INTERVAL }
+fn pause(checks: &[Check]) -> Duration {
+    if checks.iter().all(|check| check.health.state == State::Ok) { PROBE_INTERVAL } else { PROBE_INTERVAL_UNWELL }
 }
 
 async fn probe(parts: &[Part], clock: &dyn Clock) -> Arc<[Check]> {
@@ -163,7 +180,7 @@ mod tests {
                 }
             }),
         };
-        let board = Board::start(vec![part], tasks.clone(), Arc::new(SystemClock)).await;
+        let board = Board::start(vec![part], tasks.clone(), Arc::new(SystemClock), |_| ()).await;
         assert_eq!(board.status(), Status::Healthy);
 
         let mut changes = board.checks.clone();

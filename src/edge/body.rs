@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -30,8 +31,16 @@ pub struct Body {
 enum Kind {
     Full(Full<Bytes>),
     Incoming(Incoming),
-    Rpc(RpcBody),
+    Trailed(Trailed),
+    /// Boxed, because it is large and every body would be moved about with room for it.
+    Rpc(Box<RpcBody>),
     Boxed(UnsyncBoxBody<Bytes, Error>),
+}
+
+/// Bytes with trailers after them.
+pub(super) struct Trailed {
+    data: Option<Bytes>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 /// Which way the bytes go, and the record that counts them. Dropped with the last frame, which is what closes the record.
@@ -52,7 +61,11 @@ impl Body {
     }
 
     pub(super) fn rpc(body: RpcBody) -> Body {
-        Body::of(Kind::Rpc(body))
+        Body::of(Kind::Rpc(Box::new(body)))
+    }
+
+    pub(super) fn trailed(body: Trailed) -> Body {
+        Body::of(Kind::Trailed(body))
     }
 
     /// The same body, with its bytes counted as received.
@@ -71,6 +84,19 @@ impl Body {
 
     fn of(kind: Kind) -> Body {
         Body { kind, meter: None }
+    }
+}
+
+impl Trailed {
+    pub(super) fn new(data: Bytes, trailers: HeaderMap) -> Trailed {
+        Trailed { data: Some(data), trailers: Some(Box::new(trailers)) }
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        match self.data.take() {
+            Some(data) => Some(Frame::data(data)),
+            None => self.trailers.take().map(|trailers| Frame::trailers(*trailers)),
+        }
     }
 }
 
@@ -104,7 +130,8 @@ impl http_body::Body for Body {
         let polled = match &mut this.kind {
             Kind::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(interrupted),
-            Kind::Rpc(body) => Pin::new(body).poll_frame(cx),
+            Kind::Trailed(body) => Poll::Ready(body.next().map(Ok)),
+            Kind::Rpc(body) => Pin::new(&mut **body).poll_frame(cx),
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         };
         match &polled {
@@ -123,6 +150,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Full(body) => body.is_end_stream(),
             Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Trailed(body) => body.trailers.is_none(),
             Kind::Rpc(body) => body.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
@@ -132,6 +160,8 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Full(body) => body.size_hint(),
             Kind::Incoming(body) => body.size_hint(),
+            // The length is not told beforehand: what follows the data belongs to the answer.
+            Kind::Trailed(_) => SizeHint::default(),
             Kind::Rpc(body) => body.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }

@@ -11,6 +11,7 @@ mod envelopes;
 mod failure;
 mod inflow;
 mod outflow;
+mod plain;
 mod text;
 pub mod timeout;
 
@@ -36,12 +37,13 @@ use self::{
     dispatch::{Call, Dispatch},
     inflow::{Fault, Inflow},
     outflow::Watch,
+    plain::{Plain, Taken},
 };
-use super::{Body, Protocol};
+use super::{Body, Protocol, rest::bounded};
 use crate::{
-    base::{Code, Context, Error, Retry, tasks::Tasks},
+    base::{Code, Context, Error, Retry, reply, tasks::Tasks},
     gate::Entry,
-    schema::{Method, Schema},
+    schema::{Method, Schema, Shape},
 };
 
 /// Smaller messages gain nothing from compression.
@@ -50,21 +52,23 @@ const COMPRESSED_BYTES_MIN: usize = 1 << 10;
 const BODY_BYTES_SLACK: usize = 64 << 10;
 /// A path may begin with this when the rest names a method.
 const PATH_PREFIX: &str = "/api";
-/// The headers that say how messages are framed. The engine needs no others.
-const FRAMING_HEADERS: [HeaderName; 8] = [
-    header::CONTENT_TYPE,
+/// The headers that say how messages are framed, beside their type. The engine needs no others.
+const FRAMING_HEADERS: [HeaderName; 7] = [
     header::CONTENT_ENCODING,
     header::ACCEPT_ENCODING,
-    HeaderName::from_static("connect-protocol-version"),
+    PROTOCOL_VERSION,
     HeaderName::from_static("connect-content-encoding"),
     HeaderName::from_static("connect-accept-encoding"),
-    HeaderName::from_static("grpc-encoding"),
-    HeaderName::from_static("grpc-accept-encoding"),
+    GRPC_ENCODING,
+    GRPC_ACCEPT_ENCODING,
 ];
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// Every mounted method by each path that names it.
 pub struct Engine {
-    by_path: HashMap<&'static str, Arc<Mounted>>,
+    by_path: HashMap<&'static str, Arc<Mounted>, foldhash::fast::RandomState>,
 }
 
 /// A method with what serves it.
@@ -72,6 +76,15 @@ pub struct Mounted {
     /// What is known of it.
     pub method: Arc<Method>,
     service: ConnectRpcService<Dispatch>,
+    rules: Arc<Rules>,
+}
+
+/// What is the same for every method.
+struct Rules {
+    message_bytes_max: usize,
+    compression: CompressionRegistry,
+    /// The names of all codings, as a header says them.
+    codings: HeaderValue,
 }
 
 impl Engine {
@@ -84,7 +97,11 @@ impl Engine {
         let limits = Limits::default()
             .with_max_message_size(message_bytes_max)
             .with_max_request_body_size(message_bytes_max.saturating_add(BODY_BYTES_SLACK));
-        let mut by_path = HashMap::new();
+        // The names are ours, so they always are a header value.
+        let codings = HeaderValue::from_str(compression.accept_encoding_header());
+        let codings = codings.unwrap_or_else(|_| HeaderValue::from_static("identity"));
+        let rules = Arc::new(Rules { message_bytes_max, compression: compression.clone(), codings });
+        let mut by_path = HashMap::default();
         for method in schema.methods() {
             let Some(handler) = handlers.get(method.path) else { continue };
             let dispatch = Dispatch::new(Arc::clone(method), handler.clone(), tasks.clone());
@@ -94,7 +111,7 @@ impl Engine {
                 .with_compression(compression.clone())
                 .with_compression_policy(CompressionPolicy::default().with_min_size(COMPRESSED_BYTES_MIN))
                 .with_deadline_policy(DeadlinePolicy::new().with_enforce_on_streams(true));
-            let mounted = Arc::new(Mounted { method: Arc::clone(method), service });
+            let mounted = Arc::new(Mounted { method: Arc::clone(method), service, rules: Arc::clone(&rules) });
             for path in method.paths() {
                 by_path.insert(path, Arc::clone(&mounted));
             }
@@ -113,9 +130,62 @@ impl Mounted {
     /// Makes one call that the gate has let in.
     pub async fn call(&self, frame: Frame, head: Parts, body: Body, context: Context, entry: Entry) -> Response<Body> {
         let mut watch = Watch::new(entry.clone(), context.deadline);
+        let mut body = body.received_by(entry.clone());
+        if self.method.shape == Shape::Unary
+            && let Some(plain) = Plain::of(frame.protocol, &head.method, context.metadata.headers())
+        {
+            match bounded(plain.take(body, self.rules.message_bytes_max), context.deadline).await {
+                Ok(Taken::Message(message)) => {
+                    let answer = self.answer(plain, &frame, message, context, &entry).await;
+                    watch.succeed();
+                    return answer.map(|body| body.sent_by(entry));
+                }
+                Ok(Taken::Other(whole)) => body = whole,
+                Err(error) => {
+                    watch.fail(&error);
+                    return frame.failure(&error, reply::Parts::default()).map(|body| body.sent_by(entry));
+                }
+            }
+        }
+        // Boxed, so that plain calls do not carry room for it.
+        let answer = Box::pin(self.engine(&frame, head, body, context, &entry)).await;
+        watch.succeed();
+        answer.map(|body| body.sent_by(entry))
+    }
+
+    /// Answers a plain call.
+    async fn answer(
+        &self,
+        plain: Plain,
+        frame: &Frame,
+        message: Bytes,
+        context: Context,
+        entry: &Entry,
+    ) -> Response<Body> {
+        let (reply, metadata, deadline) = (context.reply.clone(), context.metadata.clone(), context.deadline);
+        let call = self.service.dispatcher().plain(plain, message, context, entry.clone());
+        let answered = bounded(call, deadline).await;
+        let said = reply.take();
+        let answered = match answered {
+            Ok(message) => {
+                let Rules { compression, codings, .. } = &*self.rules;
+                plain.answer(message, said, metadata.headers(), compression, codings)
+            }
+            Err(error) => {
+                entry.fail(&error);
+                return frame.failure(&error, said);
+            }
+        };
+        answered.unwrap_or_else(|error| {
+            entry.fail(&error);
+            frame.failure(&error, reply::Parts::default())
+        })
+    }
+
+    /// Makes a call of any kind.
+    async fn engine(&self, frame: &Frame, head: Parts, body: Body, context: Context, entry: &Entry) -> Response<Body> {
         let fault = Fault::default();
-        let body = Inflow::new(body.received_by(entry.clone()), frame.protocol, fault.clone());
-        let mut request = Request::new(body);
+        let mut request = Request::new(Inflow::new(body, frame.protocol, fault.clone()));
         *request.method_mut() = head.method;
         *request.uri_mut() = head.uri;
         *request.version_mut() = head.version;
@@ -127,37 +197,31 @@ impl Mounted {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
-        watch.succeed();
         if let Some(error) = fault.take() {
             entry.fail(&error);
-            return frame.refusal(&error).map(|body| body.sent_by(entry));
+            return frame.refusal(&error);
         }
         if let Some(error) = failure::seen(&answer) {
             entry.fail(&error);
         }
-        frame.answer(answer).map(|body| body.sent_by(entry))
+        frame.answer(answer)
     }
 }
 
 /// How the messages of one call are framed.
 pub struct Frame {
     protocol: Protocol,
-    headers: HeaderMap,
+    media_type: Option<HeaderValue>,
 }
 
 impl Frame {
     /// Reads it off the head of a request.
     pub fn new(protocol: Protocol, head: &Parts) -> Frame {
-        let mut headers = HeaderMap::with_capacity(FRAMING_HEADERS.len() + 1);
-        for name in FRAMING_HEADERS {
-            if let Some(value) = head.headers.get(&name) {
-                headers.insert(name, value.clone());
-            }
-        }
-        if protocol == Protocol::GrpcWebText {
-            headers.insert(header::CONTENT_TYPE, text::INNER_MEDIA_TYPE);
-        }
-        Frame { protocol, headers }
+        let media_type = match protocol {
+            Protocol::GrpcWebText => Some(text::INNER_MEDIA_TYPE),
+            _ => head.headers.get(header::CONTENT_TYPE).cloned(),
+        };
+        Frame { protocol, media_type }
     }
 
     /// The frame of answers to a request whose encoding is not spoken here.
@@ -168,7 +232,7 @@ impl Frame {
             Protocol::Grpc => "application/grpc+proto",
             Protocol::GrpcWeb | Protocol::GrpcWebText => "application/grpc-web+proto",
         });
-        Frame { protocol, headers: HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]) }
+        Frame { protocol, media_type: Some(media_type) }
     }
 
     /// An error as this protocol says it, when no message was answered yet.
@@ -182,7 +246,12 @@ impl Frame {
         if error.code() == Code::Unauthenticated {
             refusal.response_headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        self.answer(refusal.into_http_response(&self.headers))
+        self.answer(refusal.into_http_response(&self.typed()))
+    }
+
+    /// The failure of a handler, with what it had said beside.
+    fn failure(&self, error: &Error, said: reply::Parts) -> Response<Body> {
+        self.answer(failure::to_connect(error, Some(said)).into_http_response(&self.typed()))
     }
 
     fn answer(&self, answer: Response<ConnectRpcBody>) -> Response<Body> {
@@ -196,12 +265,21 @@ impl Frame {
 
     /// The headers for the engine, with the deadline that is in force rather than the one that was asked for.
     fn headers(&self, context: &Context) -> HeaderMap {
-        let mut headers = self.headers.clone();
+        let mut headers = self.typed();
+        for name in FRAMING_HEADERS {
+            if let Some(value) = context.metadata.headers().get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
         if let Some(left) = context.deadline.remaining() {
             let (name, value) = timeout::write(left, self.protocol);
             headers.insert(name, value);
         }
         headers
+    }
+
+    fn typed(&self) -> HeaderMap {
+        self.media_type.iter().map(|media_type| (header::CONTENT_TYPE, media_type.clone())).collect()
     }
 }
 

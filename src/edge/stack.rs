@@ -12,11 +12,11 @@ use http::{
 };
 use http_body_util::BodyExt;
 
-use super::{Body, Edge, Kind, Protocol, classify::classify, engine};
+use super::{Body, Edge, Kind, Protocol, classify::classify, dialect, engine, shield};
 use crate::{
     base::{Code, Deadline, Error, RequestId, reason},
     gate::{Admission, Head, Peer},
-    schema::{Idempotency, Shape},
+    schema::{Idempotency, Shape, Surface},
 };
 
 /// Takes a caller's id of the request and gives it back.
@@ -39,12 +39,15 @@ impl Edge {
     pub async fn call(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
         let (head, body) = request.into_parts();
         let id = request_id(&head.headers);
-        let origin = self.cors.verdict(&head.headers);
+        let origin = self.cors.get().verdict(&head.headers);
         let kind = classify(&head);
 
         let mut response = match kind {
             Kind::Preflight => origin.preflight(),
-            _ => self.route(kind, head, body, peer, id.clone()).await,
+            _ => {
+                let routed = async { Ok(self.route(kind, head, body, peer, id.clone()).await) };
+                shield::call(routed).await.unwrap_or_else(|panic| broken(&panic, &id))
+            }
         };
 
         let headers = response.headers_mut();
@@ -135,6 +138,12 @@ fn fits(protocol: Protocol, shape: Shape) -> bool {
         Protocol::ConnectStream => shape != Shape::Unary,
         Protocol::Grpc | Protocol::GrpcWeb | Protocol::GrpcWebText => true,
     }
+}
+
+/// The answer when a door itself failed. Handlers cannot cause it: they are shielded closer to where they run.
+fn broken(panic: &Error, id: &RequestId) -> Response<Body> {
+    tracing::error!(request_id = id.as_str(), error = panic.report(), "a door failed");
+    dialect::render(panic, Surface::NEUTRAL.dialect, id)
 }
 
 fn request_id(headers: &HeaderMap) -> RequestId {

@@ -6,13 +6,13 @@
 //!
 //! *Knows:* methods, callers, outcomes. *Does not know:* messages.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Closed, Door, Entry, Outlet,
+    Closed, Door, Entry, Outlet, Peer,
     limits::Permit,
     metrics::{Call, Metrics},
 };
@@ -25,10 +25,12 @@ use crate::{
 
 /// Opens records. Cheap to clone.
 #[derive(Clone)]
-pub struct Ledger {
+pub struct Ledger(Arc<Books>);
+
+struct Books {
     metrics: Arc<Metrics>,
     spans: Arc<dyn Spans>,
-    audit: Audit,
+    audit: Option<Audit>,
     clock: Arc<dyn Clock>,
 }
 
@@ -39,46 +41,54 @@ pub(super) struct Line {
     pub(super) id: RequestId,
     pub(super) trace: Trace,
     pub(super) caller: Caller,
-    pub(super) peer: IpAddr,
+    pub(super) peer: Peer,
 }
 
 impl Ledger {
     /// A ledger that writes to these.
     pub fn new(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, audit: Audit, clock: Arc<dyn Clock>) -> Ledger {
-        Ledger { metrics, spans, audit, clock }
+        Ledger(Arc::new(Books { metrics, spans, audit: Some(audit), clock }))
+    }
+
+    /// A ledger where refusals are logged and counted alone: for a process without records.
+    pub fn without_audit(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, clock: Arc<dyn Clock>) -> Ledger {
+        Ledger(Arc::new(Books { metrics, spans, audit: None, clock }))
     }
 
     /// Where a call stands in its trace. A call that belongs to none begins one if somebody records it.
     pub(super) fn entered(&self, traceparent: Option<&str>) -> Trace {
         let mut trace = Trace::entered(traceparent);
-        trace.sampled |= trace.parent_id.is_none() && self.spans.begins_traces();
+        trace.sampled |= trace.parent_id.is_none() && self.0.spans.begins_traces();
         trace
     }
 
     /// Opens the record of an admitted call.
     pub(super) fn admitted(&self, line: Line, permit: Permit, ended: CancellationToken) -> Entry {
-        self.metrics.opened(line.door);
+        self.0.metrics.opened(line.door);
         let written = Written { ledger: self.clone(), line, refused: false, _permit: permit };
-        Entry::open(Box::new(written), ended)
+        Entry::open(written, ended)
     }
 
     /// Writes the record of a refused call.
     pub(super) fn refused(&self, line: Line, error: &Error) {
-        self.audit.record(Note {
-            id: id::random("audit_", 20),
-            at: self.clock.now(),
-            request_id: line.id.to_string(),
-            actor: line.caller.identity.to_string(),
-            key_id: line.caller.key_id().map(str::to_owned),
-            tenant: line.caller.tenant.to_string(),
-            action: line.method.path.to_owned(),
-            subject: line.peer.to_string(),
-            outcome: error.reason().to_string(),
-        });
+        if let Some(audit) = &self.0.audit {
+            audit.record(Note {
+                id: id::random("audit_", 20),
+                at: self.0.clock.now(),
+                request_id: line.id.to_string(),
+                actor: line.caller.identity.to_string(),
+                key_id: line.caller.key_id().map(str::to_owned),
+                tenant: line.caller.tenant.to_string(),
+                action: line.method.path.to_owned(),
+                subject: line.peer.host().to_owned(),
+                outcome: error.reason().to_string(),
+            });
+        }
         let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
         written.closed(&Closed {
             began: Instant::now(),
             failure: Some((error.code(), error.reason(), error.report())),
+            work: None,
             bytes_in: 0,
             bytes_out: 0,
         });
@@ -96,7 +106,7 @@ impl Outlet for Written {
     fn closed(&self, record: &Closed) {
         let Line { method, door, id: request, trace, caller, peer } = &self.line;
         let elapsed = record.began.elapsed();
-        self.ledger.metrics.closed(&Call {
+        self.ledger.0.metrics.closed(&Call {
             method: method.path,
             door: *door,
             failure: record.failure.as_ref().map(|(code, reason, _)| (*code, *reason)),
@@ -109,6 +119,7 @@ impl Outlet for Written {
             Some((code, reason, report)) => (code.as_str(), reason.as_str(), report.as_str()),
             None => ("ok", "", ""),
         };
+        let work = record.work.unwrap_or("");
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($level:expr) => {
@@ -120,14 +131,15 @@ impl Outlet for Written {
                     call.code = code,
                     call.reason = reason,
                     call.report = report,
+                    call.work = work,
                     call.micros = micros,
                     call.bytes_in = record.bytes_in,
                     call.bytes_out = record.bytes_out,
                     request.id = request.as_str(),
-                    trace.id = format_args!("{:032x}", trace.trace_id),
+                    trace.id = trace.id().as_str(),
                     caller.key = caller.key_id().unwrap_or(""),
                     caller.tenant = caller.tenant.as_str(),
-                    peer.address = %peer,
+                    peer.address = peer.host(),
                     "call"
                 )
             };
@@ -138,16 +150,17 @@ impl Outlet for Written {
             _ => line!(tracing::Level::INFO),
         }
         if trace.sampled {
-            self.ledger.spans.ended(Span {
+            self.ledger.0.spans.ended(Span {
                 trace: *trace,
                 name: method.path,
-                began: self.ledger.clock.now().minus(elapsed),
+                began: self.ledger.0.clock.now().minus(elapsed),
                 duration: elapsed,
                 failure: record.failure.as_ref().map(|(code, ..)| *code),
                 attributes: vec![
                     ("rpc.system", "portico".to_owned()),
                     ("portico.door", door.as_str().to_owned()),
                     ("portico.reason", reason.to_owned()),
+                    ("portico.work", work.to_owned()),
                     ("portico.request_id", request.to_string()),
                     ("portico.key_id", caller.key_id().unwrap_or_default().to_owned()),
                     ("portico.tenant", caller.tenant.to_string()),

@@ -5,6 +5,12 @@
 //!
 //! *Knows:* every metric. *Does not know:* who scrapes them.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
+    time::Duration,
+};
+
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -12,12 +18,13 @@ use prometheus_client::{
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::{Registry, Unit},
 };
 
 use super::Door;
-use crate::base::{Code, Reason};
+use crate::base::{Code, Reason, health::State};
 
 /// All metrics of one gateway.
 pub struct Metrics {
@@ -28,6 +35,18 @@ pub struct Metrics {
     bytes: Family<ByteLabels, Counter>,
     in_flight: Gauge,
     sockets: Gauge<i64>,
+    parts: Family<PartLabels, Gauge<f64, AtomicU64>>,
+    probes: Family<PartLabels, Gauge<f64, AtomicU64>>,
+    usual: RwLock<HashMap<(&'static str, Door), Arc<Usual>, foldhash::fast::RandomState>>,
+}
+
+/// What every call of one method through one door counts, found once: looking a metric up by its labels costs more than
+/// counting.
+struct Usual {
+    ok: Counter,
+    seconds: Histogram,
+    bytes_in: Counter,
+    bytes_out: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +71,11 @@ struct DoorLabels {
 struct ByteLabels {
     door: &'static str,
     direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabels {
+    part: &'static str,
 }
 
 /// What a closed call adds to the metrics.
@@ -83,6 +107,9 @@ impl Metrics {
             bytes: Family::default(),
             in_flight: Gauge::default(),
             sockets: Gauge::default(),
+            parts: Family::default(),
+            probes: Family::default(),
+            usual: RwLock::default(),
             registry: Registry::default(),
         };
         registry.register("calls", "Calls that ended, by method, door and code", metrics.calls.clone());
@@ -96,6 +123,11 @@ impl Metrics {
         registry.register_with_unit("bodies", "Body bytes, by door and direction", Unit::Bytes, metrics.bytes.clone());
         registry.register("calls_in_flight", "Calls that were admitted and have not ended", metrics.in_flight.clone());
         registry.register("sockets_open", "WebSockets that are open", metrics.sockets.clone());
+        let up = "Whether a part answers: 1 is well, 0.5 with trouble, 0 not at all";
+        registry.register("part_up", up, metrics.parts.clone());
+        let probes = "How long a part took to say how it is";
+        registry.register_with_unit("part_probe", probes, Unit::Seconds, metrics.probes.clone());
+        registry.register("build", "What runs here", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         Metrics { registry, ..metrics }
     }
 
@@ -114,6 +146,17 @@ impl Metrics {
         self.sockets.get()
     }
 
+    /// Notes how a part is, and how long it took to say so.
+    pub fn probed(&self, part: &'static str, state: State, latency: Duration) {
+        let up = match state {
+            State::Ok => 1.0,
+            State::Reachable => 0.5,
+            State::Down => 0.0,
+        };
+        self.parts.get_or_create(&PartLabels { part }).set(up);
+        self.probes.get_or_create(&PartLabels { part }).set(latency.as_secs_f64());
+    }
+
     pub(super) fn opened(&self, door: Door) {
         self.in_flight.inc();
         if door == Door::Socket {
@@ -122,25 +165,51 @@ impl Metrics {
     }
 
     pub(super) fn closed(&self, call: &Call) {
-        let code = call.failure.map_or("ok", |(code, _)| code.as_str());
-        let door = call.door.as_str();
         if call.refused {
-            if let Some((_, reason)) = call.failure {
-                self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).inc();
-            }
-        } else {
-            self.in_flight.dec();
-            if call.door == Door::Socket {
-                self.sockets.dec();
-            }
-            self.seconds.get_or_create(&DoorLabels { method: call.method, door }).observe(call.seconds);
+            return self.refused(call);
         }
-        self.calls.get_or_create(&CallLabels { method: call.method, door, code }).inc();
-        for (direction, bytes) in [("in", call.bytes_in), ("out", call.bytes_out)] {
-            if bytes > 0 {
-                self.bytes.get_or_create(&ByteLabels { door, direction }).inc_by(bytes);
-            }
+        self.in_flight.dec();
+        if call.door == Door::Socket {
+            self.sockets.dec();
         }
+        let usual = self.usual(call.method, call.door);
+        match call.failure {
+            None => usual.ok.inc(),
+            Some((code, _)) => self.ended(call, code.as_str()).inc(),
+        };
+        usual.seconds.observe(call.seconds);
+        usual.bytes_in.inc_by(call.bytes_in);
+        usual.bytes_out.inc_by(call.bytes_out);
+    }
+
+    fn refused(&self, call: &Call) {
+        if let Some((code, reason)) = call.failure {
+            self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).inc();
+            self.ended(call, code.as_str()).inc();
+        }
+    }
+
+    fn ended(&self, call: &Call, code: &'static str) -> Counter {
+        let labels = CallLabels { method: call.method, door: call.door.as_str(), code };
+        self.calls.get_or_create(&labels).clone()
+    }
+
+    /// Methods and doors are few, so this never grows beyond their product.
+    fn usual(&self, method: &'static str, door: Door) -> Arc<Usual> {
+        let known = self.usual.read().unwrap_or_else(PoisonError::into_inner).get(&(method, door)).cloned();
+        known.unwrap_or_else(|| {
+            let name = door.as_str();
+            let bytes = |direction| self.bytes.get_or_create(&ByteLabels { door: name, direction }).clone();
+            let usual = Arc::new(Usual {
+                ok: self.calls.get_or_create(&CallLabels { method, door: name, code: "ok" }).clone(),
+                seconds: self.seconds.get_or_create(&DoorLabels { method, door: name }).clone(),
+                bytes_in: bytes("in"),
+                bytes_out: bytes("out"),
+            });
+            // Whoever comes second has the same counters.
+            self.usual.write().unwrap_or_else(PoisonError::into_inner).insert((method, door), Arc::clone(&usual));
+            usual
+        })
     }
 }
 

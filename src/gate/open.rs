@@ -40,7 +40,7 @@ impl Admit for Open {
                 reply: Reply::default(),
                 clock: Arc::new(SystemClock),
             };
-            Ok(Admission { context, entry: Entry::open(Box::new(Nowhere), CancellationToken::new()) })
+            Ok(Admission { context, entry: Entry::open(Nowhere, CancellationToken::new()) })
         })
     }
 }

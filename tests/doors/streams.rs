@@ -53,9 +53,7 @@ struct UntilRevoked(CancellationToken);
 impl Admit for UntilRevoked {
     fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
         let (open, revoked) = (gate::Open.admit(method, head), self.0.clone());
-        Box::pin(async move {
-            Ok(Admission { context: open.await?.context, entry: Entry::open(Box::new(Nowhere), revoked) })
-        })
+        Box::pin(async move { Ok(Admission { context: open.await?.context, entry: Entry::open(Nowhere, revoked) }) })
     }
 }
 
@@ -116,7 +114,7 @@ async fn the_record_closes_with_the_last_byte() {
         fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
             let (open, told) = (gate::Open.admit(method, head), Told(self.0.clone()));
             Box::pin(async move {
-                let entry = Entry::open(Box::new(told), CancellationToken::new());
+                let entry = Entry::open(told, CancellationToken::new());
                 Ok(Admission { context: open.await?.context, entry })
             })
         }

@@ -115,7 +115,7 @@ pub(super) async fn read(response: Response<Body>) -> Answer {
 }
 
 pub(super) fn peer() -> Peer {
-    Peer { address: "127.0.0.1:1".parse().unwrap(), certificate: None }
+    Peer::new("127.0.0.1:1".parse().unwrap(), None)
 }
 
 pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
@@ -134,7 +134,7 @@ impl Admit for Revocable {
         let open = Open.admit(method, head);
         Box::pin(async move {
             let admission = open.await?;
-            Ok(Admission { entry: Entry::open(Box::new(Nowhere), ended), ..admission })
+            Ok(Admission { entry: Entry::open(Nowhere, ended), ..admission })
         })
     }
 }

@@ -35,6 +35,27 @@ impl Trace {
             }
         }
     }
+
+    /// The trace id as text, without the detours of formatting: every call writes it.
+    pub fn id(&self) -> TraceId {
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.trace_id.to_be_bytes()) {
+            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        TraceId(text)
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// A trace id as it is written: 32 digits in lower-case hex.
+pub struct TraceId([u8; 32]);
+
+impl TraceId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Trace {
@@ -73,6 +94,7 @@ mod tests {
         assert_eq!(trace.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(trace.parent_id, Some(0x00f0_67aa_0ba9_02b7));
         assert!(trace.sampled);
+        assert_eq!(trace.id().as_str(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(trace.to_string().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
         assert!(!trace.to_string().contains("00f067aa0ba902b7"), "our span is our own");
     }

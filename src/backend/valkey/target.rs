@@ -31,9 +31,15 @@ const DIAL_WAIT: Duration = Duration::from_secs(2);
 
 /// Where to connect to.
 pub(super) enum Target {
-    One(Client),
-    Sentinel(Mutex<SentinelClient>),
-    Cluster { commands: ClusterClient, reading: ClusterClient },
+    One(Box<Client>),
+    Sentinel(Box<Mutex<SentinelClient>>),
+    Cluster(Box<Cluster>),
+}
+
+/// The members of a cluster, for each use of a connection.
+pub(super) struct Cluster {
+    commands: ClusterClient,
+    reading: ClusterClient,
 }
 
 /// A connection. Clones share it.
@@ -71,7 +77,7 @@ impl Target {
                     Some(certificates) => Client::build_with_tls(info, certificates),
                     None => Client::open(info),
                 };
-                client.map(Target::One).map_err(said)
+                client.map(|client| Target::One(Box::new(client))).map_err(said)
             }
             "sentinel" => sentinel(family, rest, certificates),
             "cluster" => cluster(family, rest, certificates),
@@ -80,7 +86,7 @@ impl Target {
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self, Target::Cluster { .. })
+        matches!(self, Target::Cluster(_))
     }
 
     /// Connects.
@@ -108,10 +114,10 @@ impl Target {
             Target::Sentinel(client) => {
                 client.lock().await.get_async_connection_with_config(&config).await.map(Connection::One)
             }
-            Target::Cluster { commands, reading } => {
+            Target::Cluster(cluster) => {
                 let client = match purpose {
-                    Use::Commands => commands,
-                    Use::Reading => reading,
+                    Use::Commands => &cluster.commands,
+                    Use::Reading => &cluster.reading,
                 };
                 client.get_async_connection().await.map(Connection::Cluster)
             }
@@ -193,8 +199,8 @@ fn sentinel(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> 
     if secure(family) {
         primary = primary.set_tls_mode(TlsMode::Secure);
     }
-    let client = SentinelClient::build(nodes, name.to_owned(), Some(primary), SentinelServerType::Master);
-    client.map(|client| Target::Sentinel(Mutex::new(client))).map_err(said)
+    let client = SentinelClient::build(nodes, name, Some(primary), SentinelServerType::Master);
+    client.map(|client| Target::Sentinel(Box::new(Mutex::new(client)))).map_err(said)
 }
 
 fn cluster(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> Result<Target, String> {
@@ -211,7 +217,7 @@ fn cluster(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> R
         };
         builder.build().map_err(said)
     };
-    Ok(Target::Cluster { commands: client(STEP_WAIT)?, reading: client(DIAL_WAIT)? })
+    Ok(Target::Cluster(Box::new(Cluster { commands: client(STEP_WAIT)?, reading: client(DIAL_WAIT)? })))
 }
 
 fn secure(family: &str) -> bool {

@@ -5,9 +5,12 @@
 //!
 //! *Knows:* how a line looks. *Does not know:* what is logged, where lines go.
 
-use std::fmt::{self, Debug, Write};
+use std::{
+    cell::Cell,
+    fmt::{self, Debug, Write},
+};
 
-use portico::base::{Clock, clock::SystemClock};
+use portico::base::{Clock, Timestamp, clock::SystemClock};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -20,6 +23,22 @@ use tracing_subscriber::{
 /// Writes lines as text without colours. Every served call writes one, so this does as little as it can.
 pub(super) struct Text;
 
+thread_local! {
+    /// The line in the making, kept for the next one. Taken while in use: what is printed may itself log.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
+    /// The second that was printed last. Most lines have the second of the one before.
+    static SECOND: Cell<Second> = const { Cell::new(Second { number: i64::MIN, text: [b'0'; SECOND_BYTES] }) };
+}
+
+/// A second since 1970, and its text up to the point: `2026-01-02T03:04:05`.
+#[derive(Clone, Copy)]
+struct Second {
+    number: i64,
+    text: [u8; SECOND_BYTES],
+}
+
+const SECOND_BYTES: usize = "2026-01-02T03:04:05".len();
+
 impl<S, N> FormatEvent<S, N> for Text
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -27,25 +46,61 @@ where
 {
     fn format_event(&self, _cx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let metadata = event.metadata();
-        write!(out, "{} {:>5} ", SystemClock.now(), metadata.level())?;
-        out.write_str(metadata.target())?;
-        out.write_char(':')?;
-        let mut fields = Fields { out: &mut out, written: Ok(()) };
-        event.record(&mut fields);
-        fields.written?;
-        out.write_char('\n')
+        let mut line = LINE.take();
+        line.clear();
+        time(SystemClock.now(), &mut line);
+        line.push_str(match *metadata.level() {
+            tracing::Level::ERROR => " ERROR ",
+            tracing::Level::WARN => "  WARN ",
+            tracing::Level::INFO => "  INFO ",
+            tracing::Level::DEBUG => " DEBUG ",
+            tracing::Level::TRACE => " TRACE ",
+        });
+        line.push_str(metadata.target());
+        line.push(':');
+        event.record(&mut Fields(&mut line));
+        line.push('\n');
+        let written = out.write_str(&line);
+        LINE.set(line);
+        written
     }
 }
 
-struct Fields<'w> {
-    out: &'w mut dyn Write,
-    written: fmt::Result,
+/// As a timestamp prints itself, with the part that changes once a second kept.
+fn time(now: Timestamp, line: &mut String) {
+    let mut second = SECOND.get();
+    let number = now.0.div_euclid(1_000);
+    if second.number != number {
+        let text = now.to_string();
+        let kept = text.as_bytes().first_chunk();
+        // A year of more than four digits takes more room, and is printed without help.
+        let Some(kept) = kept.filter(|_| text.len() == SECOND_BYTES + ".000Z".len()) else {
+            return line.push_str(&text);
+        };
+        second = Second { number, text: *kept };
+        SECOND.set(second);
+    }
+    line.push_str(str::from_utf8(&second.text).unwrap_or_default());
+    line.push('.');
+    let milli = now.0.rem_euclid(1_000);
+    line.extend([milli / 100, milli / 10 % 10, milli % 10].map(digit));
+    line.push('Z');
 }
 
+/// Numbers below ten, as they are given here, have a digit each.
+fn digit(number: i64) -> char {
+    u8::try_from(number).map_or('?', |number| char::from(b'0' + number))
+}
+
+struct Fields<'l>(&'l mut String);
+
 impl Fields<'_> {
-    fn field(&mut self, field: &Field, value: impl FnOnce(&mut dyn Write) -> fmt::Result) {
-        if self.written.is_ok() {
-            self.written = name(self.out, field).and_then(|()| value(self.out));
+    fn name(&mut self, field: &Field) {
+        self.0.push(' ');
+        // The message stands first and speaks for itself.
+        if field.name() != "message" {
+            self.0.push_str(field.name());
+            self.0.push('=');
         }
     }
 }
@@ -55,50 +110,47 @@ impl Visit for Fields<'_> {
         if text.is_empty() {
             return;
         }
-        self.field(field, |out| {
-            out.write_char('"')?;
-            Escaped(out).write_str(text)?;
-            out.write_char('"')
-        });
+        self.name(field);
+        self.0.push('"');
+        escaped(text, self.0);
+        self.0.push('"');
     }
 
     fn record_u64(&mut self, field: &Field, number: u64) {
-        self.field(field, |out| write!(out, "{number}"));
+        self.name(field);
+        self.0.push_str(itoa::Buffer::new().format(number));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.field(field, |out| write!(Escaped(out), "{value:?}"));
+        self.name(field);
+        // Writing to a string fails only if what is printed says so; the line then ends where it did.
+        let _printed = write!(Escaped(self.0), "{value:?}");
     }
-}
-
-fn name(out: &mut dyn Write, field: &Field) -> fmt::Result {
-    out.write_char(' ')?;
-    // The message stands first and speaks for itself.
-    if field.name() == "message" {
-        return Ok(());
-    }
-    out.write_str(field.name())?;
-    out.write_char('=')
 }
 
 /// Escapes what would end a line, a quotation, or speak to a terminal.
-struct Escaped<'w>(&'w mut dyn Write);
+struct Escaped<'l>(&'l mut String);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // The C1 controls, which some terminals obey, are the only ones beyond ASCII; they begin with this byte.
-        let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\' | 0x7f | 0xc2);
-        if text.bytes().all(is_plain) {
-            return self.0.write_str(text);
-        }
-        for letter in text.chars() {
-            match letter {
-                '"' | '\\' => write!(self.0, "\\{letter}")?,
-                _ if letter.is_control() => write!(self.0, "{}", letter.escape_default())?,
-                _ => self.0.write_char(letter)?,
-            }
-        }
+        escaped(text, self.0);
         Ok(())
+    }
+}
+
+fn escaped(text: &str, line: &mut String) {
+    // The C1 controls, which some terminals obey, are the only ones beyond ASCII; they begin with this byte.
+    let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\' | 0x7f | 0xc2);
+    // Without an early end, so that many bytes are looked at in one step.
+    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        return line.push_str(text);
+    }
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => line.extend(['\\', letter]),
+            _ if letter.is_control() => line.extend(letter.escape_default()),
+            _ => line.push(letter),
+        }
     }
 }
 
@@ -109,8 +161,8 @@ mod tests {
     #[test]
     fn nothing_a_caller_says_begins_a_line_or_speaks_to_a_terminal() {
         let mut out = String::new();
-        Escaped(&mut out).write_str("fine äö \u{a0}").unwrap();
-        Escaped(&mut out).write_str("\na\"b\\c\x1b[2J\u{9b}1m\x7f").unwrap();
+        escaped("fine äö \u{a0}", &mut out);
+        escaped("\na\"b\\c\x1b[2J\u{9b}1m\x7f", &mut out);
         assert_eq!(out, "fine äö \u{a0}\\na\\\"b\\\\c\\u{1b}[2J\\u{9b}1m\\u{7f}");
     }
 
@@ -147,5 +199,14 @@ mod tests {
         });
         let line = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
         assert!(line.ends_with("Z  INFO portico::call: call call.code=\"ok\" call.micros=7\n"), "{line}");
+    }
+
+    #[test]
+    fn the_time_of_a_line_is_the_time() {
+        for now in [0, 1_767_323_045_678, 1_767_323_045_007, 1_767_323_046_000, -1, 253_402_300_800_000] {
+            let mut line = String::new();
+            time(Timestamp(now), &mut line);
+            assert_eq!(line, Timestamp(now).to_string());
+        }
     }
 }

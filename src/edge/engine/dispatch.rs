@@ -7,7 +7,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::AssertUnwindSafe,
     sync::Arc,
     task::Poll,
 };
@@ -17,17 +16,19 @@ use connectrpc::{
     CodecFormat, ConnectError, EncodedBody, EncodedStream, MethodKind, Payload, RequestContext, Response,
     dispatcher::{Dispatcher, MethodDescriptor, RequestStream, StreamingResult, UnaryResult},
 };
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use portico_json::{MessageType, Parse};
 use portico_wire::{BoxFuture, Handler};
 
 use super::{
     failure,
     inflow::Fault,
-    outflow::{Outflow, Watch, encode, panicked, revoked},
+    outflow::{Outflow, Watch, encode, revoked},
+    plain::Plain,
 };
 use crate::{
     base::{Code, Context, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks},
+    edge::shield,
     gate::Entry,
     schema::{Idempotency, Method, Shape},
 };
@@ -54,6 +55,18 @@ impl Dispatch {
     /// A call that may change something is not stopped half-way because its caller has gone.
     fn outlives_its_caller(&self) -> bool {
         self.method.shape == Shape::Unary && self.method.idempotency != Idempotency::NoSideEffects
+    }
+
+    /// Makes a plain call, from its message to that of the answer.
+    ///
+    /// # Errors
+    /// What was wrong with the message, or what the handler says.
+    pub(super) async fn plain(&self, plain: Plain, message: Bytes, context: Context, entry: Entry) -> Result<Bytes> {
+        let Handler::Unary(handler) = &self.handler else { return Err(Error::internal("a call of another shape")) };
+        let wire = decode(message, plain.json(&self.method.input))?;
+        let tasks = self.outlives_its_caller().then_some(&self.tasks);
+        let answer = unary(&**handler, tasks, context, wire, entry).await?;
+        encode(answer, plain.json(&self.method.output))
     }
 
     fn input(&self, format: CodecFormat) -> Option<MessageType> {
@@ -86,22 +99,9 @@ impl Dispatcher for Dispatch {
         let tasks = self.outlives_its_caller().then(|| self.tasks.clone());
         Box::pin(async move {
             let reply = call.context.reply.clone();
-            let wire = decode(request.bytes().clone(), input.as_ref());
-            let outcome = match (wire, tasks) {
-                (Err(error), _) => Err(noted(error, &call.entry)),
-                (Ok(wire), None) => {
-                    let mut watch = Watch::new(call.entry, call.context.deadline);
-                    let outcome = shielded(async move { handler(call.context, wire).await }).await;
-                    end(&mut watch, &outcome);
-                    outcome
-                }
-                (Ok(wire), Some(tasks)) => {
-                    let work = async move {
-                        let outcome = shielded(handler(call.context, wire)).await;
-                        outcome.map_err(|error| noted(error, &call.entry))
-                    };
-                    tasks.spawn(work).await.unwrap_or_else(|error| Err(Error::internal(error)))
-                }
+            let outcome = match decode(request.bytes().clone(), input.as_ref()) {
+                Ok(wire) => unary(&*handler, tasks.as_ref(), call.context, wire, call.entry).await,
+                Err(error) => Err(noted(error, &call.entry)),
             };
             answer(outcome.and_then(|wire| encode(wire, output.as_ref())), &reply)
         })
@@ -119,6 +119,7 @@ impl Dispatcher for Dispatch {
         };
         let handler = Arc::clone(handler);
         let (input, output) = (self.input(format), self.output(format));
+        let tasks = self.tasks.clone();
         Box::pin(async move {
             let reply = call.context.reply.clone();
             let mut watch = Watch::new(call.entry, call.context.deadline);
@@ -126,7 +127,7 @@ impl Dispatcher for Dispatch {
                 Ok(wire) => begin(&mut watch, handler(call.context, wire)).await,
                 Err(error) => Err(error),
             };
-            flow(outcome, watch, output, &reply)
+            flow(outcome, watch, output, &reply, tasks)
         })
     }
 
@@ -165,13 +166,37 @@ impl Dispatcher for Dispatch {
         let handler = Arc::clone(handler);
         let messages = incoming(requests, self.input(format), call.fault);
         let output = self.output(format);
+        let tasks = self.tasks.clone();
         Box::pin(async move {
             let reply = call.context.reply.clone();
             let mut watch = Watch::new(call.entry, call.context.deadline);
             let outcome = begin(&mut watch, handler(call.context, messages)).await;
-            flow(outcome, watch, output, &reply)
+            flow(outcome, watch, output, &reply, tasks)
         })
     }
+}
+
+/// Calls a unary handler; on a task of its own when it must run to its end although its caller has gone.
+async fn unary(
+    handler: &(dyn Fn(Context, Bytes) -> BoxFuture<Result<Bytes>> + Send + Sync),
+    tasks: Option<&Tasks>,
+    context: Context,
+    wire: Bytes,
+    entry: Entry,
+) -> Result<Bytes> {
+    let Some(tasks) = tasks else {
+        let mut watch = Watch::new(entry, context.deadline);
+        let outcome = shield::call(async move { handler(context, wire).await }).await;
+        end(&mut watch, &outcome);
+        return outcome;
+    };
+    let work = handler(context, wire);
+    let work = async move {
+        let outcome = shield::call(work).await;
+        entry.worked(&outcome);
+        outcome.map_err(|error| noted(error, &entry))
+    };
+    tasks.serve(work).await.unwrap_or_else(|error| Err(Error::internal(error)))
 }
 
 /// The answer of one message, with what the handler said beside it.
@@ -194,11 +219,13 @@ fn flow(
     mut watch: Watch,
     json: Option<MessageType>,
     reply: &Reply,
+    tasks: Tasks,
 ) -> std::result::Result<Response<EncodedStream>, ConnectError> {
     let said = reply.take();
     match outcome {
         Ok(messages) => {
-            let flow = Outflow { messages, json, trailers: said.trailers.clone(), watch, unchecked: 0 };
+            let trailers = said.trailers.clone();
+            let flow = Outflow { messages, json, trailers, watch, unchecked: 0, tasks, departure: None };
             let mut response = Response::new(Box::pin(flow) as EncodedStream);
             response.headers = said.headers;
             response.trailers = said.trailers;
@@ -230,17 +257,12 @@ fn decode(bytes: Bytes, json: Option<&MessageType>) -> Result<Bytes> {
 
 /// Runs the handler of a stream until it answers or its credential is revoked.
 async fn begin<T>(watch: &mut Watch, work: BoxFuture<Result<T>>) -> Result<T> {
-    let mut work = std::pin::pin!(shielded(work));
+    let mut work = std::pin::pin!(shield::call(work));
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Pending if watch.poll_revoked(cx) => Poll::Ready(Err(revoked())),
         polled => polled,
     })
     .await
-}
-
-/// A panic is the failure of one call, not of the connection that others share.
-async fn shielded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|payload| Err(panicked(&*payload)))
 }
 
 fn end<T>(watch: &mut Watch, outcome: &Result<T>) {
