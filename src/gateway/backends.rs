@@ -165,11 +165,11 @@ pub(super) async fn blobs_to_read(config: &Config, clock: &Arc<dyn Clock>, tasks
     }
 }
 
-/// What stands in the store before every key of ours.
-pub(super) fn blob_prefix(config: &Config) -> &str {
+/// What comes before a blob's key in its URI.
+pub(super) fn source_base(config: &Config) -> String {
     match &config.blobs {
-        config::Blobs::File(_) => "",
-        config::Blobs::S3(bucket) => &bucket.prefix,
+        config::Blobs::File(_) => "blobs:///".to_owned(),
+        config::Blobs::S3(bucket) => format!("s3://{}/{}", bucket.name, bucket.prefix),
     }
 }
 
@@ -207,10 +207,7 @@ fn fleet(
                 authorities: read(peers.ca.as_deref(), "fleet.ca")?,
                 certificate: read(peers.certificate.as_deref(), "fleet.certificate")?,
                 key: read(peers.key.as_deref(), "fleet.key")?.map(Secret::new),
-                source_base: match &config.blobs {
-                    config::Blobs::File(_) => "blobs:///".to_owned(),
-                    config::Blobs::S3(bucket) => format!("s3://{}/{}", bucket.name, bucket.prefix),
-                },
+                source_base: source_base(config),
             };
             Ok(Arc::new(Coordinators::start(settings, Arc::clone(registry), tasks.clone())?))
         }

@@ -70,6 +70,7 @@ impl Coordinator {
                 None => own_id(&config.data.join("host.id")).map_err(unwritable)?,
             },
             url: url(&config, address),
+            source_base: backends::source_base(&config),
             environment: config.environment.as_str().to_owned(),
             started_at: clock.now(),
         };
@@ -78,7 +79,7 @@ impl Coordinator {
         let metrics = Arc::new(Metrics::new());
         let schema = Schema::of(portico_wire::SCHEMA, schema::COORDINATOR).map_err(Error::internal)?;
         let mut handlers = Handlers::new();
-        let page = surface::coordinator::Coordinator::new(host.clone(), backends::blob_prefix(&config));
+        let page = surface::coordinator::Coordinator::new(host.clone());
         coordinator::mount_host_service(page.clone(), &mut handlers);
         coordinator::mount_agents_service(page, &mut handlers);
         let ledger = Ledger::without_audit(Arc::clone(&metrics), spans, Arc::clone(&clock));

@@ -52,6 +52,7 @@ impl Fleet for PaperHost {
             draining: false,
             healthy,
             cached: Vec::new(),
+            reserved: 0,
             age: Duration::ZERO,
         };
         Box::pin(async move { Ok(vec![load]) })
@@ -200,34 +201,36 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
     let ground = &house.ground;
 
     // A host that is away says nothing, and nothing is concluded from that.
+    eventually("the host was asked", async || *host.asked.lock().unwrap() >= 1).await;
     tokio::time::advance(Duration::from_secs(31)).await;
-    eventually(async || *host.asked.lock().unwrap() >= 2).await;
+    eventually("the host was asked twice", async || *host.asked.lock().unwrap() >= 2).await;
     assert_eq!(field(ground, "lost", "status").await, "running");
     assert!(host.stopped.lock().unwrap().is_empty());
 
     *host.away.lock().unwrap() = false;
     tokio::time::advance(Duration::from_secs(31)).await;
-    eventually(async || field(ground, "lost", "status").await == "failed").await;
-    eventually(async || field(ground, "survived", "epoch").await == "second").await;
-    eventually(async || field(ground, "stuck-and-there", "status").await == "ready").await;
-    eventually(async || field(ground, "stuck-and-lost", "status").await == Value::Null).await;
-    eventually(async || field(ground, "owed", "owed").await == false).await;
+    eventually("what is lost has failed", async || field(ground, "lost", "status").await == "failed").await;
+    eventually("what survived is of the new epoch", async || field(ground, "survived", "epoch").await == "second")
+        .await;
+    eventually("what is there is ready", async || field(ground, "stuck-and-there", "status").await == "ready").await;
+    eventually("what was stuck is gone", async || field(ground, "stuck-and-lost", "status").await == Value::Null).await;
+    eventually("the debt is paid", async || field(ground, "owed", "owed").await == false).await;
     assert_eq!(field(ground, "on-its-way", "status").await, "deploying");
     assert_eq!(*host.stopped.lock().unwrap(), ["owed"], "an orphan is stopped when it is still one at the next look");
 
     tokio::time::advance(Duration::from_secs(31)).await;
-    eventually(async || *host.stopped.lock().unwrap() == ["owed", "unknown"]).await;
+    eventually("the orphan is stopped", async || *host.stopped.lock().unwrap() == ["owed", "unknown"]).await;
     let running: Vec<String> = host.running.lock().unwrap().keys().cloned().collect();
     assert_eq!(running, ["stuck-and-there", "survived"]);
 }
 
 /// Asks until it is so. Time stands, but the threads of the store work.
-async fn eventually(is_so: impl AsyncFn() -> bool) {
-    for _ in 0..200_000 {
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    for _ in 0..20_000 {
         if is_so().await {
             return;
         }
         tokio::task::yield_now().await;
     }
-    panic!("it is not so, however often it is asked");
+    panic!("not so, however often it is asked: {what}");
 }
