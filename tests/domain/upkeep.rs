@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use portico::{
-    backend::sqlite::Sqlite,
     base::{Error, Incoming, Outgoing, Result, Timestamp, health::Health},
     port::{
         Answer,
@@ -16,7 +15,7 @@ use portico::{
             At, Bundle, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel, LogQuery, Message,
             NewMessage, Running, Start, State, Stop, Window, WorkspacePath, failure,
         },
-        records::{Expect, Record, Records, Write},
+        records::{Expect, Record, Write},
     },
 };
 use serde_json::{Map, Value, json};

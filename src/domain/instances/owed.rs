@@ -16,7 +16,7 @@ use super::{
     remove::TOMBSTONE_KEPT,
 };
 use crate::{
-    base::{Clock, Result, clock::SystemClock, page::PageRequest, reason, tasks::Tasks},
+    base::{Result, page::PageRequest, reason, tasks::Tasks},
     domain::table::Stored,
     port::{fleet::Stop, records::Expect},
 };
@@ -86,7 +86,7 @@ impl Inner {
             }
             _ => {}
         }
-        let now = SystemClock.now();
+        let now = self.ground.clock.now();
         let paid = Instance { owed: false, expires_at: Some(now.plus(TOMBSTONE_KEPT)), ..stored.value };
         match self.table.put(&paid, Expect::Version(stored.version)).await {
             // Another gateway was as quick, or somebody took the id anew.
