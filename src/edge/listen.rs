@@ -187,7 +187,8 @@ impl Connection {
         let edge = self.edge;
         let service = service_fn(move |request: Request<Incoming>| {
             let (edge, peer) = (Arc::clone(&edge), peer.clone());
-            async move { Ok::<_, Infallible>(edge.call(request.map(Body::from), peer).await) }
+            // Boxed, because the HTTP library hands it through several tasks and futures of its own.
+            Box::pin(async move { Ok::<_, Infallible>(edge.call(request.map(Body::from), peer).await) })
         });
         let version = io.version();
         let io = TokioIo::new(io);

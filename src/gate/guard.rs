@@ -17,7 +17,7 @@ use super::{
     limits::{self, Limits},
 };
 use crate::{
-    base::{Caller, Clock, Code, Context, Error, Result, Retry, metadata::Metadata, reason, reply::Reply},
+    base::{Caller, Clock, Code, Context, Error, Facts, Result, Retry, metadata::Metadata, reason, reply::Reply},
     domain::keys::{Keys, Resolved},
     port::registry::Registry,
     schema::{Access, Method},
@@ -37,7 +37,7 @@ struct Parts {
 
 /// Who calls, as far as it is known, and what comes with that.
 struct Known {
-    caller: Caller,
+    caller: Arc<Caller>,
     per_minute: Option<u32>,
     ended: CancellationToken,
 }
@@ -80,8 +80,8 @@ impl Parts {
             }
         };
         credential::strip(&mut head.headers);
-        let context = Context {
-            caller: line.caller.clone(),
+        let context = Context::new(Facts {
+            caller: Arc::clone(&line.caller),
             procedure: line.method.path,
             deadline: head.deadline,
             id: head.id,
@@ -89,7 +89,7 @@ impl Parts {
             metadata: Metadata::new(head.headers),
             reply,
             clock: Arc::clone(&self.clock),
-        };
+        });
         Ok(Admission { context, entry: self.ledger.admitted(line, permit, ended) })
     }
 
