@@ -24,6 +24,7 @@ test: ## Installs what the tests need, then runs everything that CI runs
 	@$(MAKE) --no-print-directory clients
 	@$(STEP) "client tests" clients/run.sh
 	@$(STEP) "README" tests/readme.sh
+	@$(STEP) "deploy files" tests/deploy.sh
 
 check: ## Checks format, lints and contracts, exactly as CI does
 	@$(STEP) "rustfmt" cargo fmt --all --check
@@ -35,9 +36,10 @@ check: ## Checks format, lints and contracts, exactly as CI does
 bench: ## Measures the gateway beside its peers
 	@benches/run
 
-conformance: ## Runs the official Connect and protobuf conformance suites
+conformance: ## Runs the official Connect and protobuf conformance suites, and h2spec
 	@$(STEP) "Connect conformance" tests/conformance/connect.sh
 	@$(STEP) "protobuf conformance" tests/conformance/protobuf.sh
+	@$(STEP) "HTTP/2 conformance" tests/conformance/h2spec.sh
 
 clients: ## Generates the TypeScript and Go clients from proto/ and builds them
 	@tests/tools/node.sh

@@ -40,11 +40,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let asked = instructions()?;
     let tasks = Tasks::new();
-    let config = listen::Config {
-        tls: tls(&asked)?,
-        drain_patience: DRAIN_PATIENCE,
-        ..listen::Config::plain(SocketAddr::from(([127, 0, 0, 1], 0)))
-    };
+    let config = listen::Config { tls: tls(&asked)?, ..listen::Config::plain(SocketAddr::from(([127, 0, 0, 1], 0))) };
     let listener = listen::Listener::bind(config, tasks.clone()).await?;
 
     let mut handlers = Handlers::new();

@@ -5,11 +5,14 @@
 //!
 //! *Knows:* ports and one vendor each. *Does not know:* the domain.
 
+pub mod coordinator;
 pub mod disk;
 pub mod ensemble;
 pub mod local;
 pub mod local_fleet;
 pub mod otlp;
 mod ownership;
+pub mod postgres;
+pub mod s3;
 pub mod sealer;
 pub mod sqlite;

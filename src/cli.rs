@@ -8,15 +8,18 @@
 mod check;
 mod client;
 mod configuration;
+mod coordinator;
 mod deploy;
 mod failure;
 mod instance;
 mod keys;
 mod log;
+mod migrate;
 mod openapi;
 mod routes;
 mod screen;
 mod serve;
+mod signals;
 mod span;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -40,8 +43,12 @@ struct Arguments {
 enum Command {
     /// Start a gateway.
     Serve(configuration::Flags),
+    /// Start a host that runs instances for gateways on other machines.
+    Coordinator(configuration::Flags),
     /// Validate a configuration: print every value, or every problem with its line, cause and fix.
     Check(check::Flags),
+    /// Move an installation onto other stores, or back. Stop its gateways first; run it again if it was cut off.
+    Migrate(migrate::Flags),
     /// Create, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -58,6 +65,9 @@ enum Command {
     Version,
 }
 
+/// Where a gateway is when nobody says.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
 /// How to reach a running gateway.
 #[derive(clap::Args)]
 struct Target {
@@ -73,7 +83,7 @@ impl Target {
     fn client(&self, variables: &Variables) -> Result<Client, Failure> {
         let url = match &self.url {
             Some(url) => url.clone(),
-            None => variable(variables, "PORTICO_URL")?.unwrap_or_else(|| "http://127.0.0.1:8080".to_owned()),
+            None => variable(variables, "PORTICO_URL")?.unwrap_or_else(|| DEFAULT_URL.to_owned()),
         };
         Client::new(&url, variable(variables, "PORTICO_KEY")?)
     }
@@ -100,7 +110,9 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>, variables: Vari
 fn dispatch(command: Command, variables: &Variables, screen: &mut Screen) -> Result<(), Failure> {
     match command {
         Command::Serve(flags) => threads()?.block_on(serve::run(flags, variables.clone(), screen)),
+        Command::Coordinator(flags) => threads()?.block_on(coordinator::run(flags, variables.clone(), screen)),
         Command::Check(flags) => check::run(flags, variables.clone(), screen),
+        Command::Migrate(flags) => threads()?.block_on(migrate::run(flags, variables.clone(), screen)),
         Command::Keys(command) => one_thread()?.block_on(keys::run(command, variables, screen)),
         Command::Deploy(flags) => one_thread()?.block_on(deploy::run(flags, variables, screen)),
         Command::Instance(command) => one_thread()?.block_on(instance::run(command, variables, screen)),

@@ -1,7 +1,8 @@
 //! What the operator decides before start.
 //!
 //! A newcomer's usual mistake is to read the environment where a value is needed. Everything is read here, once, before
-//! anything runs; what comes out is typed, complete and never changes. What users change while the gateway runs is
+//! anything runs; what comes out is typed, complete and never
+//! changes: whoever is told to read again (SIGHUP) makes another one, and the few parts that can take it over. What users change while the gateway runs is
 //! called *settings of the platform* and lives in the domain.
 //!
 //! One table ([`SETTINGS`]) holds every setting: the file, the environment, the command line and the reference document
@@ -12,20 +13,23 @@
 mod bytes;
 mod fields;
 mod load;
+mod names;
 mod parse;
+mod places;
 mod problem;
 mod reference;
 mod table;
 
 pub use bytes::ByteSize;
 pub use fields::{
-    Blobs, Bus, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Rate, Records,
-    Registry, SealingKey, Tls, Uploads,
+    Blobs, Bucket, Bus, Config, Encryption, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp,
+    Peers, Rate, Records, Registry, S3, SealingKey, Tls, Uploads,
 };
 pub use load::{FILE_VARIABLE, Loaded, Origin, Sources};
+pub use places::PrivateUrl;
 pub use problem::{Place, Problem, Problems};
 pub use reference::reference;
-pub use table::{SETTINGS, Setting};
+pub use table::{Change, SETTINGS, Setting};
 
 #[cfg(test)]
 mod tests;

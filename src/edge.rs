@@ -8,6 +8,7 @@
 pub mod body;
 pub mod classify;
 pub mod cors;
+mod details;
 pub mod dialect;
 pub mod engine;
 mod field;
@@ -16,6 +17,7 @@ mod ndjson;
 pub mod openapi;
 pub mod rest;
 pub mod route;
+mod shield;
 pub mod site;
 mod socket;
 mod sse;
@@ -36,7 +38,7 @@ use http::{Response, request::Parts};
 use portico_wire::{BoxFuture, Handlers};
 
 use crate::{
-    base::{RequestId, tasks::Tasks},
+    base::{Current, RequestId, tasks::Tasks},
     gate::{Admit, Peer},
     schema::Schema,
 };
@@ -70,7 +72,7 @@ pub struct Edge {
     engine: engine::Engine,
     admit: Arc<dyn Admit>,
     web: Option<Arc<dyn Web>>,
-    cors: Cors,
+    cors: Current<Cors>,
 }
 
 impl Edge {
@@ -80,8 +82,13 @@ impl Edge {
             engine: engine::Engine::new(schema, handlers, tasks, config.message_bytes_max),
             admit,
             web: None,
-            cors: config.cors,
+            cors: Current::new(config.cors),
         }
+    }
+
+    /// Which pages may read the answers, to be replaced while the doors are open.
+    pub fn cors(&self) -> Current<Cors> {
+        self.cors.clone()
     }
 
     /// The same doors, with this to answer what is not a call. Without it that is not found.

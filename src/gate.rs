@@ -5,6 +5,7 @@
 //!
 //! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
 
+mod certificate;
 mod credential;
 mod entry;
 mod failures;
@@ -13,12 +14,15 @@ mod ledger;
 pub mod limits;
 pub mod metrics;
 mod open;
+mod trusted;
 
+pub use certificate::Bindings;
 pub use entry::{Closed, Entry, Outlet};
 pub use guard::Guard;
 pub use ledger::Ledger;
 pub use metrics::Metrics;
 pub use open::Open;
+pub use trusted::{TENANT, TOKEN, Trust, Trusted};
 
 use std::{net::SocketAddr, sync::Arc};
 

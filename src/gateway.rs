@@ -6,28 +6,31 @@
 //! *Knows:* everything, by name. *Does not know:* how any of it works.
 
 mod backends;
+mod coordinator;
 mod hosts;
 mod limits;
+pub mod migration;
+mod reload;
 
-use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use portico_wire::{Handlers, grpc, podium::v1 as podium};
 
-use self::backends::Backends;
+pub use self::coordinator::Coordinator;
+use self::{backends::Backends, reload::Reload};
 use crate::{
     base::{
-        Caller, Clock, Code, Context, Error, IdentityId, Result, Secret, TenantId,
+        Caller, Clock, Context, Current, Error, IdentityId, Result, Secret, TenantId,
         caller::{Proof, Role},
         clock::SystemClock,
         page::PageRequest,
-        reason,
-        tasks::Tasks,
+        tasks::{Drain, Tasks},
     },
     config::Config,
     domain::{
         audit::Audit,
         deployments::{self, Deployments},
-        health::Board,
+        health::{Board, Check},
         instances::{self, Instances},
         keys::{self, Digester, KeyRole, Keys, NewKey},
         models::Models,
@@ -35,8 +38,8 @@ use crate::{
         secrets::{self, Secrets},
         settings::{self, Settings},
     },
-    edge::{self, Edge, Pages, Rest, Site, listen, listen::Tls},
-    gate::{Admit, Guard, Ledger, Metrics},
+    edge::{self, Edge, Pages, Rest, Site, listen},
+    gate::{Admit, Bindings, Guard, Ledger, Metrics},
     schema::{Schema, Surface},
     surface,
 };
@@ -47,7 +50,26 @@ pub struct Gateway {
     edge: Arc<Edge>,
     first_admin_key: Option<Secret>,
     tasks: Tasks,
-    drain: Duration,
+    reload: Reload,
+}
+
+/// How an order to stop is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// New requests are served for the grace of the configuration, so that load balancers notice.
+    WithNotice,
+    /// Nobody has to notice first.
+    AtOnce,
+}
+
+impl Stop {
+    /// The plan of the configuration, as it is carried out then.
+    fn plan(self, plan: Drain) -> Drain {
+        match self {
+            Stop::WithNotice => plan,
+            Stop::AtOnce => Drain { grace: Duration::ZERO, ..plan },
+        }
+    }
 }
 
 impl Gateway {
@@ -58,7 +80,7 @@ impl Gateway {
     pub async fn start(config: Config) -> Result<Gateway> {
         let tasks = Tasks::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let backends = Backends::open(&config, &clock, &tasks)?;
+        let backends = Backends::open(&config, &clock, &tasks).await?;
         let metrics = Arc::new(Metrics::new());
         let audit = Audit::new(Arc::clone(&backends.records), &tasks);
 
@@ -79,14 +101,25 @@ impl Gateway {
         let schema = Schema::read(portico_wire::SCHEMA).map_err(Error::internal)?;
         let handlers = mounted(&schema, &platform);
         let ledger = Ledger::new(Arc::clone(&metrics), backends.spans, audit, Arc::clone(&clock));
-        let guard: Arc<dyn Admit> =
-            Arc::new(Guard::new(keys, limits::of(&config), Arc::clone(&backends.registry), ledger, clock));
-        let edge = Arc::new(doors(&config, &schema, &handlers, guard, metrics, &tasks)?);
+        let bindings = bindings(&config);
+        let guard = Guard::new(keys, bindings, limits::of(&config), Arc::clone(&backends.registry), ledger, clock);
+        let limits = guard.limits();
+        let edge = Arc::new(doors(&config, &schema, &handlers, Arc::new(guard), metrics, &tasks)?);
 
         let listener = listen::Listener::bind(listening(&config)?, tasks.clone()).await?;
         let address = listener.address();
+        let reload = Reload {
+            limits,
+            cors: edge.cors(),
+            certificates: listener.certificates(),
+            files: Current::new(config.tls.clone()),
+            drain: Current::new(reload::drain(&config)),
+        };
+        let watching = reload.clone().watch();
+        let closing = tasks.closing_token();
+        tasks.spawn(async move { closing.run_until_cancelled(watching).await });
         tasks.spawn(listener.serve(Arc::clone(&edge)));
-        Ok(Gateway { address, edge, first_admin_key, tasks, drain: config.drain })
+        Ok(Gateway { address, edge, first_admin_key, tasks, reload })
     }
 
     /// The address that it listens on.
@@ -104,11 +137,18 @@ impl Gateway {
         self.first_admin_key.as_ref()
     }
 
-    /// Serves until `shutdown` resolves, then lets what is in flight end, for as long as the config says.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
-        shutdown.await;
-        self.tasks.close();
-        let left = self.tasks.wait(self.drain).await;
+    /// Takes over what a newer configuration says about limits, origins, certificates and the time to drain. No
+    /// connection is dropped. What else it says is heard at the next start.
+    ///
+    /// # Errors
+    /// When the new certificates cannot be used; everything stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<()> {
+        self.reload.apply(config)
+    }
+
+    /// Ends in order: what is in flight ends first, for as long as the configuration says.
+    pub async fn drain(self, stop: Stop) {
+        let left = self.tasks.drain(stop.plan(*self.reload.drain.get())).await;
         if left > 0 {
             tracing::warn!(tasks = left, "the time to drain is over; what is left is cut");
         }
@@ -163,9 +203,14 @@ async fn platform(
         secrets: secrets.clone(),
         settings: settings.clone(),
         audit: audit.clone(),
+        clock: Arc::clone(clock),
         tasks: tasks.clone(),
     });
-    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock)).await;
+    let measured = Arc::clone(metrics);
+    let told = move |checks: &[Check]| {
+        checks.iter().for_each(|check| measured.probed(check.name, check.health.state, check.latency));
+    };
+    let health = Board::start(backends.parts(), tasks.clone(), Arc::clone(clock), told).await;
     let sockets = Arc::clone(metrics);
     Ok(Platform {
         keys: keys.clone(),
@@ -215,23 +260,13 @@ fn doors(
 }
 
 fn listening(config: &Config) -> Result<listen::Config> {
-    let tls = match &config.tls {
-        Some(files) => Some(Tls {
-            certificates: pem("tls.certificate", &files.certificate)?,
-            key: Secret::new(pem("tls.key", &files.key)?),
-            client_issuers: files.client_ca.as_deref().map(|path| pem("tls.client_ca", path)).transpose()?,
-            client_required: false,
-        }),
-        None => None,
-    };
-    Ok(listen::Config { tls, drain_patience: config.drain, ..listen::Config::plain(config.listen) })
+    let tls = config.tls.as_ref().map(reload::read).transpose()?;
+    Ok(listen::Config { tls, ..listen::Config::plain(config.listen) })
 }
 
-fn pem(setting: &'static str, path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let message = format!("{setting}: {} cannot be read", path.display());
-        Error::new(Code::FailedPrecondition, reason::INTERNAL, message).caused_by(error)
-    })
+/// Which client certificates stand for which keys.
+fn bindings(config: &Config) -> Bindings {
+    Bindings::new(config.tls.as_ref().map(|tls| tls.client_keys.clone()).unwrap_or_default())
 }
 
 /// On the very first start nobody could call; the key made here opens the door once. The operator's own key does too.

@@ -13,7 +13,7 @@ mod template;
 
 pub use binding::{Binding, Body};
 pub use method::{Access, Idempotency, Method, Rest, Shape, Socket};
-pub use surface::{Dialect, Surface};
+pub use surface::{COORDINATOR, Dialect, EVERY, GATEWAY, Surface};
 pub use template::{Segment, Template, Variable};
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -51,13 +51,21 @@ impl fmt::Display for Defect {
 impl std::error::Error for Defect {}
 
 impl Schema {
-    /// Reads a raw descriptor set.
+    /// Reads what a gateway serves out of a raw descriptor set.
+    ///
+    /// # Errors
+    /// As for [`Schema::of`].
+    pub fn read(descriptors: &[u8]) -> Result<Schema, Defect> {
+        Schema::of(descriptors, GATEWAY)
+    }
+
+    /// Reads the methods of these surfaces out of a raw descriptor set.
     ///
     /// # Errors
     /// When it is not one, or is one that cannot be served: two methods claim one REST route, a template names a field
     /// that does not exist, a streaming method has a plain REST body, a socket stands on a method that does not
     /// answer with a stream.
-    pub fn read(descriptors: &[u8]) -> Result<Schema, Defect> {
+    pub fn of(descriptors: &[u8], surfaces: &[&str]) -> Result<Schema, Defect> {
         let pool = DescriptorPool::decode(descriptors).map_err(|error| Defect::new(format!("schema: {error}")))?;
         let types = Types::new(&pool);
         let mut methods = Vec::new();
@@ -65,13 +73,19 @@ impl Schema {
         for service in pool.services() {
             for descriptor in service.methods() {
                 let method = Arc::new(options::read(&service, &descriptor, &types)?);
+                if !surfaces.contains(&method.surface.name) {
+                    continue;
+                }
                 for path in method.paths() {
                     by_path.insert(path, Arc::clone(&method));
                 }
                 methods.push(method);
             }
         }
-        binding::refuse_clashes(&methods)?;
+        // Who serves every surface serves documents, not routes.
+        if surfaces != EVERY {
+            binding::refuse_clashes(&methods)?;
+        }
         Ok(Schema(Arc::new(Tables { pool, types, methods, by_path })))
     }
 

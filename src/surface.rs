@@ -5,5 +5,7 @@
 //!
 //! *Knows:* generated messages, the domain. *Does not know:* protocols, other surfaces, ports.
 
+pub mod coordinator;
 pub mod grpc;
+mod objects;
 pub mod podium;

@@ -3,5 +3,7 @@
 mod blobs;
 mod bus;
 mod fleet;
+mod hosts;
+mod otlp;
 mod records;
 mod registry;

@@ -6,6 +6,7 @@ mod keys;
 mod models;
 mod secrets;
 mod settings;
+mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,6 +5,7 @@
 mod browsers;
 mod live;
 mod matrix;
+mod panics;
 mod refusals;
 mod sockets;
 mod streams;

@@ -6,3 +6,4 @@ mod documents;
 mod examples;
 mod layers;
 mod openapi;
+mod redacted;

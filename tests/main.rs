@@ -7,6 +7,8 @@ mod domain;
 mod doors;
 mod fuzz;
 mod house;
+mod migration;
 mod podium;
+mod process;
 mod support;
 mod web;

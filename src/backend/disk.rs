@@ -54,7 +54,8 @@ struct Inner {
     room: Arc<Room>,
     /// Held while a key is created or removed, since each is two files.
     keys: Mutex<()>,
-    _lock: File,
+    /// None where somebody else owns the folder.
+    lock: Option<File>,
 }
 
 impl Disk {
@@ -72,17 +73,30 @@ impl Disk {
             stagings: Arc::new(Semaphore::new(STAGINGS_MAX)),
             room: Arc::new(Room::new(STAGED_BYTES_MAX)),
             keys: Mutex::new(()),
-            _lock: lock,
+            lock: Some(lock),
         })))
+    }
+
+    /// Opens a folder that another process owns, to read what lies there.
+    pub fn open_to_read(folder: &Path) -> Disk {
+        Disk(Arc::new(Inner {
+            layout: Layout::of(folder),
+            stagings: Arc::new(Semaphore::new(0)),
+            room: Arc::new(Room::new(0)),
+            keys: Mutex::new(()),
+            lock: None,
+        }))
     }
 }
 
 impl Blobs for Disk {
-    fn stage(&self) -> Answer<'_, Box<dyn Staging>> {
+    fn stage<'a>(&'a self, key: Option<&'a str>) -> Answer<'a, Box<dyn Staging>> {
+        let announced = key.map(str::to_owned);
         Box::pin(async move {
+            self.0.lock.as_ref().ok_or_else(only_read)?;
             let waited = tokio::time::timeout(STAGE_WAIT, Arc::clone(&self.0.stagings).acquire_owned());
             let place = waited.await.map_err(|_| busy())?.map_err(Error::internal)?;
-            let spool = Spool::begin(self.clone(), place).await?;
+            let spool = Spool::begin(self.clone(), announced, place).await?;
             Ok(Box::new(spool) as Box<dyn Staging>)
         })
     }
@@ -113,12 +127,19 @@ impl Blobs for Disk {
 
     fn delete<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
         let (disk, key) = (self.clone(), key.to_owned());
-        Box::pin(blocking(move || disk.remove(&key)))
+        Box::pin(blocking(move || {
+            disk.0.lock.as_ref().ok_or_else(only_read)?;
+            disk.remove(&key)
+        }))
     }
 
     fn health(&self) -> Answer<'_, Health> {
         let disk = self.clone();
         Box::pin(blocking(move || {
+            if disk.0.lock.is_none() {
+                let there = disk.0.layout.root().is_dir();
+                return Ok(if there { Health::OK } else { Health::down("the blob folder is not there") });
+            }
             let probe = disk.0.layout.staging().join(crate::base::id::random("probe-", 16));
             let tried = File::create_new(&probe).and_then(|_| fs::remove_file(&probe));
             Ok(tried
@@ -199,6 +220,10 @@ fn own(layout: &Layout) -> Result<File> {
 
 fn empty(folder: &Path) -> io::Result<()> {
     fs::read_dir(folder)?.try_for_each(|entry| fs::remove_file(entry?.path()))
+}
+
+fn only_read() -> Error {
+    Error::new(Code::FailedPrecondition, reason::STORAGE_ERROR, "this process may only read the blob folder")
 }
 
 fn busy() -> Error {

@@ -52,7 +52,7 @@ use crate::{
         blobs::Blobs,
         fleet::{
             At, Bundle, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel, LogQuery, Message,
-            NewMessage, Start, State, Stop, Window, WorkspacePath, failure,
+            NewMessage, Running, Start, State, Stop, Window, WorkspacePath, failure,
         },
     },
 };
@@ -229,7 +229,20 @@ impl Fleet for LocalFleet {
                 draining: self.tasks.is_closing(),
                 healthy: true,
                 cached: self.deployments.cached(),
+                age: Duration::ZERO,
             }])
+        })
+    }
+
+    fn running<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<Running>> {
+        Box::pin(async move {
+            known(host)?;
+            let running = |instance: &Arc<Instance>| Running {
+                instance: instance.id.clone(),
+                state: instance.state(),
+                deployment_id: instance.deployment_id.clone(),
+            };
+            Ok(self.with(|all| all.values().map(running).collect()))
         })
     }
 

@@ -7,7 +7,13 @@
 
 mod messages;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header::CONTENT_TYPE};
@@ -40,6 +46,7 @@ const EXPORT_PATIENCE: Duration = Duration::from_secs(5);
 /// Sends spans to a collector.
 pub struct Otlp {
     queue: Sender<Span>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Otlp {
@@ -58,15 +65,24 @@ impl Otlp {
             .build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let (queue, waiting) = channel(WAITING_SPANS_MAX);
-        tasks.spawn(Exporter { client, address, environment }.run(waiting, tasks.clone()));
-        Ok(Otlp { queue })
+        let lost = Arc::new(AtomicU64::new(0));
+        let exporter = Exporter { client, address, environment, lost: Arc::clone(&lost) };
+        tasks.spawn(exporter.run(waiting, tasks.clone()));
+        Ok(Otlp { queue, lost })
+    }
+
+    /// How many spans the collector did not get since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 }
 
 impl Spans for Otlp {
     fn ended(&self, span: Span) {
-        // A full queue means that the collector is slow or away, which its own log line says.
-        let _lost_when_full = self.queue.try_send(span);
+        // A full queue means that the collector is slow or away; the line of its next batch says how many were lost.
+        if self.queue.try_send(span).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn begins_traces(&self) -> bool {
@@ -78,6 +94,7 @@ struct Exporter {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     address: Uri,
     environment: &'static str,
+    lost: Arc<AtomicU64>,
 }
 
 impl Exporter {
@@ -122,6 +139,7 @@ impl Exporter {
             },
             Err(error) => error.to_string(),
         };
-        tracing::warn!(spans.lost = count, problem, "spans were not exported");
+        let lost = self.lost.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        tracing::warn!(spans.lost = count, spans.lost_in_all = lost, problem, "spans were not exported");
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     base::{Clock, Error, Result, health::Health, id, reason},
     port::{
         Answer,
-        records::{self, Query, Record, Records, Write},
+        records::{self, Archive, Entry, Query, Record, Records, Write},
     },
 };
 
@@ -130,6 +130,16 @@ impl Records for Sqlite {
                 Err(_elapsed) => Health::down("the record store does not answer in time"),
             })
         })
+    }
+}
+
+impl Archive for Sqlite {
+    fn export(&self, after: Option<(String, String)>) -> Answer<'_, Vec<Entry>> {
+        Box::pin(self.0.readers.export(after.unwrap_or_default()))
+    }
+
+    fn import(&self, entries: Vec<Entry>, removed: Vec<(String, String)>) -> Answer<'_, ()> {
+        Box::pin(self.0.writer.import(entries, removed))
     }
 }
 

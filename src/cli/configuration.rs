@@ -26,19 +26,19 @@ pub(crate) struct Flags {
 
 impl Flags {
     /// Loads the configuration.
-    pub(crate) fn load(self, variables: Variables) -> Result<Loaded, Failure> {
+    pub(crate) fn load(&self, variables: Variables) -> Result<Loaded, Failure> {
         let mut sources = Sources::new().environment(variables);
-        if let Some(path) = self.config {
+        if let Some(path) = &self.config {
             sources = sources.file(path);
         }
-        for setting in self.settings {
+        for setting in &self.settings {
             let Some((key, value)) = setting.split_once('=') else {
                 return Err(Failure::usage(format!("--set {setting}: write a key, =, and a value")));
             };
             sources = sources.set("--set", key, value);
         }
         // Flags of their own come last: who types one means it.
-        for (flag, key, value) in [("--listen", "listen", self.listen), ("--data", "data", self.data)] {
+        for (flag, key, value) in [("--listen", "listen", &self.listen), ("--data", "data", &self.data)] {
             if let Some(value) = value {
                 sources = sources.set(flag, key, value);
             }

@@ -7,27 +7,29 @@ mod text;
 
 use std::io::IsTerminal;
 
-use portico::config::{Log, LogFormat, LogLevel};
+use portico::{
+    base,
+    config::{self, LogFormat, LogLevel},
+};
 use tracing_subscriber::{
     Layer, Registry,
     filter::{LevelFilter, Targets},
     fmt,
     layer::SubscriberExt,
+    reload,
 };
 
 use self::lines::Written;
 use super::Failure;
 
-/// Begins to log, until what it answers is dropped. Libraries are heard at `warn` only: their `info` is about their insides.
-pub(crate) fn begin(log: Log) -> Result<Written, Failure> {
-    let level = match log.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("portico", level);
+/// The log, while it is written.
+pub(crate) struct Log {
+    _written: Written,
+    level: reload::Handle<Targets, Registry>,
+}
+
+/// Begins to log, until what it answers is dropped.
+pub(crate) fn begin(log: config::Log) -> Result<Log, Failure> {
     let unable = |error: &dyn std::fmt::Display| Failure::other(format!("the log cannot begin: {error}"));
     let (writer, written) = lines::begin(std::io::stderr()).map_err(|error| unable(&error))?;
     let lines = fmt::layer::<Registry>().with_writer(writer);
@@ -36,7 +38,27 @@ pub(crate) fn begin(log: Log) -> Result<Written, Failure> {
         LogFormat::Text => lines.event_format(text::Text).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let (targets, level) = reload::Layer::new(targets(log.level));
     let subscriber = Registry::default().with(layer.with_filter(targets));
     tracing::subscriber::set_global_default(subscriber).map_err(|error| unable(&error))?;
-    Ok(written)
+    Ok(Log { _written: written, level })
+}
+
+impl Log {
+    /// Logs from this level on.
+    pub(crate) fn set_level(&self, level: LogLevel) -> base::Result<()> {
+        self.level.reload(targets(level)).map_err(base::Error::internal)
+    }
+}
+
+/// Libraries are heard at `warn` only: their `info` is about their insides.
+fn targets(level: LogLevel) -> Targets {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("portico", level)
 }

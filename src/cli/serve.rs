@@ -2,58 +2,86 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use portico::{base::Secret, config::Config, gateway::Gateway};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use portico::{
+    base::Secret,
+    config::{Change, Config, Loaded},
+    gateway::Gateway,
+};
 
-use super::{Failure, Screen, Variables, configuration, log};
+use super::{
+    DEFAULT_URL, Failure, Screen, Variables, configuration, log,
+    signals::{Signals, Told},
+};
 
 /// Starts a gateway, says where it is, and ends when it has drained after a signal.
 pub(crate) async fn run(flags: configuration::Flags, variables: Variables, screen: &mut Screen) -> Result<(), Failure> {
-    let config = flags.load(variables)?.config;
+    let started = flags.load(variables.clone())?;
     // Held to the end: what is logged last is written when it is dropped.
-    let _written = log::begin(config.log)?;
+    let log = log::begin(started.config.log)?;
     // Before the doors open, so that no signal falls between.
     let mut signals = Signals::listen()?;
-    let shown = config.clone();
-    let gateway = Gateway::start(config)
+    let gateway = Gateway::start(started.config.clone())
         .await
         .map_err(|error| Failure::other(format!("the gateway cannot start: {}", error.report())))?;
-    screen.text(&banner(&shown, gateway.address(), gateway.first_admin_key()))?;
+    screen.text(&banner(&started.config, gateway.address(), gateway.first_admin_key()))?;
     screen.flush()?;
 
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    // The sender is dropped only after it has sent or when this function is left.
-    let drained = gateway.run_until(async { stopped.await.unwrap_or_default() });
-    tokio::pin!(drained);
-    tokio::select! {
-        () = &mut drained => return Ok(()),
-        name = signals.next() => tracing::info!(signal = name, seconds = shown.drain.as_secs(), "draining"),
-    }
-    // The gateway may have ended at the same moment.
-    let _told = stop.send(()).is_ok();
-    tokio::select! {
-        () = drained => Ok(()),
-        name = signals.next() => Err(Failure::other(format!("stopped by a second {name} before everything had ended"))),
-    }
-}
-
-/// The signals that ask for an orderly end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Signals, Failure> {
-        let begin = |kind| signal(kind).map_err(|error| Failure::system("signals cannot be heard", &error));
-        Ok(Signals { interrupt: begin(SignalKind::interrupt())?, terminate: begin(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    let mut source = Source { flags, variables, started };
+    let told = loop {
+        match signals.next().await {
+            Told::Reload => source.reload(&gateway, &log),
+            told => break told,
         }
+    };
+    tracing::info!(signal = told.signal(), "draining");
+    tokio::select! {
+        () = gateway.drain(told.stop()) => Ok(()),
+        told = signals.again() => {
+            Err(Failure::other(format!("stopped by a second {} before everything had ended", told.signal())))
+        }
+    }
+}
+
+/// Where the configuration of a running gateway comes from.
+struct Source {
+    flags: configuration::Flags,
+    variables: Variables,
+    /// With what could be taken over since.
+    started: Loaded,
+}
+
+impl Source {
+    /// Reads everything again. What can be taken over is; what is wrong leaves everything as it is.
+    fn reload(&mut self, gateway: &Gateway, log: &log::Log) {
+        let newer = match self.flags.load(self.variables.clone()) {
+            Ok(newer) => newer,
+            Err(Failure::Configuration(problems)) => {
+                for problem in problems.0 {
+                    tracing::error!(
+                        place = %problem.place, setting = problem.key, cause = problem.cause, fix = problem.fix,
+                        "the configuration has a problem; the old one stays in force"
+                    );
+                }
+                return;
+            }
+            Err(failure) => {
+                return tracing::error!(?failure, "the configuration cannot be read; the old one stays in force");
+            }
+        };
+        if let Err(error) = gateway.reload(&newer.config).and_then(|()| log.set_level(newer.config.log.level)) {
+            return tracing::error!(error = error.report(), "the old configuration stays in force");
+        }
+        let switched = self.started.config.tls.is_some() != newer.config.tls.is_some();
+        for setting in self.started.changes(&newer) {
+            match setting.change {
+                Change::OnReload if !(switched && setting.key.starts_with("tls.")) => {
+                    tracing::info!(setting = setting.key, "a changed setting is in force");
+                }
+                _ => tracing::warn!(setting = setting.key, "a changed setting needs a restart"),
+            }
+        }
+        tracing::info!("the configuration was read again");
+        self.started = newer;
     }
 }
 
@@ -86,7 +114,7 @@ fn first_steps(url: &str, key: &Secret) -> String {
         "
 This is the administrator's key. It is shown this once; only its digest is kept.
 
-  export PORTICO_KEY={key}
+  export PORTICO_KEY={key}{elsewhere}
 
 Ready to paste: is it well, upload an agent, start an instance of it.
 
@@ -98,6 +126,7 @@ Ready to paste: is it well, upload an agent, start an instance of it.
     -H 'Content-Type: application/json' -d '{{\"agent_type\": \"echo\"}}'
 ",
         key = key.reveal(),
+        elsewhere = if url == DEFAULT_URL { String::new() } else { format!("\n  export PORTICO_URL={url}") },
     )
 }
 
@@ -125,7 +154,9 @@ mod tests {
         let first = banner(&config, address, Some(&key));
         assert_eq!(first.matches("pod_admin_x").count(), 1);
         assert!(first.contains("  curl -s http://127.0.0.1:8080/health\n"), "{first}");
-        assert!(first.contains("/srv/portico (dev)"), "{first}");
+        assert!(first.contains("/srv/portico (dev)") && !first.contains("PORTICO_URL"), "{first}");
+        let moved = banner(&config, "0.0.0.0:9090".parse().unwrap(), Some(&key));
+        assert!(moved.contains("\n  export PORTICO_URL=http://127.0.0.1:9090\n"), "{moved}");
         let later = banner(&config, address, None);
         assert!(!later.contains("PORTICO_KEY") && later.contains("http://127.0.0.1:8080/docs/api"), "{later}");
     }

@@ -1,12 +1,12 @@
 //! The typed configuration, section by section.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use http::{HeaderValue, Uri};
 use zeroize::Zeroizing;
 
-use super::ByteSize;
-use crate::base::Secret;
+use super::{ByteSize, PrivateUrl};
+use crate::base::{Secret, network::Network};
 
 /// Everything the operator decides before start. Complete: defaults are filled in, paths are absolute.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Config {
     pub records: Records,
     /// Where bundles are kept.
     pub blobs: Blobs,
+    /// How S3 stores are reached.
+    pub s3: S3,
     /// Where facts that expire are kept.
     pub registry: Registry,
     /// What carries events.
@@ -47,14 +49,18 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Bounds of uploads.
     pub uploads: Uploads,
-    /// How long calls may take to end after a signal to stop.
+    /// How long the gateway may take to end after a signal to stop.
     pub drain: Duration,
+    /// How long of that it still serves new requests.
+    pub drain_grace: Duration,
     /// What is logged, and how.
     pub log: Log,
     /// Where spans are sent.
     pub otlp: Otlp,
     /// Where instances run, and what each may use.
     pub fleet: Fleet,
+    /// How gateways and hosts find and trust each other.
+    pub peers: Peers,
 }
 
 /// What an installation is for.
@@ -106,6 +112,8 @@ impl fmt::Debug for SealingKey {
 pub enum Records {
     /// In an SQLite database in this file.
     Sqlite(PathBuf),
+    /// In a PostgreSQL database.
+    Postgres(PrivateUrl),
 }
 
 /// Where bundles are kept.
@@ -113,6 +121,45 @@ pub enum Records {
 pub enum Blobs {
     /// As files in this directory.
     File(PathBuf),
+    /// In a bucket.
+    S3(Bucket),
+}
+
+/// A bucket of an S3 store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// What every key begins with: empty, or ending with a slash.
+    pub prefix: String,
+    /// Where the store answers; else what the section `s3` says.
+    pub endpoint: Option<Uri>,
+    /// The region; else what the section `s3` says.
+    pub region: Option<String>,
+    /// How the store encrypts objects, if it is to be told.
+    pub encryption: Option<Encryption>,
+}
+
+/// How a store encrypts objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// With a key of its own.
+    Aes256,
+    /// With a key of AWS KMS: this one, or the account's default.
+    Kms(Option<String>),
+}
+
+/// How S3 stores are reached where the bucket's URL does not say.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    /// The region.
+    pub region: String,
+    /// Where the store answers, if it is not Amazon's.
+    pub endpoint: Option<Uri>,
+    /// The id of the access key. Without it, credentials come from where AWS programs look.
+    pub access_key_id: Option<Secret>,
+    /// The secret of the access key.
+    pub secret_access_key: Option<Secret>,
 }
 
 /// Where facts that expire are kept.
@@ -130,10 +177,12 @@ pub enum Bus {
 }
 
 /// Where instances run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// As child processes of this one.
     Local,
+    /// On these hosts; on those that the registry knows when none is listed.
+    Coordinators(Vec<Uri>),
 }
 
 /// Whether rate limits are enforced.
@@ -186,6 +235,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// A PEM file with the authorities whose client certificates are honoured.
     pub client_ca: Option<PathBuf>,
+    /// The ids of the keys that client certificates stand for, by the certificate's name.
+    pub client_keys: BTreeMap<String, String>,
 }
 
 /// Bounds of uploads.
@@ -252,4 +303,23 @@ pub struct Fleet {
     pub cpu_max: Option<Duration>,
     /// Where their programs are looked for.
     pub path: String,
+}
+
+/// How gateways and hosts find and trust each other.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// What both sides know and nobody else.
+    pub token: Option<Secret>,
+    /// The id of this host; made at its first start when unset.
+    pub id: Option<String>,
+    /// Where gateways reach this host.
+    pub advertise: Option<Uri>,
+    /// The networks that hosts may be in.
+    pub networks: Vec<Network>,
+    /// A PEM file with the authorities whose certificates hosts have.
+    pub ca: Option<PathBuf>,
+    /// A PEM file with the certificate that gateways show to hosts.
+    pub certificate: Option<PathBuf>,
+    /// A PEM file with its private key.
+    pub key: Option<PathBuf>,
 }

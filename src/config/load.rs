@@ -9,14 +9,15 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Place,
-    Problem, Problems, Rate, Records, Registry, SETTINGS, Setting, Uploads,
+    Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Peers,
+    Place, Problem, Problems, Rate, Records, Registry, S3, SETTINGS, Setting, Uploads, names, places,
 };
 
 mod file;
@@ -49,6 +50,16 @@ pub struct Loaded {
     /// Each setting in the order of the table, with the text of its value (`***` for secrets, empty when unset) and
     /// where it came from.
     pub origins: Vec<(&'static Setting, String, Origin)>,
+    /// What was written for each, secrets too, as a number that only tells whether it is the same.
+    marks: Vec<u64>,
+}
+
+impl Loaded {
+    /// The settings that a newer configuration has otherwise.
+    pub fn changes(&self, newer: &Loaded) -> Vec<&'static Setting> {
+        let marks = self.marks.iter().zip(&newer.marks);
+        SETTINGS.iter().zip(marks).filter(|(_, (old, new))| old != new).map(|(setting, _)| setting).collect()
+    }
 }
 
 /// Who decided a value.
@@ -102,10 +113,13 @@ impl Sources {
         if let Some(path) = self.file.or(named) {
             draft.file(&path);
         }
-        // The standard variable weighs less than our own, wherever it stands.
+        // Names of other programs weigh less than our own.
         let (ours, standard): (Vec<_>, Vec<_>) =
             variables.into_iter().partition(|(name, _)| name.starts_with("PORTICO_"));
-        for (name, value) in standard.into_iter().chain(ours) {
+        for (variable, key, value) in names::read(&standard) {
+            draft.value(Place::Variable(variable.to_owned()), key, &value);
+        }
+        for (name, value) in ours {
             draft.variable(&name, &value);
         }
         for (flag, key, value) in self.flags {
@@ -119,12 +133,14 @@ impl Sources {
 struct Draft {
     config: Config,
     written: BTreeMap<&'static str, (String, Place)>,
+    marks: BTreeMap<&'static str, u64>,
     problems: Vec<Problem>,
 }
 
 impl Draft {
     fn defaults() -> Draft {
-        let mut draft = Draft { config: blank(), written: BTreeMap::new(), problems: Vec::new() };
+        let mut draft =
+            Draft { config: blank(), written: BTreeMap::new(), marks: BTreeMap::new(), problems: Vec::new() };
         for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
             draft.apply(setting, setting.default, Place::Together);
         }
@@ -180,11 +196,13 @@ impl Draft {
     fn apply(&mut self, setting: &'static Setting, value: &str, place: Place) {
         match (setting.apply)(&mut self.config, value) {
             Ok(()) => {
-                let shown = if setting.secret { "***" } else { value };
-                self.written.insert(setting.key, (shown.to_owned(), place));
+                self.marks.insert(setting.key, mark(value));
+                let shown = if setting.secret { "***".to_owned() } else { places::shown(value) };
+                self.written.insert(setting.key, (shown, place));
             }
             Err(cause) => {
-                let subject = if setting.secret { "the value".to_owned() } else { format!("{value:?}") };
+                let subject =
+                    if setting.secret { "the value".to_owned() } else { format!("{:?}", places::shown(value)) };
                 let example = match setting.default {
                     "" => String::new(),
                     default => format!("; the default is {default}"),
@@ -221,6 +239,14 @@ impl Draft {
                 });
             }
         }
+        if !tls.client_keys.is_empty() && tls.client_ca.is_none() {
+            self.problems.push(Problem {
+                place: Place::Together,
+                key: "tls.client_keys".to_owned(),
+                cause: "no client certificate is honoured: tls.client_ca is not set".to_owned(),
+                fix: "set tls.client_ca to the authorities that issue the certificates".to_owned(),
+            });
+        }
     }
 
     fn finish(mut self) -> Result<Loaded, Problems> {
@@ -236,22 +262,26 @@ impl Draft {
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
+        let marks = SETTINGS.iter().map(|setting| self.marks.get(setting.key).copied().unwrap_or(0)).collect();
         let mut written = self.written;
         let origins = SETTINGS.iter().map(|setting| match written.remove(setting.key) {
             Some((text, place)) => (setting, text, Origin::Written(place)),
             None => (setting, setting.default.to_owned(), Origin::Default),
         });
-        Ok(Loaded { origins: origins.collect(), config: self.config })
+        Ok(Loaded { origins: origins.collect(), config: self.config, marks })
     }
 }
 
 /// Paths that follow from the data directory, and no path that depends on where the process stands.
 fn absolute(config: &mut Config) -> std::io::Result<()> {
     config.data = std::path::absolute(&config.data)?;
-    let Records::Sqlite(path) = &mut config.records;
-    place(path, &config.data, "records.sqlite")?;
-    let Blobs::File(path) = &mut config.blobs;
-    place(path, &config.data, "blobs")
+    if let Records::Sqlite(path) = &mut config.records {
+        place(path, &config.data, "records.sqlite")?;
+    }
+    if let Blobs::File(path) = &mut config.blobs {
+        place(path, &config.data, "blobs")?;
+    }
+    Ok(())
 }
 
 fn place(path: &mut PathBuf, data: &Path, name: &str) -> std::io::Result<()> {
@@ -259,8 +289,14 @@ fn place(path: &mut PathBuf, data: &Path, name: &str) -> std::io::Result<()> {
     Ok(())
 }
 
+fn mark(value: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 fn is_ours(name: &str) -> bool {
-    name == "OTEL_EXPORTER_OTLP_ENDPOINT"
+    names::is_known(name)
         || (name.starts_with("PORTICO_") && !name.starts_with(CONFORMANCE_PREFIX) && !OTHER_VARIABLES.contains(&name))
 }
 
@@ -311,6 +347,7 @@ fn blank() -> Config {
         chronicle_public_base: None,
         records: Records::Sqlite(PathBuf::new()),
         blobs: Blobs::File(PathBuf::new()),
+        s3: S3 { region: String::new(), endpoint: None, access_key_id: None, secret_access_key: None },
         registry: Registry::Local,
         bus: Bus::Local,
         limits: Limits::On,
@@ -328,6 +365,7 @@ fn blank() -> Config {
         tls: None,
         uploads: Uploads { bundle_bytes_max: ByteSize(0), total_max: Duration::ZERO },
         drain: Duration::ZERO,
+        drain_grace: Duration::ZERO,
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
         otlp: Otlp { endpoint: None },
         fleet: Fleet {
@@ -337,6 +375,15 @@ fn blank() -> Config {
             open_files_max: NonZeroU32::MIN,
             cpu_max: None,
             path: String::new(),
+        },
+        peers: Peers {
+            token: None,
+            id: None,
+            advertise: None,
+            networks: Vec::new(),
+            ca: None,
+            certificate: None,
+            key: None,
         },
     }
 }

@@ -6,6 +6,7 @@
 //! *Knows:* the forms of values. *Does not know:* which setting a value belongs to, or where it was written.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, ToSocketAddrs},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri};
 
-use super::{Origins, SealingKey};
+use super::{Host, Origins, SealingKey};
 use crate::base::Secret;
 
 /// What an administrator's key begins with.
@@ -124,6 +125,24 @@ pub(super) fn bare_backend<T: Copy>(text: &str, known: &[(&str, T)]) -> Parsed<T
     }
 }
 
+/// Where instances run: on this machine, or on hosts.
+pub(super) fn fleet(text: &str) -> Parsed<Host> {
+    match backend(text, &[("local", false), ("coordinator", true)])? {
+        (false, "") => Ok(Host::Local),
+        (false, _) => Err("has something after the scheme, where nothing is known".to_owned()),
+        (true, listed) => Ok(Host::Coordinators(list(listed, |part| url(part, &["http", "https"]))?)),
+    }
+}
+
+/// A name for a machine or a program.
+pub(super) fn id(text: &str) -> Parsed<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    match (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("is not 1 to 64 letters, digits, `_` or `-`".to_owned()),
+    }
+}
+
 /// An administrator's key chosen by the operator.
 pub(super) fn admin_key(text: &str) -> Parsed<Secret> {
     let characters = text.len();
@@ -161,6 +180,23 @@ pub(super) fn sealing_key(text: &str) -> Parsed<SealingKey> {
 /// Several values, separated by commas.
 pub(super) fn list<T>(text: &str, item: impl Fn(&str) -> Parsed<T>) -> Parsed<Vec<T>> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(item).collect()
+}
+
+/// Names with what they stand for, each name once.
+pub(super) fn pairs(text: &str) -> Parsed<BTreeMap<String, String>> {
+    let mut pairs = BTreeMap::new();
+    // A name may be a URI and hold an equals sign; an id never does.
+    for part in list(text, |part| Ok(part.to_owned()))? {
+        let Some((name, id)) = part.rsplit_once('=') else { return Err(format!("has no `=` in {part:?}")) };
+        let (name, id) = (name.trim(), id.trim());
+        if name.is_empty() || id.is_empty() {
+            return Err("has a name or an id that is empty".to_owned());
+        }
+        if pairs.insert(name.to_owned(), id.to_owned()).is_some() {
+            return Err(format!("has {name:?} twice"));
+        }
+    }
+    Ok(pairs)
 }
 
 /// Origins as browsers spell them, or a star.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{SETTINGS, Setting};
+use super::{Change, SETTINGS, Setting, names::NAMES};
 
 const OPENING: &str = "\
 # Configuration
@@ -15,6 +15,11 @@ Values come from one TOML file (`--config PATH` or `PORTICO_CONFIG`), then from 
 comma-separated elsewhere; sizes are written `64KiB`, `256MiB`, `2GiB` or as a number of bytes. An unknown key and an
 unknown `PORTICO_*` variable are errors. `portico check` shows every problem at once with its line, cause and fix, or
 every value with where it came from. Secrets are never printed.
+
+A running gateway reads all of it again on SIGHUP (`kill -HUP`, `systemctl reload`), and its certificate files whenever
+they change. What is marked *on reload* then takes effect, and no connection is dropped; what else has changed is named
+in the log and takes effect at the next start. Where something is wrong, everything stays as it was, and the log lists
+all problems. The environment and the flags of a process do not change while it runs, so only the file does.
 
 ```toml
 listen = \"0.0.0.0:8080\"
@@ -32,6 +37,16 @@ origins = [\"https://app.example.com\"]
 with.
 ";
 
+const OTHER_NAMES: &str = "
+## Names of other programs
+
+These variables are read too, with less weight than the `PORTICO_*` ones. `GATEWAY_PORT` alone listens on all addresses;
+`VALKEY_URL` may be a `redis:` URL; `DRAIN_TIMEOUT_MS` is in milliseconds.
+
+| Variable | Setting |
+|---|---|
+";
+
 /// The text of `docs/reference/config.md`. That file is `portico check --reference`, word for word.
 pub fn reference() -> String {
     let mut document = OPENING.to_owned();
@@ -45,6 +60,10 @@ pub fn reference() -> String {
         }
         entry(&mut document, setting);
     }
+    document.push_str(OTHER_NAMES);
+    for name in NAMES {
+        append(&mut document, format_args!("| `{}` | `{}` |\n", name.variable, name.key));
+    }
     document
 }
 
@@ -54,6 +73,9 @@ fn entry(document: &mut String, setting: &Setting) {
     match setting.default {
         "" => append(document, format_args!("- Default: not set\n")),
         default => append(document, format_args!("- Default: `{default}`\n")),
+    }
+    if setting.change == Change::OnReload {
+        document.push_str("- Change: on reload\n");
     }
     if setting.secret {
         document.push_str("- Secret: never printed\n");

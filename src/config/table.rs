@@ -2,9 +2,12 @@
 //!
 //! *Knows:* names, defaults, sentences and where a value goes. *Does not know:* where values come from.
 
+use std::collections::BTreeMap;
+
 use super::{
-    Blobs, Bus, ByteSize, Config, Environment, Host, Limits, LogFormat, LogLevel, Records, Registry, Tls,
+    Bus, ByteSize, Config, Environment, Limits, LogFormat, LogLevel, Registry, Tls,
     parse::{self, Parsed},
+    places,
 };
 
 /// One setting.
@@ -22,8 +25,19 @@ pub struct Setting {
     pub about: &'static str,
     /// Whether its value must not be printed.
     pub secret: bool,
+    /// When a change of it takes effect.
+    pub change: Change,
     /// Puts a value in its place.
     pub(super) apply: Apply,
+}
+
+/// When a change of a setting takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// At the next start.
+    AtStart,
+    /// When the configuration is read again.
+    OnReload,
 }
 
 /// Reads a value and puts it in its place.
@@ -75,27 +89,25 @@ pub static SETTINGS: &[Setting] = &[
     plain("chronicle_public_base", "PORTICO_CHRONICLE_PUBLIC_BASE", "", "a ws, wss, http or https URL",
         "What clients reach Chronicle by, instead of internal host names. Without it, no Chronicle address is shown.",
         |config, text| put_some(&mut config.chronicle_public_base, parse::url(text, &["ws", "wss", "http", "https"]))),
-    plain("records", "PORTICO_RECORDS", "sqlite:", "sqlite: for a database in the data directory, or sqlite:PATH",
+    plain("records", "PORTICO_RECORDS", "sqlite:", "sqlite: for a database in the data directory, sqlite:PATH, or postgres://user:password@host/database with sslmode and sslrootcert as libpq has them",
         "Where durable facts are kept.",
-        |config, text| put(&mut config.records, parse::backend(text, &[("sqlite", Records::Sqlite as fn(_) -> _)])
-            .map(|(kind, path)| kind(path.into())))),
-    plain("blobs", "PORTICO_BLOBS", "file:", "file: for a folder in the data directory, or file:PATH",
+        |config, text| put(&mut config.records, places::records(text))),
+    plain("blobs", "PORTICO_BLOBS", "file:", "file: for a folder in the data directory, file:PATH, or s3://bucket/prefix with the options endpoint, region, sse (AES256 or aws:kms) and kms_key",
         "Where bundles are kept.",
-        |config, text| put(&mut config.blobs, parse::backend(text, &[("file", Blobs::File as fn(_) -> _)])
-            .map(|(kind, path)| kind(path.into())))),
+        |config, text| put(&mut config.blobs, places::blobs(text))),
     plain("registry", "PORTICO_REGISTRY", "local:", "local:",
         "Where facts that expire are kept: leases, quotas, who is alive.",
         |config, text| put(&mut config.registry, parse::bare_backend(text, &[("local", Registry::Local)]))),
     plain("bus", "PORTICO_BUS", "local:", "local:",
         "What carries events.",
         |config, text| put(&mut config.bus, parse::bare_backend(text, &[("local", Bus::Local)]))),
-    plain("limits", "PORTICO_LIMITS", "on", "on or off",
+    live("limits", "PORTICO_LIMITS", "on", "on or off",
         "Whether the limits under `rate` are enforced. Off is for load tests.",
         |config, text| put(&mut config.limits, parse::word(text, &[("on", Limits::On), ("off", Limits::Off)]))),
 
-    plain("fleet.url", "PORTICO_FLEET", "local:", "local:",
+    plain("fleet.url", "PORTICO_FLEET", "local:", "local: for this machine, coordinator: for the hosts that the registry knows, or coordinator: and a list of URLs",
         "Where instances run. `fleet = \"local:\"` says the same where no other setting of the fleet is given.",
-        |config, text| put(&mut config.fleet.host, parse::bare_backend(text, &[("local", Host::Local)]))),
+        |config, text| put(&mut config.fleet.host, parse::fleet(text))),
     plain("fleet.instances_max", "PORTICO_FLEET_INSTANCES_MAX", "64", COUNT,
         "How many instances run at the same time.",
         |config, text| put(&mut config.fleet.instances_max, parse::count(text))),
@@ -111,44 +123,68 @@ pub static SETTINGS: &[Setting] = &[
     plain("fleet.cpu_seconds_max", "PORTICO_FLEET_CPU_SECONDS_MAX", "0", "a whole number of seconds from 0 to 86400; 0 is no limit",
         "Processor time of each instance over its whole life.",
         |config, text| put(&mut config.fleet.cpu_max, parse::seconds(text).map(|time| Some(time).filter(|time| !time.is_zero())))),
+    secret("fleet.token", "PORTICO_FLEET_TOKEN", "a text in visible ASCII characters, the same on every gateway and host",
+        "What gateways show to hosts. A host without it, and without `tls.client_ca`, listens on the loopback only. COORDINATOR_TOKEN says the same with less weight.",
+        |config, text| put_some(&mut config.peers.token, parse::secret(text))),
+    plain("fleet.id", "PORTICO_FLEET_ID", "", "1 to 64 letters, digits, `_` or `-`, unlike those of every other host",
+        "The id of this host. When it is unset, one is made in the data directory. COORDINATOR_ID says the same with less weight.",
+        |config, text| put_some(&mut config.peers.id, parse::id(text))),
+    plain("fleet.advertise", "PORTICO_FLEET_ADVERTISE", "", "an http or https URL",
+        "Where gateways reach this host. When it is unset, the address that it listens on.",
+        |config, text| put_some(&mut config.peers.advertise, parse::url(text, &["http", "https"]))),
+    plain("fleet.networks", "PORTICO_FLEET_NETWORKS", "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7", "a list of networks such as 10.0.0.0/8",
+        "The networks that hosts may be in; a gateway dials no others, whatever the registry says.",
+        |config, text| put(&mut config.peers.networks, parse::list(text, |part| part.parse().map_err(str::to_owned)))),
+    plain("fleet.ca", "PORTICO_FLEET_CA", "", FILE,
+        "The authorities whose certificates hosts have. When it is unset, those of the system.",
+        |config, text| put_some(&mut config.peers.ca, parse::file(text))),
+    plain("fleet.certificate", "PORTICO_FLEET_CERTIFICATE", "", FILE,
+        "The certificate that a gateway shows to hosts.",
+        |config, text| put_some(&mut config.peers.certificate, parse::file(text))),
+    plain("fleet.key", "PORTICO_FLEET_KEY", "", FILE,
+        "The private key of that certificate.",
+        |config, text| put_some(&mut config.peers.key, parse::file(text))),
 
-    plain("rate.requests_per_minute", "PORTICO_RATE_REQUESTS_PER_MINUTE", "600", LIMIT,
+    live("rate.requests_per_minute", "PORTICO_RATE_REQUESTS_PER_MINUTE", "600", LIMIT,
         "Calls per key and minute, for keys without a rate of their own.",
         |config, text| put(&mut config.rate.requests_per_minute, parse::limit(text))),
-    plain("rate.burst", "PORTICO_RATE_BURST", "100", LIMIT,
+    live("rate.burst", "PORTICO_RATE_BURST", "100", LIMIT,
         "Calls that a rested key may make at once.",
         |config, text| put(&mut config.rate.burst, parse::limit(text))),
-    plain("rate.instances_per_minute", "PORTICO_RATE_INSTANCES_PER_MINUTE", "30", LIMIT,
+    live("rate.instances_per_minute", "PORTICO_RATE_INSTANCES_PER_MINUTE", "30", LIMIT,
         "New instances per key and minute.",
         |config, text| put(&mut config.rate.instances_per_minute, parse::limit(text))),
-    plain("rate.uploads_per_minute", "PORTICO_RATE_UPLOADS_PER_MINUTE", "10", LIMIT,
+    live("rate.uploads_per_minute", "PORTICO_RATE_UPLOADS_PER_MINUTE", "10", LIMIT,
         "Uploads per key and minute.",
         |config, text| put(&mut config.rate.uploads_per_minute, parse::limit(text))),
-    plain("rate.uploads_concurrent", "PORTICO_RATE_UPLOADS_CONCURRENT", "2", LIMIT,
+    live("rate.uploads_concurrent", "PORTICO_RATE_UPLOADS_CONCURRENT", "2", LIMIT,
         "Uploads per key at the same time.",
         |config, text| put(&mut config.rate.uploads_concurrent, parse::limit(text))),
-    plain("rate.failed_auth_per_minute", "PORTICO_RATE_FAILED_AUTH_PER_MINUTE", "20", LIMIT,
+    live("rate.failed_auth_per_minute", "PORTICO_RATE_FAILED_AUTH_PER_MINUTE", "20", LIMIT,
         "Refused credentials per address and minute.",
         |config, text| put(&mut config.rate.failed_auth_per_minute, parse::limit(text))),
-    plain("rate.concurrent_calls", "PORTICO_RATE_CONCURRENT_CALLS", "256", LIMIT,
+    live("rate.concurrent_calls", "PORTICO_RATE_CONCURRENT_CALLS", "256", LIMIT,
         "Calls per key at the same time.",
         |config, text| put(&mut config.rate.concurrent_calls, parse::limit(text))),
-    plain("rate.sockets_per_key", "PORTICO_RATE_SOCKETS_PER_KEY", "1000", LIMIT,
+    live("rate.sockets_per_key", "PORTICO_RATE_SOCKETS_PER_KEY", "1000", LIMIT,
         "Open sockets per key.",
         |config, text| put(&mut config.rate.sockets_per_key, parse::limit(text))),
 
-    plain("cors.origins", "PORTICO_CORS_ORIGINS", "", "a list of origins such as https://app.example.com, or * for all",
+    live("cors.origins", "PORTICO_CORS_ORIGINS", "", "a list of origins such as https://app.example.com, or * for all",
         "Pages of other origins that may call from a browser.",
         |config, text| put(&mut config.cors, parse::origins(text))),
-    plain("tls.certificate", "PORTICO_TLS_CERTIFICATE", "", FILE,
+    live("tls.certificate", "PORTICO_TLS_CERTIFICATE", "", FILE,
         "The certificate chain to answer with. Without it, the gateway speaks plain text.",
         |config, text| put(&mut tls(config).certificate, parse::file(text))),
-    plain("tls.key", "PORTICO_TLS_KEY", "", FILE,
+    live("tls.key", "PORTICO_TLS_KEY", "", FILE,
         "The private key of the certificate.",
         |config, text| put(&mut tls(config).key, parse::file(text))),
-    plain("tls.client_ca", "PORTICO_TLS_CLIENT_CA", "", FILE,
+    live("tls.client_ca", "PORTICO_TLS_CLIENT_CA", "", FILE,
         "The authorities whose client certificates are honoured.",
         |config, text| put_some(&mut tls(config).client_ca, parse::file(text))),
+    plain("tls.client_keys", "PORTICO_TLS_CLIENT_KEYS", "", "a list of NAME=KEY_ID, where NAME is the first URI or else the first DNS name of a certificate",
+        "The keys that client certificates stand for. A certificate that is not listed gives no rights.",
+        |config, text| put(&mut tls(config).client_keys, parse::pairs(text))),
 
     plain("uploads.bundle_bytes_max", "PORTICO_UPLOADS_BUNDLE_BYTES_MAX", "256MiB", "a size from 1KiB to 64GiB",
         "The largest bundle, compressed.",
@@ -156,11 +192,14 @@ pub static SETTINGS: &[Setting] = &[
     plain("uploads.total_seconds_max", "PORTICO_UPLOADS_TOTAL_SECONDS_MAX", "600", SECONDS,
         "The longest time for one upload.",
         |config, text| put(&mut config.uploads.total_max, parse::seconds(text))),
-    plain("drain.seconds", "PORTICO_DRAIN_SECONDS", "25", SECONDS,
-        "How long calls may take to end after a signal to stop.",
+    live("drain.seconds", "PORTICO_DRAIN_SECONDS", "25", SECONDS,
+        "How long the gateway may take to end after a signal to stop: calls, then agents and stores.",
         |config, text| put(&mut config.drain, parse::seconds(text))),
+    live("drain.grace_seconds", "PORTICO_DRAIN_GRACE_SECONDS", "3", SECONDS,
+        "How long of that new requests are still served, so that load balancers notice.",
+        |config, text| put(&mut config.drain_grace, parse::seconds(text))),
 
-    plain("log.level", "PORTICO_LOG_LEVEL", "info", "error, warn, info, debug or trace",
+    live("log.level", "PORTICO_LOG_LEVEL", "info", "error, warn, info, debug or trace",
         "The least severe level that is logged.",
         |config, text| put(&mut config.log.level, parse::word(text, &[
             ("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info),
@@ -169,8 +208,21 @@ pub static SETTINGS: &[Setting] = &[
         "How a log line looks.",
         |config, text| put(&mut config.log.format, parse::word(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]))),
     plain("otlp.endpoint", "PORTICO_OTLP_ENDPOINT", "", "an http or https URL",
-        "The collector that spans are sent to. OTEL_EXPORTER_OTLP_ENDPOINT says the same with less weight.",
+        "The collector that spans are sent to.",
         |config, text| put_some(&mut config.otlp.endpoint, parse::url(text, &["http", "https"]))),
+
+    plain("s3.region", "PORTICO_S3_REGION", "us-east-1", "the name of a region",
+        "The region of S3 stores, where the bucket's URL says none.",
+        |config, text| put(&mut config.s3.region, Ok(text.to_owned()))),
+    plain("s3.endpoint", "PORTICO_S3_ENDPOINT", "", "an http or https URL",
+        "Where an S3 store other than Amazon's answers. Buckets then stand in the path.",
+        |config, text| put_some(&mut config.s3.endpoint, parse::url(text, &["http", "https"]))),
+    secret("s3.access_key_id", "PORTICO_S3_ACCESS_KEY_ID", "the id as the store gave it, in visible ASCII characters",
+        "The access key of S3 stores. Without it, credentials come from where AWS programs look: variables, profiles, the machine.",
+        |config, text| put_some(&mut config.s3.access_key_id, parse::secret(text))),
+    secret("s3.secret_access_key", "PORTICO_S3_SECRET_ACCESS_KEY", "the secret as the store gave it, in visible ASCII characters",
+        "The secret of that access key.",
+        |config, text| put_some(&mut config.s3.secret_access_key, parse::secret(text))),
 ];
 
 impl Setting {
@@ -182,10 +234,7 @@ impl Setting {
 
     /// The setting of this environment variable.
     pub fn of_variable(name: &str) -> Option<&'static Setting> {
-        match name {
-            "OTEL_EXPORTER_OTLP_ENDPOINT" => Setting::of_key("otlp.endpoint"),
-            name => SETTINGS.iter().find(|setting| setting.variable == name),
-        }
+        SETTINGS.iter().find(|setting| setting.variable == name)
     }
 }
 
@@ -197,7 +246,19 @@ const fn plain(
     about: &'static str,
     apply: Apply,
 ) -> Setting {
-    Setting { key, variable, default, takes, about, secret: false, apply }
+    Setting { key, variable, default, takes, about, secret: false, change: Change::AtStart, apply }
+}
+
+/// A setting that may change while the gateway runs.
+const fn live(
+    key: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    takes: &'static str,
+    about: &'static str,
+    apply: Apply,
+) -> Setting {
+    Setting { change: Change::OnReload, ..plain(key, variable, default, takes, about, apply) }
 }
 
 /// Secrets have no default: a well-known secret is none.
@@ -208,7 +269,7 @@ const fn secret(
     about: &'static str,
     apply: Apply,
 ) -> Setting {
-    Setting { key, variable, default: "", takes, about, secret: true, apply }
+    Setting { key, variable, default: "", takes, about, secret: true, change: Change::AtStart, apply }
 }
 
 fn put<T>(place: &mut T, value: Parsed<T>) -> Parsed<()> {
@@ -223,5 +284,10 @@ fn put_some<T>(place: &mut Option<T>, value: Parsed<T>) -> Parsed<()> {
 
 /// The TLS section, begun. Whether it is complete is checked when everything has been read.
 fn tls(config: &mut Config) -> &mut Tls {
-    config.tls.get_or_insert_with(|| Tls { certificate: "".into(), key: "".into(), client_ca: None })
+    config.tls.get_or_insert_with(|| Tls {
+        certificate: "".into(),
+        key: "".into(),
+        client_ca: None,
+        client_keys: BTreeMap::new(),
+    })
 }

@@ -61,14 +61,43 @@ fn what_comes_later_wins() {
 }
 
 #[test]
-fn the_standard_collector_variable_weighs_less_than_ours() {
-    let endpoint = |variables: &[(&str, &str)]| {
-        let config = Sources::new().environment(variables.iter().copied()).load().unwrap().config;
-        config.otlp.endpoint.unwrap().to_string()
-    };
-    let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318/");
-    assert_eq!(endpoint(&[standard]), "http://standard:4318/");
-    assert_eq!(endpoint(&[standard, ("PORTICO_OTLP_ENDPOINT", "http://ours:4318/")]), "http://ours:4318/");
+fn names_of_other_programs_weigh_less_than_ours() {
+    let config =
+        |variables: &[(&str, &str)]| Sources::new().environment(variables.iter().copied()).load().unwrap().config;
+    let original = [
+        ("GATEWAY_PORT", "8090"),
+        ("ENVIRONMENT", "staging"),
+        ("ADMIN_API_KEY", ADMIN_KEY),
+        ("SECRETS_KEY", &"0b".repeat(32)),
+        ("S3_BUCKET", "bundles"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL", "http://minio:9000/"),
+        ("ENSEMBLE_URL", "http://ensemble:8080/"),
+        ("DRAIN_TIMEOUT_MS", "25500"),
+        ("LOG_LEVEL", "DEBUG"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318/"),
+    ];
+    let read = config(&original);
+    assert_eq!(read.listen.to_string(), "0.0.0.0:8090");
+    assert_eq!(read.environment, Environment::Staging);
+    assert_eq!(read.admin_key.unwrap().reveal(), ADMIN_KEY);
+    assert_eq!(read.secrets_key.unwrap().reveal(), &[0x0b; 32]);
+    assert!(matches!(read.blobs, Blobs::S3(bucket) if bucket.name == "bundles"));
+    assert_eq!(
+        (read.s3.region.as_str(), read.s3.endpoint.unwrap().to_string().as_str()),
+        ("eu-west-1", "http://minio:9000/")
+    );
+    assert_eq!(read.drain, Duration::from_secs(26));
+    assert_eq!(read.log.level, LogLevel::Debug);
+    assert_eq!(read.otlp.endpoint.unwrap().to_string(), "http://standard:4318/");
+
+    let ours =
+        [("PORTICO_LISTEN", "127.0.0.1:1"), ("PORTICO_BLOBS", "file:"), ("PORTICO_OTLP_ENDPOINT", "http://ours:4318/")];
+    let read = config(&[&original[..], &ours[..]].concat());
+    assert_eq!(read.listen.port(), 1);
+    assert!(matches!(read.blobs, Blobs::File(_)));
+    assert_eq!(read.otlp.endpoint.unwrap().to_string(), "http://ours:4318/");
+    assert_eq!(config(&[("GATEWAY_HOST", "127.0.0.2"), ("GATEWAY_PORT", "1")]).listen.to_string(), "127.0.0.2:1");
 }
 
 #[test]
@@ -100,7 +129,7 @@ fn all_problems_are_reported_at_once_with_line_cause_and_fix() {
         "file:10 nothing.here there is no such setting",
         "environment variable PORTICO_ADMIN_KEY admin_key the value does not begin with pod_admin_",
         "environment variable PORTICO_LIMIT  no setting has this variable",
-        "environment variable PORTICO_RECORDS records \"oracle:\" has the unknown scheme \"oracle\"; known: sqlite:",
+        "environment variable PORTICO_RECORDS records \"oracle:\" has the unknown scheme \"oracle\"; known: sqlite:, postgres:",
         "environment variable PORTICO_TLS_CLIENT_CA tls.client_ca \"/nowhere/ca.pem\" cannot be read: No such file or \
          directory (os error 2)",
         "flag --set drain.seconds \"1h\" is not a whole number of seconds",
@@ -126,6 +155,9 @@ fn a_file_that_is_no_toml_is_reported_with_its_line_and_a_missing_one_by_name() 
 #[test]
 fn secrets_are_shown_nowhere() {
     let key = "A".repeat(43) + "=";
+    let records = [("PORTICO_RECORDS", "postgres://ann:hunter2@db/portico")];
+    let shown = format!("{:?}", Sources::new().environment(records).load().unwrap());
+    assert!(shown.contains("ann:***@db") && !shown.contains("hunter2"), "{shown}");
     let variables = [
         ("PORTICO_ADMIN_KEY", ADMIN_KEY),
         ("PORTICO_SECRETS_KEY", key.as_str()),

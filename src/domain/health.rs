@@ -3,13 +3,13 @@
 //! A newcomer's usual mistake is to probe when asked. Health is asked for often and by strangers; the answer is always
 //! the last one that the background found, and costs nothing.
 //!
-//! *Knows:* parts with their last check, whether the house is closing. *Does not know:* what a part is.
+//! *Knows:* parts with their last check, whether the house is draining. *Does not know:* what a part is.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -21,10 +21,12 @@ use crate::{
     port::Answer,
 };
 
-/// How often every part is probed.
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often every part is probed while all is well: readiness tells the truth of this long ago.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// The same while something is not well, so that its return is seen within a second.
+const PROBE_INTERVAL_UNWELL: Duration = Duration::from_millis(500);
 /// How long a part may take to answer before it counts as down.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A part of the gateway that can be asked how it is.
 pub struct Part {
@@ -60,7 +62,7 @@ pub enum Status {
     Degraded,
     /// A required part is down.
     Unhealthy,
-    /// The house is closing.
+    /// The house is about to close: no new callers, please.
     Draining,
 }
 
@@ -73,16 +75,26 @@ pub struct Board {
 }
 
 impl Board {
-    /// Probes every part once, then goes on in the background until the house closes.
-    pub async fn start(parts: Vec<Part>, tasks: Tasks, clock: Arc<dyn Clock>) -> Board {
-        let (sender, checks) = watch::channel(probe(&parts, &*clock).await);
+    /// Probes every part once, then goes on in the background until the house closes. Each round is told to `told`.
+    pub async fn start(
+        parts: Vec<Part>,
+        tasks: Tasks,
+        clock: Arc<dyn Clock>,
+        told: impl Fn(&[Check]) + Send + 'static,
+    ) -> Board {
+        let first = probe(&parts, &*clock).await;
+        told(&first);
+        let (sender, checks) = watch::channel(first);
         let closing = tasks.closing_token();
         tasks.spawn(async move {
-            let mut tick = interval(PROBE_INTERVAL);
-            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            tick.tick().await;
-            while closing.run_until_cancelled(tick.tick()).await.is_some() {
-                sender.send_replace(probe(&parts, &*clock).await);
+            loop {
+                let pause = sleep(pause(&sender.borrow()));
+                if closing.run_until_cancelled(pause).await.is_none() {
+                    return;
+                }
+                let round = probe(&parts, &*clock).await;
+                told(&round);
+                sender.send_replace(round);
             }
         });
         Board { checks, tasks, began: Instant::now() }
@@ -90,7 +102,7 @@ impl Board {
 
     /// The state of the gateway.
     pub fn status(&self) -> Status {
-        if self.tasks.is_closing() {
+        if self.tasks.is_draining() {
             return Status::Draining;
         }
         let worst = |required: bool| {
@@ -105,6 +117,14 @@ impl Board {
         }
     }
 
+    /// Resolves when the gateway begins to drain; never, when it has begun already.
+    pub async fn begins_to_drain(&self) {
+        if self.tasks.is_draining() {
+            std::future::pending::<()>().await;
+        }
+        self.tasks.draining().await;
+    }
+
     /// The last check of every part.
     pub fn checks(&self) -> Arc<[Check]> {
         Arc::clone(&self.checks.borrow())
@@ -114,6 +134,10 @@ impl Board {
     pub fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
+}
+
+fn pause(checks: &[Check]) -> Duration {
+    if checks.iter().all(|check| check.health.state == State::Ok) { PROBE_INTERVAL } else { PROBE_INTERVAL_UNWELL }
 }
 
 async fn probe(parts: &[Part], clock: &dyn Clock) -> Arc<[Check]> {
@@ -156,7 +180,7 @@ mod tests {
                 }
             }),
         };
-        let board = Board::start(vec![part], tasks.clone(), Arc::new(SystemClock)).await;
+        let board = Board::start(vec![part], tasks.clone(), Arc::new(SystemClock), |_| ()).await;
         assert_eq!(board.status(), Status::Healthy);
 
         let mut changes = board.checks.clone();

@@ -8,6 +8,8 @@
 mod attached;
 mod configure;
 mod create;
+mod idle;
+mod owed;
 mod record;
 mod remove;
 mod rules;
@@ -18,7 +20,7 @@ pub use self::{
     attached::ATTACHED_MAX,
     create::{Created, NewInstance},
     record::Instance,
-    remove::{GRACE, GRACE_MAX},
+    remove::{GRACE, GRACE_MAX, Removed},
     view::Shown,
 };
 /// What is said to and heard from instances, in the words of the fleet.
@@ -28,7 +30,7 @@ pub use crate::port::fleet::{
 };
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -40,7 +42,7 @@ use self::record::{Request, TENANT};
 use super::{audit::Audit, deployments::Deployments, secrets::Secrets, settings::Settings, table::Table};
 use crate::{
     base::{
-        Context, Error, Incoming, Outgoing, Result,
+        Clock, Context, Error, Incoming, Outgoing, Result,
         page::{Page, PageRequest},
         reason,
         tasks::Tasks,
@@ -72,6 +74,8 @@ pub struct Ground {
     pub settings: Settings,
     /// The trail.
     pub audit: Audit,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
     /// For what outlives a call.
     pub tasks: Tasks,
 }
@@ -86,6 +90,8 @@ struct Inner {
     requests: Table<Request>,
     /// Instances on their way to a host, whose own numbers do not show them yet.
     pending: Mutex<HashMap<String, u32>>,
+    /// What hosts ran at the last look that nothing is written down of.
+    orphans: Mutex<HashSet<(String, String)>>,
     /// Clients that are attached through this gateway, by instance.
     attached: Mutex<HashMap<String, u32>>,
 }
@@ -99,12 +105,22 @@ impl Instances {
             table,
             requests,
             pending: Mutex::default(),
+            orphans: Mutex::default(),
             attached: Mutex::default(),
         }));
         instances.0.ground.tasks.spawn(upkeep::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
+        instances.0.ground.tasks.spawn(owed::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
         let told = configure::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone());
         instances.0.ground.tasks.spawn(told);
         instances
+    }
+
+    /// Holds every record against its host and scales down what nobody uses. Done every half minute by itself.
+    ///
+    /// # Errors
+    /// When the store does not answer. What could not be done is done the next time.
+    pub async fn keep_up(&self) -> Result<()> {
+        self.0.round(self.0.ground.clock.now()).await
     }
 
     /// A page of the caller's instances, newest first; of every tenant for administrators. Without resource usage.
@@ -201,7 +217,7 @@ impl Instances {
         if instance.is_tombstone() {
             return Err(not_found(id));
         }
-        instance.at().ok_or_else(failure::not_ready)
+        instance.at().map(|at| at.asked_by(cx)).ok_or_else(failure::not_ready)
     }
 }
 

@@ -14,7 +14,10 @@ mod record;
 mod resolve;
 mod upkeep;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +77,8 @@ struct Inner {
     audit: Audit,
     digester: Digester,
     bootstrap: Option<Bootstrap>,
+    /// Keys that credentials of another kind stand for, by id. They are few, and what is kept of them never changes.
+    bound: Mutex<HashMap<Box<str>, Arc<Bound>>>,
     live: Live,
     /// One look-up at a time for keys that share a lane, so that a cold key is looked up once and not by every caller.
     lanes: Box<[tokio::sync::Mutex<()>]>,
@@ -107,6 +112,12 @@ pub struct Resolved {
     pub ended: CancellationToken,
 }
 
+/// What finds the resolution of a key that is not presented.
+struct Bound {
+    prefix: String,
+    digest: Digest,
+}
+
 struct Bootstrap {
     digest: Digest,
     prefix: String,
@@ -128,6 +139,7 @@ impl Keys {
             audit: parts.audit,
             digester: parts.digester,
             bootstrap,
+            bound: Mutex::default(),
             live: Live::new(),
             lanes: resolve::lanes(),
             uses,
@@ -142,6 +154,16 @@ impl Keys {
     /// `unauthorized` for every kind of refusal; `auth_unavailable` when the store is out of reach.
     pub async fn resolve(&self, presented: &str) -> Result<Resolved> {
         self.0.resolve(presented).await
+    }
+
+    /// Who calls by a proven credential of another kind that the operator bound to this key. It is worth what the key is
+    /// worth, and ends with it.
+    ///
+    /// # Errors
+    /// `unauthorized` when there is no such key or it admits nobody any more; `auth_unavailable` when the store is out of
+    /// reach.
+    pub async fn resolve_bound(&self, key_id: &str) -> Result<Resolved> {
+        self.0.resolve_bound(key_id).await
     }
 
     /// Makes a key. The secret is returned this once.

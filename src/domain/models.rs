@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -62,6 +63,8 @@ pub struct List {
     pub document: Bytes,
     /// Its media type.
     pub content_type: String,
+    /// Differs when the document does.
+    pub tag: String,
 }
 
 /// What is known of the models at this moment.
@@ -160,6 +163,12 @@ impl Failure {
     }
 }
 
+/// Half of a SHA-256 as hex: no two lists that differ ever share it by chance.
+fn tag(document: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, document);
+    digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Reads `{"models": […]}`, `{"data": […]}` or a bare array, which becomes the first form.
 fn read(document: Document) -> Result<List> {
     let unreadable = |why: String| {
@@ -182,5 +191,6 @@ fn read(document: Document) -> Result<List> {
         Value::Object(model) => Ok(model),
         _ => Err(unreadable("a model is not an object".to_owned())),
     });
-    Ok(List { models: models.collect::<Result<_>>()?, document: body, content_type: document.content_type })
+    let models = models.collect::<Result<_>>()?;
+    Ok(List { models, tag: tag(&body), document: body, content_type: document.content_type })
 }

@@ -5,12 +5,22 @@
 //!
 //! *Knows:* loads. *Does not know:* how hosts are reached, or what an instance is for.
 
+use std::time::Duration;
+
 use crate::port::fleet::HostLoad;
 
 /// How much of the machine's load is the processor's, the rest being memory's: what runs out last weighs less.
 const CPU_SHARE: f64 = 0.7;
 /// What each instance that is on its way to a host adds to its score: the host's own numbers do not show it yet.
 const PENDING_WEIGHT: f64 = 0.02;
+
+/// Scores are compared in this many steps. A machine's load trembles, and several hosts may share one: what is no real
+/// difference must not send every instance to the same host.
+const STEPS: f64 = 20.0;
+/// Numbers older than this may send every gateway to the same host.
+const FRESH: Duration = Duration::from_secs(2);
+/// How many of the best hosts are drawn from then.
+const BEST: usize = 3;
 
 /// Why no host was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +33,10 @@ pub enum Nowhere {
 
 /// The least loaded of the hosts that may take an instance of this deployment, those tried before left out.
 ///
-/// Equal scores go to a host that has the bundle already, then to the smaller id. `pending` says how many instances are on
-/// their way to a host.
+/// Scores within a step of each other count as equal. They go to the host with more room, of those to one that has the bundle
+/// already, then to the smaller id. `pending` says how many instances are on
+/// their way to a host. When the best host's numbers are old, `dice` picks two of the best three and the better one is
+/// taken, so that not every gateway runs to the same place.
 ///
 /// # Errors
 /// Why none may.
@@ -33,27 +45,64 @@ pub fn choose<'a>(
     deployment_id: &str,
     tried: &[String],
     pending: impl Fn(&str) -> u32,
+    dice: u64,
 ) -> Result<&'a HostLoad, Nowhere> {
     let open = hosts.iter().filter(|host| host.healthy && !host.draining && !tried.contains(&host.id));
     let mut nowhere = Nowhere::NoHost;
-    let mut best: Option<(f64, bool, &HostLoad)> = None;
+    let mut best: [Option<Candidate<'a>>; BEST] = [None; BEST];
     for host in open {
         nowhere = Nowhere::Full;
         let on_the_way = pending(&host.id);
         if host.active.saturating_add(on_the_way) >= host.active_max {
             continue;
         }
-        let cold = !host.cached.iter().any(|cached| cached == deployment_id);
-        let candidate = (score(host, on_the_way), cold, host);
-        let better = best.as_ref().is_none_or(|best| {
-            let by_score = candidate.0.total_cmp(&best.0);
-            by_score.then(candidate.1.cmp(&best.1)).then(candidate.2.id.cmp(&best.2.id)).is_lt()
-        });
-        if better {
-            best = Some(candidate);
+        let candidate = Candidate::of(host, on_the_way);
+        let place = best.iter().position(|other| other.is_none_or(|other| candidate.beats(&other, deployment_id)));
+        if let Some(place) = place {
+            best[place..].rotate_right(1);
+            best[place] = Some(candidate);
         }
     }
-    best.map(|(.., host)| host).ok_or(nowhere)
+    let found = best.iter().flatten().count();
+    let first = best[0].ok_or(nowhere)?.host;
+    if first.age <= FRESH || found < 2 {
+        return Ok(first);
+    }
+    let place = better_of_two(u64::try_from(found).unwrap_or(u64::MAX), dice);
+    Ok(best.get(place).copied().flatten().map_or(first, |candidate| candidate.host))
+}
+
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    /// The score in steps, see [`STEPS`].
+    steps: f64,
+    places: f64,
+    host: &'a HostLoad,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(host: &'a HostLoad, pending: u32) -> Candidate<'a> {
+        let taken = f64::from(host.active) + f64::from(pending);
+        let places = taken / f64::from(host.active_max.max(1));
+        Candidate { steps: (score(host, pending) * STEPS).floor(), places, host }
+    }
+
+    fn beats(&self, other: &Candidate<'_>, deployment_id: &str) -> bool {
+        let is_cold = |host: &HostLoad| !host.cached.iter().any(|cached| cached == deployment_id);
+        // Looked up only where it decides: few hosts are equally loaded, and lists of bundles are long.
+        let by_bundle = || is_cold(self.host).cmp(&is_cold(other.host));
+        let by_score = self.steps.total_cmp(&other.steps);
+        let by_places = || self.places.total_cmp(&other.places);
+        let order = by_score.then_with(by_places).then_with(by_bundle).then_with(|| self.host.id.cmp(&other.host.id));
+        order.is_lt()
+    }
+}
+
+/// The smaller of two different places below `count`.
+fn better_of_two(count: u64, dice: u64) -> usize {
+    let one = dice % count;
+    let step = 1 + (dice / count) % (count - 1);
+    usize::try_from(one.min((one + step) % count)).unwrap_or(0)
 }
 
 /// The fuller of a host's places and its machine; 0 is idle, 1 is full.
@@ -82,11 +131,12 @@ mod tests {
             draining: false,
             healthy: true,
             cached: Vec::new(),
+            age: Duration::ZERO,
         }
     }
 
     fn chosen(hosts: &[HostLoad]) -> Result<&str, Nowhere> {
-        choose(hosts, "echo:1.0.0@00000000", &[], |_| 0).map(|host| host.id.as_str())
+        choose(hosts, "echo:1.0.0@00000000", &[], |_| 0, 0).map(|host| host.id.as_str())
     }
 
     #[test]
@@ -102,7 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_a_host_with_the_bundle_and_then_to_the_smaller_id() {
+    fn ties_go_to_a_host_with_more_room_or_the_bundle_and_then_to_the_smaller_id() {
+        let busy = |id: &str, active, cpu| HostLoad { cpu: Some(cpu), memory: Some(0.5), ..host(id, active) };
+        assert_eq!(chosen(&[busy("a", 2, 0.72), busy("b", 1, 0.73)]), Ok("b"), "one machine, two hosts");
         assert_eq!(chosen(&[host("b", 1), host("a", 1)]), Ok("a"));
         let warm = HostLoad { cached: vec!["echo:1.0.0@00000000".to_owned()], ..host("b", 1) };
         assert_eq!(chosen(&[warm, host("a", 1)]), Ok("b"));
@@ -114,9 +166,50 @@ mod tests {
         let hosts: Vec<HostLoad> =
             (0..1_000).map(|at| HostLoad { active_max: 100, ..host(&format!("h{at:04}"), 0) }).collect();
         for _ in 0..10_000 {
-            let chosen = choose(&hosts, "x", &[], |id| pending.get(id).copied().unwrap_or(0)).unwrap().id.clone();
+            let chosen = choose(&hosts, "x", &[], |id| pending.get(id).copied().unwrap_or(0), 0).unwrap().id.clone();
             *pending.entry(chosen).or_insert(0) += 1;
         }
         assert!(pending.len() == 1_000 && pending.values().all(|count| *count == 10));
+    }
+
+    #[test]
+    fn old_numbers_spread_over_the_best_but_never_to_the_worst() {
+        let old = |id: &str, active| HostLoad { age: Duration::from_secs(3), ..host(id, active) };
+        let hosts = [old("a", 1), old("b", 2), old("c", 3), old("d", 4)];
+        let mut chosen = std::collections::BTreeMap::new();
+        for dice in 0..600 {
+            *chosen.entry(choose(&hosts, "x", &[], |_| 0, dice).unwrap().id.clone()).or_insert(0) += 1;
+        }
+        let chosen: Vec<_> = chosen.into_iter().collect();
+        assert_eq!(chosen, [("a".to_owned(), 400), ("b".to_owned(), 200)]);
+        let fresh = [old("b", 2), host("a", 1)];
+        assert!((0..600).all(|dice| choose(&fresh, "x", &[], |_| 0, dice).unwrap().id == "a"));
+    }
+
+    /// A thousand hosts of different sizes and a hundred thousand instances, by numbers that are a second old: each gateway
+    /// places a hundred before it sees what the others did.
+    #[test]
+    fn a_large_fleet_fills_evenly_and_no_host_beyond_its_cap() {
+        let mut hosts: Vec<HostLoad> =
+            (0..1_000).map(|at| HostLoad { active_max: 100 + at % 3 * 50, ..host(&format!("h{at:04}"), 0) }).collect();
+        let capacity: u32 = hosts.iter().map(|host| host.active_max).sum();
+        let places: std::collections::HashMap<String, usize> =
+            hosts.iter().enumerate().map(|(at, host)| (host.id.clone(), at)).collect();
+        for _ in 0..1_000 {
+            let mut pending = vec![0; hosts.len()];
+            for _ in 0..100 {
+                let on_the_way = |id: &str| pending[places[id]];
+                let chosen = places[&choose(&hosts, "x", &[], on_the_way, 0).unwrap().id];
+                pending[chosen] += 1;
+            }
+            for (host, arrived) in hosts.iter_mut().zip(pending) {
+                host.active += arrived;
+            }
+        }
+        for host in &hosts {
+            let share = f64::from(host.active) / f64::from(host.active_max);
+            let ideal = 100_000.0 / f64::from(capacity);
+            assert!(host.active <= host.active_max && (share - ideal).abs() <= 0.05 * ideal, "{host:?}");
+        }
     }
 }

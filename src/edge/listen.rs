@@ -6,13 +6,15 @@
 //! *Knows:* TCP, TLS, HTTP/1.1 and HTTP/2, how to stop in order. *Does not know:* paths, protocols of calls.
 
 mod greeting;
+mod head;
 mod tls;
 
-pub use tls::Tls;
+pub use tls::{Certificates, Tls};
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use http::Request;
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, StatusCode, Version as Spoken, header};
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -23,11 +25,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
-use self::greeting::{Greeted, Version};
+use self::{
+    greeting::{Greeted, Version},
+    head::{HeadTimer, Heard, IDLE_PATIENCE},
+};
 use super::{Body, Edge};
 use crate::{
     base::{Code, Error, Result, reason, tasks::Tasks},
@@ -38,8 +44,6 @@ use crate::{
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// How long a peer may take for its TLS handshake and its first bytes.
 const GREETING_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an HTTP/1.1 peer may take for the head of a request, and may stay idle before one.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Larger than any head that browsers, proxies and tokens produce together, small enough to hold for each connection.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// Calls at the same time on one HTTP/2 connection: enough for a busy client, a bound on what one peer holds.
@@ -58,6 +62,8 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it has to answer.
 const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a connection that has said nothing may still begin when callers are to leave: its bytes may be on their way.
+const LATE_GREETING_PATIENCE: Duration = Duration::from_millis(500);
 /// The pause after a failed accept: the usual cause is a lack of files, which passes when connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -70,14 +76,12 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Most connections at the same time.
     pub connections_max: usize,
-    /// How long requests in flight may go on when the house closes.
-    pub drain_patience: Duration,
 }
 
 impl Config {
     /// Plain text at this address.
     pub fn plain(address: SocketAddr) -> Config {
-        Config { address, tls: None, connections_max: CONNECTIONS_MAX, drain_patience: Duration::from_secs(25) }
+        Config { address, tls: None, connections_max: CONNECTIONS_MAX }
     }
 }
 
@@ -85,10 +89,9 @@ impl Config {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificates>,
     tasks: Tasks,
     slots: Arc<Semaphore>,
-    drain_patience: Duration,
 }
 
 impl Listener {
@@ -103,9 +106,9 @@ impl Listener {
         };
         let socket = TcpListener::bind(config.address).await.map_err(unbound)?;
         let address = socket.local_addr().map_err(unbound)?;
-        let tls = config.tls.as_ref().map(Tls::acceptor).transpose()?;
+        let tls = config.tls.as_ref().map(Certificates::new).transpose()?;
         let slots = Arc::new(Semaphore::new(config.connections_max));
-        Ok(Listener { socket, address, tls, tasks, slots, drain_patience: config.drain_patience })
+        Ok(Listener { socket, address, tls, tasks, slots })
     }
 
     /// The address that is bound.
@@ -113,9 +116,14 @@ impl Listener {
         self.address
     }
 
-    /// Serves until the house closes. Connections then finish what is in flight; `Tasks::wait` waits for them.
+    /// What it proves itself by, to be replaced while it serves; nothing when plain text is spoken.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.tls.clone()
+    }
+
+    /// Serves until callers are to leave. Connections then finish what is in flight; `Tasks` waits for them.
     pub async fn serve(self, edge: Arc<Edge>) {
-        let closing = self.tasks.closing_token();
+        let leaving = self.tasks.leaving_token();
         loop {
             let accepted = async {
                 // A slot first: what is not accepted waits in the kernel, where it costs nothing.
@@ -123,30 +131,41 @@ impl Listener {
                 (slot, self.socket.accept().await)
             };
             let (slot, accepted) = tokio::select! {
-                () = closing.cancelled() => return,
+                biased;
+                () = leaving.cancelled() => break,
                 accepted = accepted => accepted,
             };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
+            match (accepted, slot) {
+                (Ok(accepted), Ok(slot)) => self.begin(&edge, accepted, slot),
+                (Err(error), _) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
                 }
-            };
-            let connection = Connection {
-                edge: Arc::clone(&edge),
-                tls: self.tls.clone(),
-                tasks: self.tasks.clone(),
-                drain_patience: self.drain_patience,
-            };
-            self.tasks.spawn(async move {
-                if let Err(error) = connection.run(stream, address).await {
-                    tracing::debug!(%address, error, "a connection ended early");
-                }
-                drop(slot);
-            });
+                // Nobody closes the semaphore.
+                (_, Err(_)) => break,
+            }
         }
+        // Who has connected already gets an answer: closing the socket would reset what waits in the kernel.
+        while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
+            && let Some(Ok(accepted)) = self.socket.accept().now_or_never()
+        {
+            self.begin(&edge, accepted, slot);
+        }
+    }
+
+    fn begin(&self, edge: &Arc<Edge>, (stream, address): (TcpStream, SocketAddr), slot: OwnedSemaphorePermit) {
+        let connection = Connection {
+            edge: Arc::clone(edge),
+            tls: self.tls.as_ref().map(Certificates::acceptor),
+            tasks: self.tasks.clone(),
+        };
+        // The house waits for all of its connections.
+        drop(self.tasks.serve(async move {
+            if let Err(error) = connection.run(stream, address).await {
+                tracing::debug!(%address, error, "a connection ended early");
+            }
+            drop(slot);
+        }));
     }
 }
 
@@ -154,7 +173,6 @@ struct Connection {
     edge: Arc<Edge>,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
-    drain_patience: Duration,
 }
 
 impl Connection {
@@ -163,11 +181,11 @@ impl Connection {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         match &self.tls {
             None => {
-                let greeted = patiently(Greeted::read(stream)).await?;
+                let greeted = patiently(&self.tasks, Greeted::read(stream)).await?;
                 self.talk(greeted, Peer::new(address, None)).await
             }
             Some(acceptor) => {
-                let (greeted, certificate) = patiently(async {
+                let (greeted, certificate) = patiently(&self.tasks, async {
                     let stream = acceptor.accept(stream).await?;
                     let certificates = stream.get_ref().1.peer_certificates();
                     let certificate = certificates.and_then(<[_]>::first).map(|leaf| Box::from(leaf.as_ref()));
@@ -183,39 +201,48 @@ impl Connection {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let closing = self.tasks.closing_token();
-        let edge = self.edge;
+        let (leaving, cut) = (self.tasks.leaving_token(), self.tasks.cut_token());
+        let (edge, tasks) = (self.edge, self.tasks.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let (edge, peer) = (Arc::clone(&edge), peer.clone());
+            let (edge, peer, tasks) = (Arc::clone(&edge), peer.clone(), tasks.clone());
             // Boxed, because the HTTP library hands it through several tasks and futures of its own.
-            Box::pin(async move { Ok::<_, Infallible>(edge.call(request.map(Body::from), peer).await) })
+            Box::pin(async move {
+                let spoken = request.version();
+                let mut answer = edge.call(request.map(Body::from), peer).await;
+                // HTTP/2 has GOAWAY for this.
+                if tasks.is_draining() && spoken < Spoken::HTTP_2 && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+                {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            })
         });
-        let version = io.version();
+        let (version, heard) = (io.version(), io.heard());
         let io = TokioIo::new(io);
         match version {
             Version::Http1 => {
-                let mut connection = pin!(http1().serve_connection(io, service).with_upgrades());
+                let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
                 tokio::select! {
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
-                    () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
                 }
-                finish(self.drain_patience, connection).await
+                finish(cut, connection).await
             }
             Version::Http2 => {
                 let mut connection = pin!(http2(self.tasks).serve_connection(io, service));
                 tokio::select! {
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
-                    () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
                 }
-                finish(self.drain_patience, connection).await
+                finish(cut, connection).await
             }
         }
     }
 }
 
-fn http1() -> http1::Builder {
+fn http1(heard: Heard) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_header_size(HEAD_BYTES_MAX as usize);
+    builder.timer(HeadTimer(heard)).header_read_timeout(IDLE_PATIENCE).max_header_size(HEAD_BYTES_MAX as usize);
     builder
 }
 
@@ -248,20 +275,28 @@ where
 {
     fn execute(&self, work: F) {
         // Nobody waits for one stream; the house waits for all of its tasks.
-        drop(self.0.spawn(work));
+        drop(self.0.serve(work));
     }
 }
 
-async fn patiently<T>(greeting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
-    match tokio::time::timeout(GREETING_PATIENCE, greeting).await {
-        Ok(greeted) => greeted.map_err(|error| error.to_string()),
-        Err(_) => Err("the peer did not say anything in time".to_owned()),
+async fn patiently<T>(tasks: &Tasks, greeting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+    let leaving = tasks.leaving_token();
+    let late = async {
+        leaving.cancelled().await;
+        tokio::time::sleep(LATE_GREETING_PATIENCE).await;
+    };
+    tokio::select! {
+        greeted = tokio::time::timeout(GREETING_PATIENCE, greeting) => match greeted {
+            Ok(greeted) => greeted.map_err(|error| error.to_string()),
+            Err(_) => Err("the peer did not say anything in time".to_owned()),
+        },
+        () = late => Err("the peer had said nothing when callers were to leave".to_owned()),
     }
 }
 
-async fn finish(patience: Duration, connection: impl Future<Output = hyper::Result<()>>) -> Result<(), String> {
-    match tokio::time::timeout(patience, connection).await {
-        Ok(ended) => ended.map_err(|error| error.to_string()),
-        Err(_) => Err("requests were still in flight when the house closed".to_owned()),
+async fn finish(cut: CancellationToken, connection: impl Future<Output = hyper::Result<()>>) -> Result<(), String> {
+    match cut.run_until_cancelled(connection).await {
+        Some(ended) => ended.map_err(|error| error.to_string()),
+        None => Err("requests were still in flight when the time to drain was over".to_owned()),
     }
 }

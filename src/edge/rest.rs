@@ -152,7 +152,9 @@ impl Doors {
             Ok(response) => Ok(response.map(|body| body.sent_by(entry))),
             Err(error) => {
                 entry.fail(&error);
-                Err(error)
+                // Rendered here, so that its bytes are counted like those of every answer.
+                let refusal = dialect::render(&error, plan.method.surface.dialect, id);
+                Ok(refusal.map(|body| body.sent_by(entry)))
             }
         }
     }

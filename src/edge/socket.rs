@@ -24,6 +24,7 @@ use super::{
     Body,
     rest::{Message, bounded, draining},
     route::Segments,
+    shield,
     tunnel::Tunnel,
 };
 use crate::{
@@ -141,8 +142,8 @@ impl Plan {
             Box::pin(stream::iter(lead).chain(inbound))
         };
         match handler {
-            Handler::Bidi(call) => bounded(call(context, lead(first)), ready).await,
-            Handler::ServerStream(call) => bounded(call(context, first), ready).await,
+            Handler::Bidi(call) => bounded(shield::call(call(context, lead(first))), ready).await.map(shield::stream),
+            Handler::ServerStream(call) => bounded(shield::call(call(context, first)), ready).await.map(shield::stream),
             Handler::ClientStream(_) | Handler::Unary(_) => Err(Error::internal("a socket needs a stream of answers")),
         }
     }
@@ -162,7 +163,7 @@ impl Sockets<'_> {
         id: &RequestId,
     ) -> Result<Response<Body>> {
         let handshake = Handshake::read(head, plan.method.surface)?;
-        if self.tasks.is_closing() {
+        if self.tasks.is_leaving() {
             return Err(draining());
         }
         let mut headers = std::mem::take(&mut head.headers);
@@ -181,8 +182,8 @@ impl Sockets<'_> {
         };
         let outbound = begun.await.inspect_err(|error| entry.fail(error))?;
         let answer = handshake.answer(context.reply.take().headers);
-        let pump = Pump::new(outbound, sender, plan.framing.clone(), entry, self.tasks.closing_token());
-        self.tasks.spawn(pump::run(handshake.upgrade, pump));
+        let pump = Pump::new(outbound, sender, plan.framing.clone(), entry, self.tasks.clone());
+        self.tasks.serve(pump::run(handshake.upgrade, pump));
         Ok(answer)
     }
 }

@@ -12,11 +12,11 @@ use http::{
 };
 use http_body_util::BodyExt;
 
-use super::{Body, Edge, Kind, Protocol, classify::classify, engine};
+use super::{Body, Edge, Kind, Protocol, classify::classify, dialect, engine, shield};
 use crate::{
     base::{Code, Deadline, Error, RequestId, reason},
     gate::{Admission, Head, Peer},
-    schema::{Idempotency, Shape},
+    schema::{Idempotency, Shape, Surface},
 };
 
 /// Takes a caller's id of the request and gives it back.
@@ -39,16 +39,24 @@ impl Edge {
     pub async fn call(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
         let (mut head, body) = request.into_parts();
         let id = request_id(&head.headers);
-        let origin = self.cors.verdict(&head.headers);
+        let origin = self.cors.get().verdict(&head.headers);
         let kind = classify(&head);
 
-        let mut response = match (self.way(kind, &head), &self.web) {
-            _ if kind == Kind::Preflight => origin.preflight(),
-            (Way::Call(mounted, protocol), _) => self.gate(mounted, protocol, &mut head, body, peer, id.clone()).await,
-            (Way::Elsewhere, Some(web)) => web.call(Box::new(head), body, peer, id.clone()).await,
-            // Boxed, as everything that is rare: the others do not carry room for it.
-            (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
-            (Way::Astray(astray), _) => Box::pin(astray.answer(&head, body)).await,
+        let mut response = if kind == Kind::Preflight {
+            origin.preflight()
+        } else {
+            let answered = async {
+                Ok(match (self.way(kind, &head), &self.web) {
+                    (Way::Call(mounted, protocol), _) => {
+                        self.gate(mounted, protocol, &mut head, body, peer, id.clone()).await
+                    }
+                    (Way::Elsewhere, Some(web)) => web.call(Box::new(head), body, peer, id.clone()).await,
+                    // Boxed, as everything that is rare: the others do not carry room for it.
+                    (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
+                    (Way::Astray(astray), _) => Box::pin(astray.answer(&head, body)).await,
+                })
+            };
+            shield::call(answered).await.unwrap_or_else(|panic| broken(&panic, &id))
         };
 
         let headers = response.headers_mut();
@@ -168,6 +176,12 @@ fn fits(protocol: Protocol, shape: Shape) -> bool {
         Protocol::ConnectStream => shape != Shape::Unary,
         Protocol::Grpc | Protocol::GrpcWeb | Protocol::GrpcWebText => true,
     }
+}
+
+/// The answer when a door itself failed. Handlers cannot cause it: they are shielded closer to where they run.
+fn broken(panic: &Error, id: &RequestId) -> Response<Body> {
+    tracing::error!(request_id = id.as_str(), error = panic.report(), "a door failed");
+    dialect::render(panic, Surface::NEUTRAL.dialect, id)
 }
 
 fn request_id(headers: &HeaderMap) -> RequestId {

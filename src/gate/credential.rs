@@ -13,7 +13,8 @@ use crate::base::{Code, Error, Result, Secret, reason};
 const CREDENTIAL_CHARACTERS_MAX: usize = 4_096;
 
 /// Headers that carry credentials. They end here: no handler and no upstream sees them.
-const SPENT: [HeaderName; 3] = [AUTHORIZATION, http::header::COOKIE, HeaderName::from_static("x-api-key")];
+const SPENT: [HeaderName; 4] =
+    [AUTHORIZATION, http::header::COOKIE, HeaderName::from_static("x-api-key"), super::trusted::TOKEN];
 
 /// The one bearer credential of a request, if there is one: from the Authorization header or, on a WebSocket, from its
 /// subprotocol.
@@ -44,7 +45,8 @@ pub(super) fn unauthorized() -> Error {
     Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "a valid key is required")
 }
 
-fn conflicting() -> Error {
+/// The answer to two credentials that are not one.
+pub(super) fn conflicting() -> Error {
     Error::new(
         Code::Unauthenticated,
         reason::CONFLICTING_CREDENTIALS,

@@ -17,7 +17,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::base::{Code, Error, Reason};
+use crate::base::{Code, Error, Reason, Result};
 
 /// The open record of one call. Clones share it; the last one dropped closes it.
 #[derive(Clone)]
@@ -35,6 +35,9 @@ pub struct Closed {
     pub began: Instant,
     /// What went wrong: code, reason and the whole story.
     pub failure: Option<(Code, Reason, String)>,
+    /// What work that outlives its caller came to: `done`, or the reason why it failed. It may be done although the call
+    /// has failed, because its caller hung up or its time was over.
+    pub work: Option<&'static str>,
     /// Body bytes received.
     pub bytes_in: u64,
     /// Body bytes sent.
@@ -44,6 +47,7 @@ pub struct Closed {
 struct Inner<O: Outlet + ?Sized> {
     began: Instant,
     failure: OnceLock<(Code, Reason, String)>,
+    work: OnceLock<&'static str>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     ended: CancellationToken,
@@ -57,6 +61,7 @@ impl Entry {
         Entry(Arc::new(Inner {
             began: Instant::now(),
             failure: OnceLock::new(),
+            work: OnceLock::new(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             ended,
@@ -68,6 +73,13 @@ impl Entry {
     pub fn fail(&self, error: &Error) {
         // A later failure is a consequence of the first one.
         let _first = self.0.failure.set((error.code(), error.reason(), error.report()));
+    }
+
+    /// Notes what work came to that outlives its caller.
+    pub fn worked<T>(&self, outcome: &Result<T>) {
+        let word = outcome.as_ref().err().map_or("done", |error| error.reason().as_str());
+        // One call is one piece of work.
+        let _only = self.0.work.set(word);
     }
 
     /// Counts body bytes received.
@@ -91,6 +103,7 @@ impl<O: Outlet + ?Sized> Drop for Inner<O> {
         let closed = Closed {
             began: self.began,
             failure: self.failure.take(),
+            work: self.work.take(),
             bytes_in: *self.bytes_in.get_mut(),
             bytes_out: *self.bytes_out.get_mut(),
         };

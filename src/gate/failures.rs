@@ -14,6 +14,9 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::limits::Config;
+use crate::base::Current;
+
 /// The window in which failures are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Most addresses remembered. When full, windows that are over make room; a flood from more addresses than this forgets
@@ -22,7 +25,7 @@ const ADDRESSES_MAX: usize = 16_384;
 
 /// Failed credentials per address.
 pub(super) struct Failures {
-    per_minute_max: u32,
+    config: Current<Config>,
     counts: Mutex<HashMap<IpAddr, Count>>,
 }
 
@@ -33,16 +36,18 @@ struct Count {
 }
 
 impl Failures {
-    /// Tells an address to wait after this many failures in a minute; never when zero.
-    pub(super) fn new(per_minute_max: u32) -> Failures {
-        Failures { per_minute_max, counts: Mutex::new(HashMap::new()) }
+    /// Tells an address to wait after as many failures in a minute as the config says; never when zero.
+    pub(super) fn new(config: Current<Config>) -> Failures {
+        Failures { config, counts: Mutex::new(HashMap::new()) }
     }
 
     /// Counts a failure. Answers how long to wait when there were too many.
     ///
     /// Loopback addresses are never told to wait: behind a proxy on this machine every caller comes from one.
     pub(super) fn note(&self, address: IpAddr) -> Option<Duration> {
-        if self.per_minute_max == 0 || address.is_loopback() {
+        let config = self.config.get();
+        let per_minute_max = if config.enabled { config.failures_per_minute_max } else { 0 };
+        if per_minute_max == 0 || address.is_loopback() {
             return None;
         }
         let now = Instant::now();
@@ -55,7 +60,7 @@ impl Failures {
             *count = Count { began: now, failures: 0 };
         }
         count.failures = count.failures.saturating_add(1);
-        (count.failures > self.per_minute_max).then(|| WINDOW.saturating_sub(now.duration_since(count.began)))
+        (count.failures > per_minute_max).then(|| WINDOW.saturating_sub(now.duration_since(count.began)))
     }
 }
 
@@ -81,11 +86,22 @@ fn make_room(counts: &mut HashMap<IpAddr, Count>, now: Instant) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::port::registry::Rate;
 
     #[tokio::test(start_paused = true)]
     async fn a_guesser_waits_for_the_rest_of_its_minute() {
-        let failures = Failures::new(2);
+        let config = Config {
+            enabled: true,
+            calls: Rate { per_minute: 0, burst: 0 },
+            buckets: HashMap::new(),
+            concurrent_max: 0,
+            sockets_max: 0,
+            failures_per_minute_max: 2,
+        };
+        let failures = Failures::new(Current::new(config));
         let [one, other] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
         assert_eq!([failures.note(one), failures.note(one)], [None, None]);
         assert_eq!(failures.note(one), Some(WINDOW));

@@ -11,13 +11,15 @@ use portico_wire::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Admission, Admit, Head, Ledger, credential,
+    Admission, Admit, Bindings, Head, Ledger, credential,
     failures::Failures,
     ledger::Line,
     limits::{self, Limits},
 };
 use crate::{
-    base::{Caller, Clock, Code, Context, Error, Facts, Result, Retry, metadata::Metadata, reason, reply::Reply},
+    base::{
+        Caller, Clock, Code, Context, Current, Error, Facts, Result, Retry, metadata::Metadata, reason, reply::Reply,
+    },
     domain::keys::{Keys, Resolved},
     port::registry::Registry,
     schema::{Access, Method},
@@ -29,6 +31,8 @@ pub struct Guard(Arc<Parts>);
 
 struct Parts {
     keys: Keys,
+    certificates: Bindings,
+    config: Current<limits::Config>,
     limits: Limits,
     failures: Failures,
     ledger: Ledger,
@@ -43,16 +47,24 @@ struct Known {
 }
 
 impl Guard {
-    /// A gate over these keys, limits and ledger.
+    /// A gate over these keys, the certificates that stand for some of them, limits and ledger.
     pub fn new(
         keys: Keys,
+        certificates: Bindings,
         config: limits::Config,
         registry: Arc<dyn Registry>,
         ledger: Ledger,
         clock: Arc<dyn Clock>,
     ) -> Guard {
-        let failures = Failures::new(if config.enabled { config.failures_per_minute_max } else { 0 });
-        Guard(Arc::new(Parts { keys, limits: Limits::new(config, registry), failures, ledger, clock }))
+        let config = Current::new(config);
+        let failures = Failures::new(config.clone());
+        let limits = Limits::new(config.clone(), registry);
+        Guard(Arc::new(Parts { keys, certificates, config, limits, failures, ledger, clock }))
+    }
+
+    /// What it lets callers ask for, to be replaced while it guards.
+    pub fn limits(&self) -> Current<limits::Config> {
+        self.0.config.clone()
     }
 }
 
@@ -111,11 +123,17 @@ impl Parts {
     /// A credential that holds is always taken, however many wrong ones came from the same address: many callers share
     /// addresses, and a guesser must not lock them out.
     async fn identify(&self, method: &Method, head: &mut Head) -> Result<Known> {
-        let found = match credential::bearer(&head.headers, head.bearer.take()) {
-            Ok(Some(presented)) => self.keys.resolve(presented.reveal()).await,
-            Ok(None) if method.access == Access::Public => return Ok(Known::nobody()),
-            Ok(None) => return Err(credential::unauthorized()),
-            Err(error) => Err(error),
+        let bound = head.peer.certificate().and_then(|der| self.certificates.key_id(der));
+        let found = match (credential::bearer(&head.headers, head.bearer.take()), bound) {
+            (Ok(Some(presented)), None) => self.keys.resolve(presented.reveal()).await,
+            (Ok(Some(presented)), Some(bound)) => self.keys.resolve(presented.reveal()).await.and_then(|resolved| {
+                // The key that the certificate stands for is no second credential; every other one is.
+                if resolved.caller.key_id() == Some(bound) { Ok(resolved) } else { Err(credential::conflicting()) }
+            }),
+            (Ok(None), Some(bound)) => self.keys.resolve_bound(bound).await,
+            (Ok(None), None) if method.access == Access::Public => return Ok(Known::nobody()),
+            (Ok(None), None) => return Err(credential::unauthorized()),
+            (Err(error), _) => Err(error),
         };
         match found {
             Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),

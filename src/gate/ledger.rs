@@ -30,7 +30,7 @@ pub struct Ledger(Arc<Books>);
 struct Books {
     metrics: Arc<Metrics>,
     spans: Arc<dyn Spans>,
-    audit: Audit,
+    audit: Option<Audit>,
     clock: Arc<dyn Clock>,
 }
 
@@ -47,7 +47,12 @@ pub(super) struct Line {
 impl Ledger {
     /// A ledger that writes to these.
     pub fn new(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, audit: Audit, clock: Arc<dyn Clock>) -> Ledger {
-        Ledger(Arc::new(Books { metrics, spans, audit, clock }))
+        Ledger(Arc::new(Books { metrics, spans, audit: Some(audit), clock }))
+    }
+
+    /// A ledger where refusals are logged and counted alone: for a process without records.
+    pub fn without_audit(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, clock: Arc<dyn Clock>) -> Ledger {
+        Ledger(Arc::new(Books { metrics, spans, audit: None, clock }))
     }
 
     /// Where a call stands in its trace. A call that belongs to none begins one if somebody records it.
@@ -66,21 +71,24 @@ impl Ledger {
 
     /// Writes the record of a refused call.
     pub(super) fn refused(&self, line: Line, error: &Error) {
-        self.0.audit.record(Note {
-            id: id::random("audit_", 20),
-            at: self.0.clock.now(),
-            request_id: line.id.to_string(),
-            actor: line.caller.identity.to_string(),
-            key_id: line.caller.key_id().map(str::to_owned),
-            tenant: line.caller.tenant.to_string(),
-            action: line.method.path.to_owned(),
-            subject: line.peer.host().to_owned(),
-            outcome: error.reason().to_string(),
-        });
+        if let Some(audit) = &self.0.audit {
+            audit.record(Note {
+                id: id::random("audit_", 20),
+                at: self.0.clock.now(),
+                request_id: line.id.to_string(),
+                actor: line.caller.identity.to_string(),
+                key_id: line.caller.key_id().map(str::to_owned),
+                tenant: line.caller.tenant.to_string(),
+                action: line.method.path.to_owned(),
+                subject: line.peer.host().to_owned(),
+                outcome: error.reason().to_string(),
+            });
+        }
         let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
         written.closed(&Closed {
             began: Instant::now(),
             failure: Some((error.code(), error.reason(), error.report())),
+            work: None,
             bytes_in: 0,
             bytes_out: 0,
         });
@@ -111,6 +119,7 @@ impl Outlet for Written {
             Some((code, reason, report)) => (code.as_str(), reason.as_str(), report.as_str()),
             None => ("ok", "", ""),
         };
+        let work = record.work.unwrap_or("");
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($level:expr) => {
@@ -122,6 +131,7 @@ impl Outlet for Written {
                     call.code = code,
                     call.reason = reason,
                     call.report = report,
+                    call.work = work,
                     call.micros = micros,
                     call.bytes_in = record.bytes_in,
                     call.bytes_out = record.bytes_out,
@@ -150,6 +160,7 @@ impl Outlet for Written {
                     ("rpc.system", "portico".to_owned()),
                     ("portico.door", door.as_str().to_owned()),
                     ("portico.reason", reason.to_owned()),
+                    ("portico.work", work.to_owned()),
                     ("portico.request_id", request.to_string()),
                     ("portico.key_id", caller.key_id().unwrap_or_default().to_owned()),
                     ("portico.tenant", caller.tenant.to_string()),

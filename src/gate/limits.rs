@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::Door;
 use crate::{
-    base::{Caller, Code, Error, Result, Retry, reason, reply::Reply},
+    base::{Caller, Code, Current, Error, Result, Retry, reason, reply::Reply},
     port::registry::{Rate, Registry, Take},
 };
 
@@ -51,14 +51,14 @@ pub struct Bucket {
 /// Counts what callers ask for. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Limits {
-    config: Arc<Config>,
+    config: Current<Config>,
     registry: Arc<dyn Registry>,
     running: Arc<Running>,
 }
 
 impl Limits {
-    pub(super) fn new(config: Config, registry: Arc<dyn Registry>) -> Limits {
-        Limits { config: Arc::new(config), registry, running: Arc::default() }
+    pub(super) fn new(config: Current<Config>, registry: Arc<dyn Registry>) -> Limits {
+        Limits { config, registry, running: Arc::default() }
     }
 
     /// Takes one call from every bucket that it belongs to.
@@ -73,11 +73,12 @@ impl Limits {
         door: Door,
         reply: &Reply,
     ) -> Result<Permit> {
-        let Some(key) = caller.key_id().filter(|_| self.config.enabled) else { return Ok(Permit::none()) };
-        let permit = self.permit(key, bucket, door)?;
-        let calls = per_minute.map_or(self.config.calls, |per_minute| Rate { per_minute, ..self.config.calls });
+        let config = self.config.get();
+        let Some(key) = caller.key_id().filter(|_| config.enabled) else { return Ok(Permit::none()) };
+        let permit = self.permit(&config, key, bucket, door)?;
+        let calls = per_minute.map_or(config.calls, |per_minute| Rate { per_minute, ..config.calls });
         self.draw("calls", key, calls, reply).await?;
-        if let Some((name, bucket)) = bucket.and_then(|name| self.config.buckets.get_key_value(name)) {
+        if let Some((name, bucket)) = bucket.and_then(|name| config.buckets.get_key_value(name)) {
             self.draw(name, key, bucket.rate, reply).await?;
         }
         Ok(permit)
@@ -114,14 +115,14 @@ impl Limits {
         }
     }
 
-    fn permit(&self, key: &str, bucket: Option<&'static str>, door: Door) -> Result<Permit> {
+    fn permit(&self, config: &Config, key: &str, bucket: Option<&'static str>, door: Door) -> Result<Permit> {
         let (kind, max) = match door {
-            Door::Socket => ("sockets", self.config.sockets_max),
-            _ => ("calls", self.config.concurrent_max),
+            Door::Socket => ("sockets", config.sockets_max),
+            _ => ("calls", config.concurrent_max),
         };
         let mut permit = Permit::none();
         self.running.enter(&mut permit, kind, key, max)?;
-        if let Some((name, limit)) = bucket.and_then(|name| self.config.buckets.get_key_value(name)) {
+        if let Some((name, limit)) = bucket.and_then(|name| config.buckets.get_key_value(name)) {
             self.running.enter(&mut permit, name, key, limit.concurrent_max)?;
         }
         Ok(permit)

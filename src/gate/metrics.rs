@@ -7,7 +7,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
+    time::Duration,
 };
 
 use prometheus_client::{
@@ -17,12 +18,13 @@ use prometheus_client::{
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::{Registry, Unit},
 };
 
 use super::Door;
-use crate::base::{Code, Reason};
+use crate::base::{Code, Reason, health::State};
 
 /// All metrics of one gateway.
 pub struct Metrics {
@@ -33,6 +35,8 @@ pub struct Metrics {
     bytes: Family<ByteLabels, Counter>,
     in_flight: Gauge,
     sockets: Gauge<i64>,
+    parts: Family<PartLabels, Gauge<f64, AtomicU64>>,
+    probes: Family<PartLabels, Gauge<f64, AtomicU64>>,
     usual: RwLock<HashMap<(&'static str, Door), Arc<Usual>, foldhash::fast::RandomState>>,
 }
 
@@ -69,6 +73,11 @@ struct ByteLabels {
     direction: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabels {
+    part: &'static str,
+}
+
 /// What a closed call adds to the metrics.
 pub(super) struct Call {
     pub(super) method: &'static str,
@@ -98,6 +107,8 @@ impl Metrics {
             bytes: Family::default(),
             in_flight: Gauge::default(),
             sockets: Gauge::default(),
+            parts: Family::default(),
+            probes: Family::default(),
             usual: RwLock::default(),
             registry: Registry::default(),
         };
@@ -112,6 +123,11 @@ impl Metrics {
         registry.register_with_unit("bodies", "Body bytes, by door and direction", Unit::Bytes, metrics.bytes.clone());
         registry.register("calls_in_flight", "Calls that were admitted and have not ended", metrics.in_flight.clone());
         registry.register("sockets_open", "WebSockets that are open", metrics.sockets.clone());
+        let up = "Whether a part answers: 1 is well, 0.5 with trouble, 0 not at all";
+        registry.register("part_up", up, metrics.parts.clone());
+        let probes = "How long a part took to say how it is";
+        registry.register_with_unit("part_probe", probes, Unit::Seconds, metrics.probes.clone());
+        registry.register("build", "What runs here", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         Metrics { registry, ..metrics }
     }
 
@@ -128,6 +144,17 @@ impl Metrics {
     /// How many WebSockets are open.
     pub fn sockets_open(&self) -> i64 {
         self.sockets.get()
+    }
+
+    /// Notes how a part is, and how long it took to say so.
+    pub fn probed(&self, part: &'static str, state: State, latency: Duration) {
+        let up = match state {
+            State::Ok => 1.0,
+            State::Reachable => 0.5,
+            State::Down => 0.0,
+        };
+        self.parts.get_or_create(&PartLabels { part }).set(up);
+        self.probes.get_or_create(&PartLabels { part }).set(latency.as_secs_f64());
     }
 
     pub(super) fn opened(&self, door: Door) {

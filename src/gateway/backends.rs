@@ -2,15 +2,18 @@
 //!
 //! Adding a backend is one arm here, one file in `backend/`, one scheme in the config.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     backend::{
+        coordinator::{self, Coordinators},
         disk::Disk,
         ensemble::Ensemble,
         local::{bus::LocalBus, registry::LocalRegistry},
         local_fleet::{self, LocalFleet},
         otlp::Otlp,
+        postgres::Postgres,
+        s3::{self, S3},
         sealer::Keyring,
         sqlite::Sqlite,
     },
@@ -23,7 +26,7 @@ use crate::{
         bus::Bus,
         catalog::Catalog,
         fleet::Fleet,
-        records::Records,
+        records::{Archive, Records},
         registry::Registry,
         sealer::Sealer,
         spans::{NoSpans, Spans},
@@ -43,24 +46,20 @@ pub(super) struct Backends {
 }
 
 impl Backends {
-    pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
-        let blobs = blobs(config)?;
+    pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
+        let blobs = blobs(config, clock, tasks).await?;
+        let registry = registry(config)?;
         Ok(Backends {
-            records: records(config, clock)?,
-            fleet: fleet(config, &blobs, clock, tasks)?,
+            records: records(config, clock, tasks).await?,
+            fleet: fleet(config, &blobs, &registry, clock, tasks)?,
             blobs,
             bus: match config.bus {
                 config::Bus::Local => Arc::new(LocalBus::new()),
             },
-            registry: match config.registry {
-                config::Registry::Local => Arc::new(LocalRegistry::new()),
-            },
+            registry,
             sealer: Arc::new(keyring(config)?),
             catalog: catalog(config)?,
-            spans: match &config.otlp.endpoint {
-                Some(endpoint) => Arc::new(Otlp::start(endpoint, config.environment.as_str(), tasks)?),
-                None => Arc::new(NoSpans),
-            },
+            spans: spans(config, tasks)?,
         })
     }
 
@@ -100,37 +99,129 @@ fn owned<P: ?Sized + Send + Sync + 'static>(
     Box::pin(async move { ask(&port).await })
 }
 
-fn records(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Records>> {
-    match &config.records {
-        config::Records::Sqlite(folder) => Ok(Arc::new(Sqlite::open(folder, Arc::clone(clock))?)),
+async fn records(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Records>> {
+    Ok(archive(config, clock, tasks).await?)
+}
+
+pub(super) async fn blobs(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Blobs>> {
+    match &config.blobs {
+        config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
+        config::Blobs::S3(bucket) => {
+            Ok(Arc::new(S3::open(reached(bucket, &config.s3), Arc::clone(clock), tasks).await))
+        }
     }
 }
 
-fn blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
-    match &config.blobs {
-        config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
+/// The records as a whole, for moving them.
+pub(super) async fn archive(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Archive>> {
+    match &config.records {
+        config::Records::Sqlite(folder) => Ok(Arc::new(Sqlite::open(folder, Arc::clone(clock))?)),
+        config::Records::Postgres(url) => {
+            Ok(Arc::new(Postgres::connect(&Secret::new(url.reveal()), Arc::clone(clock), tasks).await?))
+        }
     }
+}
+
+/// How a bucket is reached: what its URL says, else what the section `s3` says.
+fn reached(bucket: &config::Bucket, section: &config::S3) -> s3::Options {
+    let credentials = section.access_key_id.as_ref().zip(section.secret_access_key.clone());
+    s3::Options {
+        bucket: bucket.name.clone(),
+        prefix: bucket.prefix.clone(),
+        endpoint: bucket.endpoint.as_ref().or(section.endpoint.as_ref()).map(ToString::to_string),
+        region: bucket.region.clone().unwrap_or_else(|| section.region.clone()),
+        credentials: credentials.map(|(id, secret)| (id.reveal().to_owned(), secret)),
+        encryption: bucket.encryption.as_ref().map(|encryption| match encryption {
+            config::Encryption::Aes256 => s3::Encryption::Aes256,
+            config::Encryption::Kms(key) => s3::Encryption::Kms(key.clone()),
+        }),
+    }
+}
+
+/// The same for a process that unpacks bundles and stores none: a folder belongs to the gateway.
+pub(super) async fn blobs_to_read(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Arc<dyn Blobs> {
+    match &config.blobs {
+        config::Blobs::File(folder) => Arc::new(Disk::open_to_read(folder)),
+        config::Blobs::S3(bucket) => {
+            Arc::new(S3::open_to_read(reached(bucket, &config.s3), Arc::clone(clock), tasks).await)
+        }
+    }
+}
+
+/// What stands in the store before every key of ours.
+pub(super) fn blob_prefix(config: &Config) -> &str {
+    match &config.blobs {
+        config::Blobs::File(_) => "",
+        config::Blobs::S3(bucket) => &bucket.prefix,
+    }
+}
+
+pub(super) fn registry(config: &Config) -> Result<Arc<dyn Registry>> {
+    match config.registry {
+        config::Registry::Local => Ok(Arc::new(LocalRegistry::new())),
+    }
+}
+
+pub(super) fn spans(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Spans>> {
+    Ok(match &config.otlp.endpoint {
+        Some(endpoint) => Arc::new(Otlp::start(endpoint, config.environment.as_str(), tasks)?),
+        None => Arc::new(NoSpans),
+    })
+}
+
+fn fleet(
+    config: &Config,
+    blobs: &Arc<dyn Blobs>,
+    registry: &Arc<dyn Registry>,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Fleet>> {
+    match &config.fleet.host {
+        config::Host::Local => Ok(Arc::new(local_fleet(config, blobs, clock, tasks)?)),
+        config::Host::Coordinators(listed) => {
+            let peers = &config.peers;
+            let settings = coordinator::Config {
+                listed: listed.iter().map(ToString::to_string).collect(),
+                environment: config.environment.as_str().to_owned(),
+                token: peers.token.clone(),
+                networks: peers.networks.clone(),
+                authorities: read(peers.ca.as_deref(), "fleet.ca")?,
+                certificate: read(peers.certificate.as_deref(), "fleet.certificate")?,
+                key: read(peers.key.as_deref(), "fleet.key")?.map(Secret::new),
+                source_base: match &config.blobs {
+                    config::Blobs::File(_) => "blobs:///".to_owned(),
+                    config::Blobs::S3(bucket) => format!("s3://{}/{}", bucket.name, bucket.prefix),
+                },
+            };
+            Ok(Arc::new(Coordinators::start(settings, Arc::clone(registry), tasks.clone())?))
+        }
+    }
+}
+
+fn read(file: Option<&Path>, setting: &'static str) -> Result<Option<String>> {
+    file.map(|path| super::reload::pem(setting, path)).transpose()
 }
 
 /// Agents run here as child processes, found on the search path that the gateway itself was started with.
-fn fleet(config: &Config, blobs: &Arc<dyn Blobs>, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Fleet>> {
-    match config.fleet.host {
-        config::Host::Local => {
-            let limits = local_fleet::Limits::default();
-            let settings = local_fleet::Config {
-                root: config.data.join("fleet"),
-                path: config.fleet.path.clone(),
-                instances_max: config.fleet.instances_max.get(),
-                limits: local_fleet::Limits {
-                    memory_bytes: config.fleet.memory_bytes_max.0,
-                    cpu_seconds: config.fleet.cpu_max.map_or(0, |cpu| cpu.as_secs()),
-                    open_files: config.fleet.open_files_max.get().into(),
-                    ..limits
-                },
-            };
-            Ok(Arc::new(LocalFleet::open(settings, Arc::clone(blobs), Arc::clone(clock), tasks.clone())?))
-        }
-    }
+pub(super) fn local_fleet(
+    config: &Config,
+    blobs: &Arc<dyn Blobs>,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+) -> Result<LocalFleet> {
+    let limits = local_fleet::Limits::default();
+    let settings = local_fleet::Config {
+        root: config.data.join("fleet"),
+        path: config.fleet.path.clone(),
+        instances_max: config.fleet.instances_max.get(),
+        limits: local_fleet::Limits {
+            memory_bytes: config.fleet.memory_bytes_max.0,
+            cpu_seconds: config.fleet.cpu_max.map_or(0, |cpu| cpu.as_secs()),
+            open_files: config.fleet.open_files_max.get().into(),
+            ..limits
+        },
+    };
+    LocalFleet::open(settings, Arc::clone(blobs), Arc::clone(clock), tasks.clone())
 }
 
 /// The operator's keys, or the one that the first start makes.

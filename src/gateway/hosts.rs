@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    base::id,
     domain::{
         deployments::{Deployment, Hosts},
         placement,
@@ -27,9 +28,18 @@ impl Hosts for Fleet {
                 checksum: deployment.checksum.clone(),
                 blob_key: deployment.blob_key.clone(),
             };
-            let Ok(host) = placement::choose(&hosts, &bundle.deployment_id, &[], |_| 0) else { return Ok(None) };
+            let Ok(host) = placement::choose(&hosts, &bundle.deployment_id, &[], |_| 0, draw()) else {
+                return Ok(None);
+            };
             self.0.deploy(&host.id, &bundle).await?;
             Ok(Some(host.id.clone()))
         })
     }
+}
+
+/// Where numbers are old, not every gateway shall choose the same host.
+fn draw() -> u64 {
+    let mut bytes = [0; 8];
+    id::draw(&mut bytes);
+    u64::from_le_bytes(bytes)
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt};
 use bytes::Bytes;
 
 use crate::{
-    base::{Incoming, health::Health},
+    base::{Error, Incoming, Result, health::Health},
     port::Answer,
 };
 
@@ -25,6 +25,20 @@ pub type Metadata = BTreeMap<String, String>;
 /// The SHA-256 of an object. Prints as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest that is written so.
+    pub fn from_hex(text: &str) -> Option<Digest> {
+        let mut digest = [0; 32];
+        if text.len() != 2 * digest.len() || !text.is_ascii() {
+            return None;
+        }
+        for (at, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(Digest(digest))
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +107,10 @@ pub enum Committed {
 /// and no key continues another one.
 pub trait Blobs: Send + Sync + 'static {
     /// Begins an object. Waits a little while too many others are being staged.
-    fn stage(&self) -> Answer<'_, Box<dyn Staging>>;
+    ///
+    /// Whoever knows the key already says it, and the object can then be committed under no other. Stores that cannot
+    /// rename spare a copy.
+    fn stage<'a>(&'a self, key: Option<&'a str>) -> Answer<'a, Box<dyn Staging>>;
 
     /// What is known of the object under this key.
     fn head<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Head>>;
@@ -113,6 +130,33 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Whether the store answers and takes objects.
     fn health(&self) -> Answer<'_, Health>;
+}
+
+/// Whether this is a key. Every backend asks this first.
+///
+/// # Errors
+/// `internal`: keys are made by the domain out of checked words.
+pub fn check(key: &str) -> Result<&str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._+=@-".contains(&byte);
+    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(fits);
+    if key.len() <= KEY_BYTES_MAX && key.split('/').all(part) {
+        Ok(key)
+    } else {
+        Err(Error::internal(format!("not a blob key: {key:?}")))
+    }
+}
+
+/// Whether an object may be committed under this key, given the one that was said when it was begun.
+///
+/// # Errors
+/// `internal`: the domain said another one.
+pub fn check_announced(announced: Option<&str>, key: &str) -> Result<()> {
+    match announced {
+        Some(announced) if announced != key => {
+            Err(Error::internal(format!("an object begun for {announced:?} is committed under {key:?}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An object that arrives. Dropping it leaves nothing behind.

@@ -9,6 +9,7 @@
 //! *Knows:* loads, bundles, states, frames, log entries, workspace files. *Does not know:* tenants' rights, placement,
 //! records, how a host is reached.
 
+pub mod announced;
 pub mod failure;
 pub mod file;
 pub mod frame;
@@ -17,6 +18,7 @@ pub mod state;
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub use announced::{ANNOUNCED, Announced};
 use bytes::Bytes;
 pub use file::{FileContent, FileEntry, FileKind, FileList, WorkspacePath};
 pub use frame::{Frame, Utf8};
@@ -25,7 +27,7 @@ use serde_json::{Map, Value};
 pub use state::State;
 
 use crate::{
-    base::{Incoming, Outgoing, Secret, TenantId, Timestamp, health::Health},
+    base::{Context, Incoming, Outgoing, RequestId, Secret, TenantId, Timestamp, Trace, health::Health},
     port::Answer,
 };
 
@@ -40,6 +42,51 @@ pub struct At {
     pub host: String,
     /// The instance.
     pub instance: String,
+    /// Who asks for it.
+    pub asked: Asked,
+}
+
+impl At {
+    /// An instance on a host, asked for by the house itself.
+    pub fn new(host: impl Into<String>, instance: impl Into<String>) -> At {
+        At { host: host.into(), instance: instance.into(), asked: Asked::default() }
+    }
+
+    /// The same, asked for by a call.
+    #[must_use]
+    pub fn asked_by(self, cx: &Context) -> At {
+        At { asked: Asked::by(cx), ..self }
+    }
+}
+
+/// For whom and in which call a host is asked, so that its log can be read beside the gateway's. Never what a caller says
+/// of itself: the gate has settled it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Whose call it is; nobody's when the house asks by itself.
+    pub tenant: Option<TenantId>,
+    /// The id of the call.
+    pub request: Option<RequestId>,
+    /// Where the call stands in its trace.
+    pub trace: Option<Trace>,
+}
+
+impl Asked {
+    /// By this call.
+    pub fn by(cx: &Context) -> Asked {
+        Asked { tenant: Some(cx.caller.tenant.clone()), request: Some(cx.id.clone()), trace: Some(cx.trace) }
+    }
+}
+
+/// What a host says that it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The instance.
+    pub instance: String,
+    /// Its state.
+    pub state: State,
+    /// What it runs; empty when the host does not say.
+    pub deployment_id: String,
 }
 
 /// What a live host says of itself.
@@ -63,6 +110,8 @@ pub struct HostLoad {
     pub healthy: bool,
     /// The deployment ids whose bundles lie unpacked there.
     pub cached: Vec<String>,
+    /// How old these numbers are.
+    pub age: Duration,
 }
 
 /// Code to run: a stored, checked archive.
@@ -95,6 +144,8 @@ pub struct Start {
     pub environment: BTreeMap<String, String>,
     /// Whose it is.
     pub tenant: TenantId,
+    /// Who asks for it.
+    pub asked: Asked,
 }
 
 /// What a host says of an instance.
@@ -178,6 +229,12 @@ pub struct Window {
 pub trait Fleet: Send + Sync + 'static {
     /// The hosts that live.
     fn hosts(&self) -> Answer<'_, Vec<HostLoad>>;
+
+    /// Everything that a host runs, and what ended there a moment ago.
+    ///
+    /// # Errors
+    /// `coordinator_unavailable`, `coordinator_timeout` and `coordinator_error`.
+    fn running<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<Running>>;
 
     /// Puts a bundle on a host, so that instances of it start fast. Doing it twice is fine.
     fn deploy<'a>(&'a self, host: &'a str, bundle: &'a Bundle) -> Answer<'a, ()>;

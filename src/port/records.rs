@@ -105,6 +105,26 @@ pub trait Records: Send + Sync + 'static {
     fn health(&self) -> Answer<'_, Health>;
 }
 
+/// A record and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The collection.
+    pub collection: String,
+    /// The record.
+    pub record: Record,
+}
+
+/// A store of records as a whole, for moving an installation. Nobody else may use the store meanwhile.
+pub trait Archive: Records {
+    /// Records of every collection, the living ones, ascending by bytes of collection and id, behind this place; at most
+    /// [`COMMIT_WRITES_MAX`].
+    fn export(&self, after: Option<(String, String)>) -> Answer<'_, Vec<Entry>>;
+
+    /// Stores records as they are, versions included, and removes those of these collections and ids. All or nothing; at most
+    /// [`COMMIT_WRITES_MAX`] of each.
+    fn import(&self, entries: Vec<Entry>, removed: Vec<(String, String)>) -> Answer<'_, ()>;
+}
+
 /// Whether a commit keeps to the bounds of this port. Every backend asks this before it begins.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 //! A newcomer's usual mistake is to keep anything here that must not be lost. What is announced lives as long as its
 //! announcer repeats it; durable facts are records.
 //!
-//! *Knows:* announcements with a time to live, token buckets. *Does not know:* what is announced or limited.
+//! *Knows:* announcements with a time to live, reservations, token buckets. *Does not know:* what is announced or limited.
 
 use std::time::Duration;
 
@@ -21,6 +21,17 @@ pub struct Announcement {
     pub id: String,
     /// What it says of itself, as JSON text.
     pub body: String,
+}
+
+/// Something that is here, and how many have reserved a place with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Its id, unique among its kind.
+    pub id: String,
+    /// What it said of itself, as JSON text.
+    pub body: String,
+    /// Reservations that were neither released nor forgotten.
+    pub reserved: u32,
 }
 
 /// How much is allowed: so many per minute on average, so many at once.
@@ -53,7 +64,14 @@ pub trait Registry: Send + Sync + 'static {
     fn withdraw<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()>;
 
     /// Everything of this kind that is here, by id.
-    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Announcement>>;
+    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Present>>;
+
+    /// Reserves a place with what has this id, so that others see it as fuller before it says so itself. Answers how many
+    /// reservations there are now. All of them are forgotten when none was made for this long.
+    fn reserve<'a>(&'a self, kind: &'static str, id: &'a str, ttl: Duration) -> Answer<'a, u32>;
+
+    /// Gives a reservation back. Giving back what is forgotten is fine.
+    fn release<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()>;
 
     /// Takes a token from the bucket of this name and key.
     fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take>;

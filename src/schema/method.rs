@@ -109,6 +109,8 @@ pub struct Rest {
     pub raw: Option<&'static str>,
     /// The field that takes the whole body when the body has no member of that name.
     pub flat: Option<&'static str>,
+    /// What is not set is left out of the answer, although the page prints defaults.
+    pub sparse: bool,
 }
 
 /// The WebSocket form of a streaming method.

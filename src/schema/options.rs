@@ -95,16 +95,19 @@ fn rest(options: Option<&DynamicMessage>) -> Rest {
         let value = options.and_then(|options| options.get_field_by_name(field).map(|value| text(value.into_owned())));
         value.filter(|name| !name.is_empty()).map(leak)
     };
+    let is = |field: &str| {
+        let value = options.and_then(|options| options.get_field_by_name(field).and_then(|value| value.as_bool()));
+        value.unwrap_or(false)
+    };
     let success = number("success").unwrap_or(200);
     Rest {
         success,
         existing: number("existing").unwrap_or(success),
         out_of_service: number("out_of_service").unwrap_or(success),
-        multipart: options
-            .and_then(|options| options.get_field_by_name("multipart").and_then(|value| value.as_bool()))
-            .unwrap_or(false),
+        multipart: is("multipart"),
         raw: name("raw"),
         flat: name("flat"),
+        sparse: is("sparse"),
     }
 }
 

@@ -24,6 +24,13 @@ pub enum Dialect {
     Podium,
 }
 
+/// What a gateway serves: the published pages and what belongs to none.
+pub const GATEWAY: &[&str] = &["", "podium"];
+/// What a host serves to gateways.
+pub const COORDINATOR: &[&str] = &["", "coordinator"];
+/// Every surface, for documents. Two of them may claim one route, so nothing serves all.
+pub const EVERY: &[&str] = &["", "podium", "coordinator"];
+
 impl Surface {
     /// What belongs to no page, printed as the Connect protocol does.
     pub const NEUTRAL: &'static Surface =
@@ -33,6 +40,13 @@ impl Surface {
         Surface::NEUTRAL,
         &Surface {
             name: "podium",
+            dialect: Dialect::Podium,
+            json: Style { names: Names::Proto, int64: Int64::Number, defaults: Defaults::Emit, absent: Absent::Null },
+            subprotocol: Some("podium.native.v1"),
+        },
+        // Spoken between gateways and hosts. It prints as the page whose facts it carries.
+        &Surface {
+            name: "coordinator",
             dialect: Dialect::Podium,
             json: Style { names: Names::Proto, int64: Int64::Number, defaults: Defaults::Emit, absent: Absent::Null },
             subprotocol: Some("podium.native.v1"),

@@ -8,7 +8,6 @@ mod deployments;
 mod health;
 mod instances;
 mod keys;
-mod objects;
 mod secrets;
 
 use http::{HeaderName, HeaderValue, header};

@@ -3,6 +3,8 @@
 //! Each behaviour is a function over `&dyn Blobs`; the tests at the end run all of them against each backend. A behaviour
 //! keeps to keys of its own, so that a shared store serves them all.
 
+mod s3;
+
 use std::{fs, path::Path};
 
 use bytes::Bytes;
@@ -17,7 +19,7 @@ use portico::{
 const HELLO: &str = "09ca7e4eaa6e8ae9c7d261167129184883644d07dfba7cbfbc4c8a2e08360d5b";
 
 async fn staged(blobs: &dyn Blobs, chunks: &[&'static str]) -> Box<dyn Staged> {
-    let mut staging = blobs.stage().await.unwrap();
+    let mut staging = blobs.stage(None).await.unwrap();
     for chunk in chunks {
         staging.write(Bytes::from_static(chunk.as_bytes())).await.unwrap();
     }
@@ -86,6 +88,58 @@ async fn a_removed_key_is_free(blobs: &dyn Blobs) {
     assert_eq!(read(blobs, "freed/key", Range::ALL).await, "kept");
 }
 
+/// Larger than any part in which a store takes it.
+async fn a_large_object_is_created_once_and_reads_back(blobs: &dyn Blobs) {
+    for (key, announced) in [("large/known", true), ("large/unknown", false)] {
+        let (one, other) =
+            (large(blobs, announced.then_some(key), 1).await, large(blobs, announced.then_some(key), 2).await);
+        assert_eq!(blobs.head(key).await.unwrap(), None, "nothing is visible before it is committed");
+        assert_eq!(keys(blobs, "large/", None, 9).await.len(), usize::from(!announced));
+        let metadata = Metadata::from([("who".to_owned(), "one".to_owned())]);
+        let (first, second) = tokio::join!(one.commit(key, metadata.clone()), other.commit(key, Metadata::new()));
+        let (winner, byte) = match (first.unwrap(), second.unwrap()) {
+            (Committed::Created, Committed::Exists(head)) => (head, 1),
+            (Committed::Exists(head), Committed::Created) => (head, 2),
+            both => panic!("exactly one creates, not {both:?}"),
+        };
+        assert_eq!(blobs.head(key).await.unwrap(), Some(winner.clone()));
+        assert_eq!(
+            (winner.size, winner.digest),
+            (LARGE_BYTES as u64, if byte == 1 { one.digest() } else { other.digest() })
+        );
+        assert_eq!(winner.metadata, if byte == 1 { metadata } else { Metadata::new() });
+        let blob = blobs.get(key, Range { offset: 5, length: None }).await.unwrap().expect("is stored");
+        let chunks: Vec<Bytes> = blob.body.try_collect().await.unwrap();
+        assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), LARGE_BYTES - 5);
+        assert!(chunks.iter().flatten().all(|read| *read == byte));
+        // The loser may still take the key when it is free.
+        let loser = if byte == 1 { other } else { one };
+        blobs.delete(key).await.unwrap();
+        assert_eq!(loser.commit(key, Metadata::new()).await.unwrap(), Committed::Created);
+        assert_eq!(blobs.head(key).await.unwrap().unwrap().digest, loser.digest());
+    }
+}
+
+const LARGE_BYTES: usize = (20 << 20) + 7;
+
+async fn large(blobs: &dyn Blobs, key: Option<&str>, byte: u8) -> Box<dyn Staged> {
+    let mut staging = blobs.stage(key).await.unwrap();
+    let content = Bytes::from(vec![byte; LARGE_BYTES]);
+    for chunk in 0..LARGE_BYTES.div_ceil(1 << 20) {
+        staging.write(content.slice(chunk << 20..((chunk + 1) << 20).min(LARGE_BYTES))).await.unwrap();
+    }
+    staging.seal().await.unwrap()
+}
+
+async fn a_key_that_was_announced_is_kept(blobs: &dyn Blobs) {
+    let mut staging = blobs.stage(Some("announced/one")).await.unwrap();
+    staging.write(Bytes::from_static(b"x")).await.unwrap();
+    let staged = staging.seal().await.unwrap();
+    let refused = staged.commit("announced/other", Metadata::new()).await.unwrap_err();
+    assert_eq!(refused.reason(), reason::INTERNAL);
+    assert_eq!(staged.commit("announced/one", Metadata::new()).await.unwrap(), Committed::Created);
+}
+
 async fn lists_are_in_the_order_of_bytes(blobs: &dyn Blobs) {
     for key in ["list/a/x", "list/a-b", "list/a/y/z", "list/b", "list-other"] {
         store(blobs, key, "x").await;
@@ -114,6 +168,8 @@ async fn every_behaviour(blobs: &dyn Blobs) {
     an_object_reads_back_whole_and_in_part(blobs).await;
     a_key_is_created_once(blobs).await;
     a_removed_key_is_free(blobs).await;
+    a_large_object_is_created_once_and_reads_back(blobs).await;
+    a_key_that_was_announced_is_kept(blobs).await;
     lists_are_in_the_order_of_bytes(blobs).await;
     keys_are_checked(blobs).await;
     a_working_store_is_healthy(blobs).await;
@@ -146,7 +202,7 @@ async fn disk_keeps_an_object_as_the_file_of_its_key_and_nothing_else() {
     let data = tempfile::tempdir().unwrap();
     let disk = Disk::open(data.path()).unwrap();
     store(&disk, "dev/key", "content").await;
-    let mut abandoned = disk.stage().await.unwrap();
+    let mut abandoned = disk.stage(None).await.unwrap();
     abandoned.write(Bytes::from_static(b"half")).await.unwrap();
     drop(abandoned);
     drop(staged(&disk, &["arrived, not wanted"]).await);
@@ -154,7 +210,7 @@ async fn disk_keeps_an_object_as_the_file_of_its_key_and_nothing_else() {
     // taking all of them waits for it.
     let mut places = Vec::new();
     for _ in 0..64 {
-        places.push(disk.stage().await.unwrap());
+        places.push(disk.stage(None).await.unwrap());
     }
     assert_eq!(files(data.path()).len(), 64 + 3);
     let blobs = data.path();

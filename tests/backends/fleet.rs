@@ -6,14 +6,19 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use portico::{
     backend::{
+        coordinator::{self, Coordinators},
         disk::Disk,
+        local::registry::LocalRegistry,
         local_fleet::{Config, HOST, Limits, LocalFleet},
     },
     base::{Outgoing, Result, Secret, TenantId, clock::SystemClock, reason, tasks::Tasks},
+    config::Sources,
+    gateway::Coordinator,
     port::{
         blobs::Blobs,
         fleet::{
-            At, Bundle, Fleet, Frame, LogLevel, LogQuery, NewMessage, Role, Start, State, Stop, Window, WorkspacePath,
+            At, Bundle, Fleet, Frame, HostLoad, LogLevel, LogQuery, NewMessage, Role, Start, State, Stop, Window,
+            WorkspacePath,
         },
     },
 };
@@ -27,24 +32,102 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct House {
     folder: TempDir,
     blobs: Arc<dyn Blobs>,
-    fleet: LocalFleet,
+    fleet: Arc<dyn Fleet>,
+    host: String,
     tasks: Tasks,
+    _coordinator: Option<Coordinator>,
+}
+
+/// Each behaviour as a test of every fleet.
+macro_rules! on_every_fleet {
+    ($($behaviour:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(super::House::embedded()).await;
+            })*
+        }
+
+        mod behind_a_coordinator {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(super::House::behind_a_coordinator().await).await;
+            })*
+        }
+    };
+}
+
+on_every_fleet! {
+    a_message_is_answered_word_by_word_to_every_client,
+    text_stays_text_and_binary_stays_binary_and_nonsense_is_answered,
+    an_agent_sees_its_own_environment_and_limits_and_nothing_else,
+    logs_are_kept_in_order_and_can_be_followed_to_the_end,
+    a_crash_is_told_and_the_agent_starts_again_under_its_clients,
+    what_does_not_listen_is_killed_with_all_that_it_started,
+    an_order_to_end_at_once_is_obeyed_at_once,
+    a_bundle_that_cannot_run_says_why,
+    a_host_takes_one_instance_of_an_id_and_no_more_than_it_can_hold,
+    files_pass_between_client_and_agent,
+    a_message_can_be_sent_without_waiting,
 }
 
 impl House {
-    fn new() -> House {
+    fn embedded() -> House {
         let folder = tempfile::tempdir().unwrap();
         let tasks = Tasks::new();
         let blobs: Arc<dyn Blobs> = Arc::new(Disk::open(folder.path()).unwrap());
-        let fleet = open(folder.path(), &blobs, &tasks).unwrap();
-        House { folder, blobs, fleet, tasks }
+        let fleet = Arc::new(open(folder.path(), &blobs, &tasks).unwrap());
+        House { folder, blobs, fleet, host: HOST.to_owned(), tasks, _coordinator: None }
+    }
+
+    /// The same host, asked over HTTP and WebSockets.
+    async fn behind_a_coordinator() -> House {
+        let folder = tempfile::tempdir().unwrap();
+        let tasks = Tasks::new();
+        let blobs: Arc<dyn Blobs> = Arc::new(Disk::open(folder.path()).unwrap());
+        let config = Sources::new()
+            .set("test", "listen", "127.0.0.1:0")
+            .set("test", "data", folder.path().to_str().unwrap())
+            .set("test", "blobs", format!("file:{}", folder.path().display()))
+            .set("test", "fleet.token", "both-know")
+            .set("test", "fleet.id", "host-1")
+            .set("test", "fleet.instances_max", "4")
+            .set("test", "fleet.memory_bytes_max", "4GiB")
+            .set("test", "fleet.open_files_max", "99");
+        let coordinator = Coordinator::start(config.load().unwrap().config).await.unwrap();
+        let config = coordinator::Config {
+            listed: vec![format!("http://{}", coordinator.address())],
+            environment: "dev".to_owned(),
+            token: Some(Secret::new("both-know")),
+            networks: vec!["127.0.0.0/8".parse().unwrap()],
+            authorities: None,
+            certificate: None,
+            key: None,
+            source_base: "blobs:///".to_owned(),
+        };
+        let fleet = Arc::new(Coordinators::start(config, Arc::new(LocalRegistry::new()), tasks.clone()).unwrap());
+        House { folder, blobs, fleet, host: "host-1".to_owned(), tasks, _coordinator: Some(coordinator) }
+    }
+
+    /// The host's load once it is so: what a host says of itself may be a moment old.
+    async fn load(&self, is_so: impl Fn(&HostLoad) -> bool) -> HostLoad {
+        let asking = async {
+            loop {
+                let load = self.fleet.hosts().await.unwrap().remove(0);
+                if is_so(&load) {
+                    return load;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("a load that is so")
     }
 
     /// The archive of a folder of code, as somebody would have uploaded it.
     async fn bundle(&self, code: &Path) -> Bundle {
         let packed = Command::new("tar").arg("-cz").arg("-C").arg(code).arg(".").output().unwrap();
         assert!(packed.status.success());
-        let mut staging = self.blobs.stage().await.unwrap();
+        let mut staging = self.blobs.stage(None).await.unwrap();
         staging.write(packed.stdout.into()).await.unwrap();
         let staged = staging.seal().await.unwrap();
         let checksum = staged.digest().to_string();
@@ -72,8 +155,8 @@ impl House {
     }
 
     async fn start(&self, id: &str) -> At {
-        self.fleet.create(HOST, start(id, self.scripted().await)).await.unwrap();
-        let at = At { host: HOST.to_owned(), instance: id.to_owned() };
+        self.fleet.create(&self.host, start(id, self.scripted().await)).await.unwrap();
+        let at = At::new(&self.host, id);
         assert_eq!(self.fleet.settled(&at, PATIENCE).await.unwrap(), State::Ready);
         at
     }
@@ -104,6 +187,7 @@ fn start(id: &str, bundle: Bundle) -> Start {
         secrets: BTreeMap::from([("api_key".to_owned(), Secret::new("s3cret"))]),
         environment: BTreeMap::from([("COLOUR".to_owned(), "green".to_owned())]),
         tenant: TenantId::new("tenant-a"),
+        asked: Default::default(),
     }
 }
 
@@ -178,9 +262,7 @@ async fn gone(pid: &str) {
     tokio::time::timeout(PATIENCE, watch).await.expect("the process ends");
 }
 
-#[tokio::test]
-async fn a_message_is_answered_word_by_word_to_every_client() {
-    let house = House::new();
+async fn a_message_is_answered_word_by_word_to_every_client(house: House) {
     let at = house.start("agent_1").await;
     let (mut one, mut other) = (house.attach(&at).await, house.attach(&at).await);
 
@@ -211,9 +293,7 @@ async fn a_message_is_answered_word_by_word_to_every_client() {
     assert!(info.usage.unwrap().memory_bytes > 0);
 }
 
-#[tokio::test]
-async fn text_stays_text_and_binary_stays_binary_and_nonsense_is_answered() {
-    let house = House::new();
+async fn text_stays_text_and_binary_stays_binary_and_nonsense_is_answered(house: House) {
     let at = house.start("agent_1").await;
     let mut client = house.attach(&at).await;
 
@@ -235,9 +315,7 @@ async fn text_stays_text_and_binary_stays_binary_and_nonsense_is_answered() {
     assert_eq!(client.until("complete").await.len(), 3_002);
 }
 
-#[tokio::test]
-async fn an_agent_sees_its_own_environment_and_limits_and_nothing_else() {
-    let house = House::new();
+async fn an_agent_sees_its_own_environment_and_limits_and_nothing_else(house: House) {
     let at = house.start("agent_1").await;
     let mut client = house.attach(&at).await;
 
@@ -255,9 +333,7 @@ async fn an_agent_sees_its_own_environment_and_limits_and_nothing_else() {
     assert_eq!((&init["config"]["model"], &init["secrets"]["api_key"]), (&json!("m-1"), &json!("s3cret")));
 }
 
-#[tokio::test]
-async fn logs_are_kept_in_order_and_can_be_followed_to_the_end() {
-    let house = House::new();
+async fn logs_are_kept_in_order_and_can_be_followed_to_the_end(house: House) {
     let at = house.start("agent_1").await;
     let followed = house.fleet.follow_logs(&at, LogLevel::Info, 0).await.unwrap();
     house.attach(&at).await.answer("hello").await;
@@ -271,9 +347,7 @@ async fn logs_are_kept_in_order_and_can_be_followed_to_the_end() {
     assert!(entries.iter().zip(1..).all(|(entry, sequence)| entry.sequence == sequence));
 }
 
-#[tokio::test]
-async fn a_crash_is_told_and_the_agent_starts_again_under_its_clients() {
-    let house = House::new();
+async fn a_crash_is_told_and_the_agent_starts_again_under_its_clients(house: House) {
     let at = house.start("agent_1").await;
     let mut client = house.attach(&at).await;
 
@@ -286,9 +360,7 @@ async fn a_crash_is_told_and_the_agent_starts_again_under_its_clients() {
     assert_eq!(logged[0].message, "the agent ended (exit code 3): about to crash");
 }
 
-#[tokio::test]
-async fn what_does_not_listen_is_killed_with_all_that_it_started() {
-    let house = House::new();
+async fn what_does_not_listen_is_killed_with_all_that_it_started(house: House) {
     let at = house.start("agent_1").await;
     let mut client = house.attach(&at).await;
     let pid = client.answer("deaf").await.to_string();
@@ -301,21 +373,17 @@ async fn what_does_not_listen_is_killed_with_all_that_it_started() {
     assert!(!house.folder.path().join("fleet/instances/agent_1").exists());
 }
 
-#[tokio::test]
-async fn an_order_to_end_at_once_is_obeyed_at_once() {
-    let house = House::new();
+async fn an_order_to_end_at_once_is_obeyed_at_once(house: House) {
     let at = house.start("agent_1").await;
     let stopping = house.fleet.stop(&at, Stop::Within(Duration::from_secs(3_600)));
     let killing = house.fleet.stop(&at, Stop::Now);
     let both = async { tokio::join!(stopping, killing) };
     let (stopped, killed) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     assert!(stopped.is_ok() && killed.is_ok());
-    assert_eq!(house.fleet.hosts().await.unwrap()[0].active, 0);
+    house.load(|load| load.active == 0).await;
 }
 
-#[tokio::test]
-async fn a_bundle_that_cannot_run_says_why() {
-    let house = House::new();
+async fn a_bundle_that_cannot_run_says_why(house: House) {
     let sh = r#"{"command": ["sh", "run.sh"]}"#;
     for (manifest, script, says) in [
         (r#"{"command": []}"#, "", "command must name a program"),
@@ -323,36 +391,36 @@ async fn a_bundle_that_cannot_run_says_why() {
         (sh, "echo no luck >&2; exit 4", "(exit code 4): no luck"),
     ] {
         let bundle = house.script(manifest, script).await;
-        let error = house.fleet.create(HOST, start("agent_1", bundle)).await.map(|_| ()).unwrap_err();
+        let error = house.fleet.create(&house.host, start("agent_1", bundle)).await.map(|_| ()).unwrap_err();
         assert_eq!(error.reason(), reason::DEPLOYMENT_FAILED);
         assert!(error.message().contains(says), "{error:?}");
     }
     let mut forged = house.scripted().await;
     forged.checksum = "0".repeat(64);
     let forged_id = forged.deployment_id.clone();
-    let error = house.fleet.create(HOST, start("agent_1", forged)).await.map(|_| ()).unwrap_err();
+    let error = house.fleet.create(&house.host, start("agent_1", forged)).await.map(|_| ()).unwrap_err();
     assert!(error.message().contains("checksum differs"), "{error:?}");
     assert!(!house.fleet.hosts().await.unwrap()[0].cached.contains(&forged_id));
 }
 
-#[tokio::test]
-async fn a_host_takes_one_instance_of_an_id_and_no_more_than_it_can_hold() {
-    let house = House::new();
+async fn a_host_takes_one_instance_of_an_id_and_no_more_than_it_can_hold(house: House) {
     for id in ["a", "b", "c"] {
         house.start(id).await;
     }
-    let taken = house.fleet.create(HOST, start("a", house.scripted().await)).await.map(|_| ()).unwrap_err();
+    let taken = house.fleet.create(&house.host, start("a", house.scripted().await)).await.map(|_| ()).unwrap_err();
     assert_eq!(taken.reason(), reason::INSTANCE_ID_CONFLICT);
     house.start("d").await;
-    let full = house.fleet.create(HOST, start("e", house.scripted().await)).await.map(|_| ()).unwrap_err();
+    let full = house.fleet.create(&house.host, start("e", house.scripted().await)).await.map(|_| ()).unwrap_err();
     assert_eq!(full.reason(), reason::CAPACITY_EXHAUSTED);
-    let load = house.fleet.hosts().await.unwrap().remove(0);
-    assert_eq!((load.active, load.active_max, load.cached.len()), (4, 4, 1));
+    let load = house.load(|load| load.active == 4 && load.cached.len() == 1).await;
+    assert_eq!(load.active_max, 4);
+    let mut running = house.fleet.running(&house.host).await.unwrap();
+    running.sort_by(|one, other| one.instance.cmp(&other.instance));
+    let named: Vec<_> = running.iter().map(|it| (it.instance.as_str(), it.state == State::Ready)).collect();
+    assert_eq!(named, [("a", true), ("b", true), ("c", true), ("d", true)]);
 }
 
-#[tokio::test]
-async fn files_pass_between_client_and_agent() {
-    let house = House::new();
+async fn files_pass_between_client_and_agent(house: House) {
     let at = house.start("agent_1").await;
     house.attach(&at).await.answer("write from the agent").await;
     let content = stream::iter([Ok(Bytes::from("from a client"))]);
@@ -367,9 +435,7 @@ async fn files_pass_between_client_and_agent() {
     assert_eq!(bytes.concat(), b"from the agent");
 }
 
-#[tokio::test]
-async fn a_message_can_be_sent_without_waiting() {
-    let house = House::new();
+async fn a_message_can_be_sent_without_waiting(house: House) {
     let at = house.start("agent_1").await;
     let mut client = house.attach(&at).await;
     let message = NewMessage { text: "hello".to_owned(), messages: Vec::new() };
@@ -379,7 +445,7 @@ async fn a_message_can_be_sent_without_waiting() {
 
 #[tokio::test]
 async fn agents_end_when_the_house_closes_and_their_folders_are_swept_at_the_next_start() {
-    let house = House::new();
+    let house = House::embedded();
     let at = house.start("agent_1").await;
     let mut client = house.attach(&at).await;
     let pid = client.answer("deaf").await.to_string();

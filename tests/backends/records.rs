@@ -6,10 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use portico::{
-    backend::sqlite::Sqlite,
-    base::{Clock, Timestamp, clock::StillClock, health::State, reason},
+    backend::{postgres::Postgres, sqlite::Sqlite},
+    base::{Clock, Timestamp, clock::StillClock, health::State, reason, tasks::Tasks},
     port::records::{BODY_BYTES_MAX, COMMIT_WRITES_MAX, Expect, LIST_RECORDS_MAX, Query, Record, Records, Write},
 };
+
+use crate::support::postgres;
+
+mod faults;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -172,6 +176,50 @@ async fn behaves(records: Arc<dyn Records>, clock: &StillClock) {
 async fn sqlite_keeps_the_promises() {
     let clock = StillClock::at(NOW);
     behaves(Arc::new(Sqlite::temporary(Arc::new(clock.clone())).unwrap()), &clock).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_keeps_the_promises() {
+    let clock = StillClock::at(NOW);
+    let (url, tasks) = (postgres::database(), Tasks::new());
+    // Several gateways start at the same moment, and one of them makes the tables.
+    let (one, two, three) = tokio::join!(
+        Postgres::connect(&url, Arc::new(clock.clone()), &tasks),
+        Postgres::connect(&url, Arc::new(clock.clone()), &tasks),
+        Postgres::connect(&url, Arc::new(clock.clone()), &tasks),
+    );
+    let (one, _two, three) = (one.unwrap(), two.unwrap(), three.unwrap());
+    behaves(Arc::new(one), &clock).await;
+    let read = three.get("counting", "counter").await.unwrap();
+    assert_eq!(read.map(|counter| counter.body), Some("400".to_owned()), "every gateway sees the same");
+    tasks.close();
+}
+
+/// Commits that touch the same records in opposite orders neither wait for each other nor fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_lets_commits_cross() {
+    let tasks = Tasks::new();
+    let clock = Arc::new(StillClock::at(NOW));
+    let records = Arc::new(Postgres::connect(&postgres::database(), clock, &tasks).await.unwrap());
+    let crossing = (0..8_usize).map(|task| {
+        let records = Arc::clone(&records);
+        spawn(async move {
+            for _ in 0..20 {
+                let names =
+                    ["a", "b", "c", "d"].map(|id| put("crossing", &record(id, "", &[("of", id)]), Expect::Anything));
+                let mut writes = names.to_vec();
+                writes.rotate_left(task % 4);
+                if task % 3 == 0 {
+                    writes.push(delete("crossing", "b", Expect::Anything));
+                }
+                commit(&*records, writes).await.unwrap();
+            }
+        })
+    });
+    for task in crossing.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    tasks.close();
 }
 
 #[tokio::test]

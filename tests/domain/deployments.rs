@@ -292,7 +292,7 @@ async fn a_silent_upload_ends() {
 async fn a_bundle_without_a_record_is_healed_or_replaced() {
     let house = House::new();
     for (version, left) in [("1.0.0", bundle("same")), ("1.0.1", bundle("other"))] {
-        let mut staging = house.blobs.stage().await.unwrap();
+        let mut staging = house.blobs.stage(None).await.unwrap();
         staging.write(left).await.unwrap();
         let key = format!("dev/deployments/echo/{version}/echo-{version}.tar.gz");
         staging.seal().await.unwrap().commit(&key, Metadata::new()).await.unwrap();

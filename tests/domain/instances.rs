@@ -14,7 +14,6 @@ use portico::{
     base::{
         Caller, Context, Error, IdentityId, Outgoing, Reason, Result, Secret, TenantId,
         caller::{Proof, Role},
-        clock::SystemClock,
         page::PageRequest,
         reason,
     },
@@ -26,7 +25,11 @@ use portico::{
         secrets::{Change, Mode, Secrets},
         settings::{self, Settings},
     },
-    port::{blobs::Blobs, fleet::Fleet},
+    port::{
+        blobs::Blobs,
+        fleet::Fleet,
+        records::{Expect, Record, Write},
+    },
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
@@ -38,8 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ALL: PageRequest = PageRequest { limit: 100, after: None };
 
 /// Instances over real stores and the embedded fleet.
-struct House {
-    ground: Ground,
+pub(super) struct House {
+    pub(super) ground: Ground,
+    deployments: Deployments,
     instances: Instances,
     fleet: Arc<dyn Fleet>,
     secrets: Secrets,
@@ -59,9 +63,29 @@ impl House {
             instances_max: 8,
             limits: Limits::default(),
         };
-        let clock = Arc::new(SystemClock);
+        let clock = Arc::new(ground.clock.clone());
         let fleet: Arc<dyn Fleet> =
             Arc::new(LocalFleet::open(config, Arc::clone(&blobs), clock, ground.tasks.clone()).unwrap());
+        let house = House::on(ground, data, blobs, fleet).await;
+        let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents/echo");
+        let packed = Command::new("tar").arg("-cz").arg("-C").arg(agent).arg(".").output().unwrap();
+        let pieces = [
+            Piece { agent_type: "echo".to_owned(), version: "1.0.0".to_owned(), ..Piece::default() },
+            Piece { file: packed.stdout.into(), ..Piece::default() },
+        ];
+        let pieces = Box::pin(stream::iter(pieces.map(Ok)));
+        house.deployments.upload(&house.call("admin"), pieces).await.unwrap();
+        house
+    }
+
+    /// Over these records and this fleet, with nothing deployed.
+    pub(super) async fn over(ground: Ground, fleet: Arc<dyn Fleet>) -> House {
+        let data = tempfile::tempdir().unwrap();
+        let blobs: Arc<dyn Blobs> = Arc::new(Disk::open(data.path()).unwrap());
+        House::on(ground, data, blobs, fleet).await
+    }
+
+    async fn on(ground: Ground, data: tempfile::TempDir, blobs: Arc<dyn Blobs>, fleet: Arc<dyn Fleet>) -> House {
         let ring = Keyring::parse(&Secret::new("07".repeat(32)), &[]).unwrap();
         let secrets = Secrets::new(Arc::clone(&ground.records), Arc::new(ring), ground.audit.clone());
         let parts = settings::Parts {
@@ -87,17 +111,10 @@ impl House {
             secrets: secrets.clone(),
             settings: settings.clone(),
             audit: ground.audit.clone(),
+            clock: Arc::new(ground.clock.clone()),
             tasks: ground.tasks.clone(),
         });
-        let house = House { ground, instances, fleet, secrets, settings, _data: data };
-        let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents/echo");
-        let packed = Command::new("tar").arg("-cz").arg("-C").arg(agent).arg(".").output().unwrap();
-        let pieces = [
-            Piece { agent_type: "echo".to_owned(), version: "1.0.0".to_owned(), ..Piece::default() },
-            Piece { file: packed.stdout.into(), ..Piece::default() },
-        ];
-        deployments.upload(&house.call("admin"), Box::pin(stream::iter(pieces.map(Ok)))).await.unwrap();
-        house
+        House { ground, instances, fleet, deployments, secrets, settings, _data: data }
     }
 
     fn call(&self, who: &str) -> Context {
@@ -352,4 +369,60 @@ async fn an_instance_that_its_host_lost_has_failed_and_makes_room_for_a_new_one(
     assert_eq!(house.status("acme", "agent_1").await, "failed");
     assert!(!house.create("acme", echo("agent_1")).await.unwrap().existing);
     assert_eq!(house.attach("acme", "agent_1").await.unwrap().ask("back").await.last().unwrap(), "complete back");
+}
+
+#[tokio::test]
+async fn an_instance_that_nobody_uses_is_scaled_down_once() {
+    let house = House::new().await;
+    let limits = json!({"limits": {"idle_timeout_seconds": 600}});
+    house.settings.update(&house.call("admin"), object(limits), settings::Mode::Merge).await.unwrap();
+    house.create("acme", echo("agent_1")).await.unwrap();
+    let mut client = house.attach("acme", "agent_1").await.unwrap();
+    client.ask("hello").await;
+
+    house.ground.clock.advance(Duration::from_secs(599));
+    house.instances.keep_up().await.unwrap();
+    assert_eq!(house.status("acme", "agent_1").await, "ready");
+    // A word starts the time anew.
+    client.ask("still here").await;
+    house.ground.clock.advance(Duration::from_secs(599));
+    house.instances.keep_up().await.unwrap();
+    assert_eq!(house.status("acme", "agent_1").await, "ready");
+
+    house.ground.clock.advance(Duration::from_secs(1));
+    // Several gateways look at the same time.
+    let (one, two) = tokio::join!(house.instances.keep_up(), house.instances.keep_up());
+    one.and(two).unwrap();
+    assert_eq!(client.end().await, reason::INSTANCE_TERMINATED);
+    assert_eq!(house.status("acme", "agent_1").await, "terminated");
+    assert_eq!(reason_of(house.attach("acme", "agent_1").await), reason::INSTANCE_TERMINATED);
+    assert_eq!(house.fleet.hosts().await.unwrap()[0].active, 0);
+    let trail = house.ground.trail().await;
+    assert_eq!(
+        trail.iter().filter(|line| line.contains("scale_down")).collect::<Vec<_>>(),
+        ["portico instance.scale_down done"]
+    );
+}
+
+#[tokio::test]
+async fn scaling_down_that_its_gateway_did_not_end_is_ended_by_another() {
+    let house = House::new().await;
+    let limits = json!({"limits": {"idle_timeout_seconds": 600}});
+    house.settings.update(&house.call("admin"), object(limits), settings::Mode::Merge).await.unwrap();
+    house.create("acme", echo("agent_1")).await.unwrap();
+    house.attach("acme", "agent_1").await.unwrap();
+    // What a gateway leaves behind that dies between its note and the stop.
+    let record = house.ground.records.get("instances", "agent_1").await.unwrap().unwrap();
+    let mut body: Value = serde_json::from_str(&record.body).unwrap();
+    body["status"] = "scaling_down".into();
+    let body = body.to_string();
+    let expect = Expect::Version(record.version);
+    let write = Write::Put { collection: "instances", record: Record { body, ..record }, expect };
+    house.ground.records.commit(vec![write]).await.unwrap();
+
+    house.instances.keep_up().await.unwrap();
+    assert_eq!(house.status("acme", "agent_1").await, "scaling_down");
+    house.ground.clock.advance(Duration::from_secs(60));
+    house.instances.keep_up().await.unwrap();
+    assert_eq!(house.status("acme", "agent_1").await, "terminated");
 }

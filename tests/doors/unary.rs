@@ -11,6 +11,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::support::record::Recording;
 
 #[tokio::test]
 async fn every_protocol_and_encoding_reaches_the_same_handler() {
@@ -113,7 +114,8 @@ async fn a_change_completes_when_its_caller_hangs_up_and_a_read_is_stopped() {
         on(&mut handlers, path, call);
     }
     drop(note);
-    let edge = Arc::new(edge(&handlers));
+    let (recording, mut records) = Recording::new();
+    let edge = Arc::new(edge_with(&handlers, recording, Tasks::new(), Config::default()));
     for path in [MUTATING, READING] {
         let edge = Arc::clone(&edge);
         let call = Tasks::new().spawn(async move { send(&edge, post(path, "application/proto"), "").await });
@@ -125,6 +127,8 @@ async fn a_change_completes_when_its_caller_hangs_up_and_a_read_is_stopped() {
     drop((edge, handlers));
     assert_eq!(notes.recv().await.unwrap(), format!("{MUTATING} ends"));
     assert_eq!(notes.recv().await, None, "the read was stopped");
+    let ended = [records.recv().await.unwrap(), records.recv().await.unwrap()].map(|record| (record.code, record.work));
+    assert_eq!(ended, [("canceled", None), ("canceled", Some("done"))], "the record has both");
 }
 
 #[tokio::test]

@@ -6,10 +6,11 @@ use portico::{
     base::{Code, Error, reason},
     config,
     edge::dialect,
-    schema::{Access, Dialect, Method, Shape},
+    schema::{Access, Dialect, EVERY, Method, Schema, Shape},
+    wire::SCHEMA,
 };
 
-use crate::support::{example, gateway::schema, source};
+use crate::support::{example, source};
 
 #[test]
 fn the_reference_of_access_is_fresh() {
@@ -26,6 +27,11 @@ fn the_reference_of_configuration_is_fresh() {
     source::checked_in("docs/reference/config.md", &config::reference());
 }
 
+/// Every surface, those that one process never serves together too.
+fn every() -> Schema {
+    Schema::of(SCHEMA, EVERY).unwrap()
+}
+
 fn access() -> String {
     let mut text = String::from(
         "# Access\n\nWho may call which method, and by which doors. Every method also answers to `POST` on its path over Connect, gRPC \
@@ -33,7 +39,7 @@ fn access() -> String {
          proto files.\n\nAn administrator may call everything. A permission is one of those that a key was made with.\n",
     );
     let mut service = "";
-    for method in schema().methods() {
+    for method in every().methods() {
         if method.service != service {
             service = method.service;
             write!(text, "\n## {service}\n\n| Method | Who may call | Shape | Routes |\n|---|---|---|---|\n").unwrap();
@@ -98,5 +104,14 @@ fn every_method_of_the_page_is_in_its_coverage_table() {
             "{}",
             method.path
         );
+    }
+}
+
+#[test]
+fn every_method_of_hosts_is_in_their_coverage_table() {
+    let table = source::read("docs/surfaces/coordinator.md");
+    for method in every().methods().iter().filter(|method| method.surface.name == "coordinator") {
+        let name = format!("`{}.{}`", method.service.rsplit('.').next().unwrap(), method.name);
+        assert!(table.contains(&name), "{name}");
     }
 }

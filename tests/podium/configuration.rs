@@ -74,6 +74,11 @@ async fn models_pass_unchanged_and_many_askers_are_one_question() {
     assert!(asked.iter().all(|head| !head.contains(ADMIN)));
     assert!(asked.iter().any(|head| head.contains("authorization: bearer ens_own")));
 
+    // Who has the list already is told so.
+    let tag = house.ask(ADMIN, "GET", MODELS_PATH).send().await.header("etag").to_owned();
+    let known = house.ask(ADMIN, "GET", MODELS_PATH).header("if-none-match", &tag).send().await;
+    assert_eq!((known.status.as_u16(), known.body.len()), (304, 0));
+
     let config = house.ask(ADMIN, "GET", PATH).send().await.expect(200);
     assert_eq!((&config["models_status"], &config["models"][0]["provider"]), (&json!("ok"), &json!("anthropic")));
 }

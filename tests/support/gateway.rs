@@ -3,12 +3,19 @@
 //! A newcomer's usual mistake is to open a socket. Requests go to the doors in memory; only what needs a connection of
 //! its own (a WebSocket, somebody who hangs up) dials the address.
 
-use std::{future::ready, net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use portico::{config::Sources, edge::Body, gate::Peer, gateway::Gateway, schema::Schema, wire::SCHEMA};
+use portico::{
+    config::Sources,
+    edge::Body,
+    gate::Peer,
+    gateway::{Gateway, Stop},
+    schema::Schema,
+    wire::SCHEMA,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -55,7 +62,7 @@ impl TestHouse {
         TestHouse::with(&[("PORTICO_LIMITS", "off")]).await
     }
 
-    /// A gateway with these variables set, and no others but its own.
+    /// A gateway with these variables set, and no others but those of its own that are not among them.
     pub(crate) async fn with(variables: &[(&str, &str)]) -> TestHouse {
         let folder = tempfile::tempdir().unwrap();
         let own = [
@@ -63,7 +70,8 @@ impl TestHouse {
             ("PORTICO_DATA", folder.path().to_str().unwrap()),
             ("PORTICO_ADMIN_KEY", ADMIN),
         ];
-        let config = Sources::new().environment(own.iter().chain(variables).copied()).load().unwrap().config;
+        let own = own.into_iter().filter(|(name, _)| variables.iter().all(|(given, _)| given != name));
+        let config = Sources::new().environment(own.chain(variables.iter().copied())).load().unwrap().config;
         TestHouse { gateway: Gateway::start(config).await.unwrap(), _folder: folder }
     }
 
@@ -78,7 +86,7 @@ impl TestHouse {
 
     /// Ends in order: instances are stopped.
     pub(crate) async fn close(self) {
-        self.gateway.run_until(ready(())).await;
+        self.gateway.drain(Stop::AtOnce).await;
     }
 
     /// Hands a request to the doors. What comes back may never end.

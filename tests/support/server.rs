@@ -35,12 +35,15 @@ pub(crate) struct Server {
     keeper: Option<Child>,
 }
 
+/// Makes the command that serves on this port, with its data in this folder.
+pub(crate) type Start = Box<dyn Fn(u16, &Path) -> Command + Send + Sync>;
+
 /// How a server is started, and what it is called.
 pub(crate) struct Recipe {
     /// For whoever reads why a test failed.
     pub(crate) name: &'static str,
     /// The command that serves on this port, with its data in this folder.
-    pub(crate) command: Box<dyn Fn(u16, &Path) -> Command + Send + Sync>,
+    pub(crate) command: Start,
     /// Whether it serves by now.
     pub(crate) ready: fn(SocketAddr) -> bool,
 }
@@ -135,6 +138,7 @@ pub(crate) fn accepts(address: SocketAddr) -> bool {
 }
 
 /// The folder of the tools that `make tools` installed.
+#[expect(clippy::disallowed_methods, reason = "where tools are is a matter of the machine and not of a configuration")]
 pub(crate) fn tools() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/portico-tools");
     std::env::var_os("PORTICO_TOOLS").map_or_else(home, PathBuf::from)

@@ -15,10 +15,15 @@ export PATH="$ROOT/clients/ts/node_modules/.bin:$PATH"
 # The generators of protobuf-go and connect-go have the versions of clients/go/go.mod.
 # crates/conformance-protos/build.rs fetches the same version of the conformance module.
 export CONNECTCONFORMANCE=connectrpc.com/conformance/cmd/connectconformance@v1.0.7
+export COMPOSE_SPEC=github.com/compose-spec/compose-go/v2/cmd@v2.16.2
+export H2SPEC=github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 export GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 export PROTOC_GEN_GO=google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 export PROTOC_GEN_CONNECT_GO=connectrpc.com/connect/cmd/protoc-gen-connect-go@v1.21.1
 export PROTOC_GEN_GO_GRPC=google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+
+export MINIO=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+export VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 export CHROMIUM="${CHROMIUM:-/usr/bin/chromium}"
 

@@ -6,6 +6,6 @@ source "$(dirname "$0")/env.sh"
 exec 9>"$PORTICO_TOOLS/.lock"
 flock 9
 
-for part in apt node python go protobuf-runner; do
+for part in apt node python go protobuf-runner valkey prometheus compose; do
   step "install: $part" "$ROOT/tests/tools/$part.sh"
 done

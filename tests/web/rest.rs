@@ -18,6 +18,7 @@ use portico::{
 use tokio::sync::Notify;
 
 use super::support::{JSON, Shut, ask, begin, door, guarded, peer, send};
+use crate::support::record::Recording;
 
 fn keys(handlers: &mut Handlers) {
     handlers.unary(
@@ -248,7 +249,8 @@ struct Steps {
 #[tokio::test]
 async fn what_changes_something_ends_even_if_the_caller_hangs_up() {
     let steps = Arc::new(Steps::default());
-    let door = door(|handlers| {
+    let (recording, mut records) = Recording::new();
+    let door = guarded(recording, Tasks::new(), |handlers| {
         handlers.unary(
             "/podium.v1.KeysService/RevokeKey",
             &steps,
@@ -267,4 +269,23 @@ async fn what_changes_something_ends_even_if_the_caller_hangs_up() {
     assert!(call.await.unwrap_err().is_cancelled());
     steps.go_on.notify_one();
     steps.done.notified().await;
+    let record = records.recv().await.unwrap();
+    assert_eq!((record.code, record.work), ("canceled", Some("done")), "the record has both");
+}
+
+#[tokio::test]
+async fn the_bytes_of_an_error_are_counted() {
+    let (recording, mut records) = Recording::new();
+    let door = guarded(recording, Tasks::new(), |handlers| {
+        handlers.unary(
+            "/podium.v1.KeysService/RevokeKey",
+            &Arc::new(()),
+            |_: Arc<()>, _, _: podium::RevokeKeyRequest| async move {
+                Err::<podium::RevokeKeyResponse, _>(Error::not_found(reason::KEY_NOT_FOUND, "key", "k"))
+            },
+        );
+    });
+    let answer = send(&door, "DELETE", "/api/v1/keys/k", &[], Body::empty()).await;
+    let record = records.recv().await.unwrap();
+    assert_eq!((record.code, record.bytes_out), ("not_found", answer.body.len() as u64));
 }

@@ -179,6 +179,8 @@ reasons! {
     COORDINATOR_ERROR = "coordinator_error";
     /// The host did not answer in time.
     COORDINATOR_TIMEOUT = "coordinator_timeout";
+    /// The host of an open stream broke it off.
+    COORDINATOR_LOST = "coordinator_lost";
     /// The path of a file would leave the workspace.
     INVALID_PATH = "invalid_path";
     /// No file at this path.

@@ -5,10 +5,12 @@
 //!
 //! *Knows:* protox, prost, the access rule that every method must state. *Does not know:* what any method means.
 
+mod redact;
 mod service;
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -56,19 +58,24 @@ impl Compilation {
         compiler.include_imports(true).include_source_info(true).open_files(&self.files)?;
         // Raw bytes: prost's descriptor types forget the custom options that the schema reads at start-up.
         let schema = compiler.encode_file_descriptor_set();
+        let pool = DescriptorPool::decode(schema.as_slice())?;
         if self.access_required {
-            refuse_undeclared_access(&schema)?;
+            refuse_undeclared_access(&pool)?;
         }
         fs::write(out.join("schema.bin"), &schema)?;
 
+        let redacted = redact::Redacted::find(&pool)?;
         prost_build::Config::new()
             .out_dir(&out)
+            .skip_debug(redacted.paths())
             .bytes(["."])
             .btree_map(["."])
             .enable_type_names()
             .service_generator(Box::new(service::Generator::default()))
             .include_file("messages.rs")
             .compile_fds(prost_types::FileDescriptorSet::decode(schema.as_slice())?)?;
+        let mut messages = fs::OpenOptions::new().append(true).open(out.join("messages.rs"))?;
+        messages.write_all(redacted.impls().as_bytes())?;
         Ok(())
     }
 
@@ -94,8 +101,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
 }
 
 /// Default deny is structural: a method without a rule does not build.
-fn refuse_undeclared_access(schema: &[u8]) -> Result<(), Error> {
-    let pool = DescriptorPool::decode(schema)?;
+fn refuse_undeclared_access(pool: &DescriptorPool) -> Result<(), Error> {
     let access = pool
         .get_extension_by_name("portico.v1.access")
         .ok_or("proto/portico/v1/options.proto does not define portico.v1.access")?;

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use super::files::refused;
 use crate::{
-    base::{Error, Result},
-    port::blobs::{Digest, Head, KEY_BYTES_MAX, Metadata},
+    base::Result,
+    port::blobs::{self, Digest, Head, Metadata},
 };
 
 /// Read at once where an object is hashed anew.
@@ -55,12 +55,12 @@ impl Layout {
 
     /// The file of an object.
     pub(super) fn content(&self, key: &str) -> Result<PathBuf> {
-        checked(key).map(|key| self.root.join(key))
+        blobs::check(key).map(|key| self.root.join(key))
     }
 
     /// The file that tells of an object.
     pub(super) fn sidecar(&self, key: &str) -> Result<PathBuf> {
-        checked(key).map(|key| self.about.join(key))
+        blobs::check(key).map(|key| self.about.join(key))
     }
 
     /// What is known of an object.
@@ -106,14 +106,8 @@ impl Sidecar {
     }
 
     fn head(self) -> Option<Head> {
-        let mut digest = [0; 32];
-        if self.sha256.len() != 2 * digest.len() || !self.sha256.is_ascii() {
-            return None;
-        }
-        for (at, byte) in digest.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&self.sha256[2 * at..2 * at + 2], 16).ok()?;
-        }
-        Some(Head { size: self.size, digest: Digest(digest), metadata: self.metadata })
+        let digest = Digest::from_hex(&self.sha256)?;
+        Some(Head { size: self.size, digest, metadata: self.metadata })
     }
 }
 
@@ -134,18 +128,6 @@ pub(super) fn finished(context: Context) -> Digest {
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());
     Digest(digest)
-}
-
-/// A key as a relative path that stays in the folder and meets none of our own names.
-fn checked(key: &str) -> Result<&str> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._+=@-".contains(&byte);
-    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(fits);
-    if key.len() <= KEY_BYTES_MAX && key.split('/').all(part) {
-        Ok(key)
-    } else {
-        // Keys are made by the domain out of checked words.
-        Err(Error::internal(format!("not a blob key: {key:?}")))
-    }
 }
 
 /// Nothing there, or a file where the path needs a folder.

@@ -31,7 +31,7 @@ use crate::{
     base::{Code, Error, Result, id, reason},
     port::{
         Answer,
-        blobs::{Committed, Digest, Metadata, Staged, Staging},
+        blobs::{self, Committed, Digest, Metadata, Staged, Staging},
     },
 };
 
@@ -53,6 +53,7 @@ impl Room {
 /// An object that arrives.
 pub(super) struct Spool {
     disk: Disk,
+    announced: Option<String>,
     steps: mpsc::Sender<Step>,
     writer: Option<JoinHandle<Result<Sealed>>>,
 }
@@ -64,13 +65,13 @@ enum Step {
 
 impl Spool {
     /// Begins an object in one of the limited places.
-    pub(super) async fn begin(disk: Disk, place: OwnedSemaphorePermit) -> Result<Spool> {
+    pub(super) async fn begin(disk: Disk, announced: Option<String>, place: OwnedSemaphorePermit) -> Result<Spool> {
         let (steps, arriving) = mpsc::channel(CHUNKS_QUEUED_MAX);
         let path = disk.0.layout.staging().join(id::random("", 24));
         let room = Arc::clone(&disk.0.room);
         let (draft, file) = blocking(move || Draft::create(path, room, place)).await?;
         let writer = task::spawn_blocking(move || receive(arriving, draft, file));
-        Ok(Spool { disk, steps, writer: Some(writer) })
+        Ok(Spool { disk, announced, steps, writer: Some(writer) })
     }
 
     /// Why the writer has ended before it was told to.
@@ -103,7 +104,13 @@ impl Staging for Spool {
             }
             let writer = self.writer.take().ok_or_else(|| Error::internal("an object is sealed after it failed"))?;
             let sealed = writer.await.map_err(Error::internal)??;
-            Ok(Box::new(Arrived { disk: self.disk.clone(), sealed: Arc::new(sealed) }) as Box<dyn Staged>)
+            Ok(
+                Box::new(Arrived {
+                    disk: self.disk.clone(),
+                    announced: self.announced.take(),
+                    sealed: Arc::new(sealed),
+                }) as Box<dyn Staged>,
+            )
         })
     }
 }
@@ -167,6 +174,7 @@ struct Sealed {
 /// An object that has arrived.
 struct Arrived {
     disk: Disk,
+    announced: Option<String>,
     sealed: Arc<Sealed>,
 }
 
@@ -181,6 +189,9 @@ impl Staged for Arrived {
 
     fn commit<'a>(&'a self, key: &'a str, metadata: Metadata) -> Answer<'a, Committed> {
         let (disk, sealed, key) = (self.disk.clone(), Arc::clone(&self.sealed), key.to_owned());
+        if let Err(error) = blobs::check_announced(self.announced.as_deref(), &key) {
+            return Box::pin(async { Err(error) });
+        }
         Box::pin(blocking(move || {
             let sidecar = Sidecar::new(sealed.draft.size, sealed.digest, metadata);
             // A key that is taken and then freed between the two steps is free again, so try again.

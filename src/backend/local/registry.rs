@@ -1,4 +1,4 @@
-//! Announcements and token buckets inside this process.
+//! Announcements, reservations and token buckets inside this process.
 //!
 //! A newcomer's usual mistake is to let a task fill buckets. A bucket is one moment: when it would be full again (the
 //! generic cell rate algorithm). Taking moves that moment; a bucket whose moment has passed is full and can be forgotten.
@@ -18,7 +18,7 @@ use crate::{
     base::{Code, Error, Result, Retry, health::Health, reason},
     port::{
         Answer,
-        registry::{ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENTS_MAX, Announcement, Rate, Registry, Take},
+        registry::{ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENTS_MAX, Announcement, Present, Rate, Registry, Take},
     },
 };
 
@@ -33,12 +33,16 @@ pub struct LocalRegistry(Arc<Inner>);
 
 struct Inner {
     announced: Mutex<HashMap<&'static str, Announced>>,
+    reserved: Mutex<HashMap<&'static str, Reserved>>,
     buckets: Box<[Mutex<Buckets>]>,
     hasher: RandomState,
 }
 
 /// What is announced of one kind by id: what it says, and until when it is here.
 type Announced = BTreeMap<String, (String, Instant)>;
+
+/// How many places are reserved by id, and until when that is remembered.
+type Reserved = HashMap<String, (u32, Instant)>;
 
 /// The moment at which each bucket is full again, by name and key.
 #[derive(Default)]
@@ -51,7 +55,8 @@ impl LocalRegistry {
     /// A registry in which nothing is announced and every bucket is full.
     pub fn new() -> LocalRegistry {
         let buckets = (0..SHARDS).map(|_| Mutex::default()).collect();
-        LocalRegistry(Arc::new(Inner { announced: Mutex::default(), buckets, hasher: RandomState::new() }))
+        let (announced, reserved) = (Mutex::default(), Mutex::default());
+        LocalRegistry(Arc::new(Inner { announced, reserved, buckets, hasher: RandomState::new() }))
     }
 }
 
@@ -75,8 +80,19 @@ impl Registry for LocalRegistry {
         })
     }
 
-    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Announcement>> {
+    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Present>> {
         Box::pin(async move { Ok(self.0.live(kind)) })
+    }
+
+    fn reserve<'a>(&'a self, kind: &'static str, id: &'a str, ttl: Duration) -> Answer<'a, u32> {
+        Box::pin(async move { Ok(self.0.reserve(kind, id, ttl)) })
+    }
+
+    fn release<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.0.release(kind, id);
+            Ok(())
+        })
     }
 
     fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take> {
@@ -106,12 +122,36 @@ impl Inner {
         Ok(())
     }
 
-    fn live(&self, kind: &'static str) -> Vec<Announcement> {
+    fn live(&self, kind: &'static str) -> Vec<Present> {
         let now = Instant::now();
-        let kinds = lock(&self.announced);
+        let (kinds, reserved) = (lock(&self.announced), lock(&self.reserved));
         let announced = kinds.get(kind).into_iter().flatten();
         let live = announced.filter(|(_, (_, until))| *until > now);
-        live.map(|(id, (body, _))| Announcement { id: id.clone(), body: body.clone() }).collect()
+        let reserved = |id: &String| {
+            let places = reserved.get(kind).and_then(|reserved| reserved.get(id));
+            places.filter(|(_, until)| *until > now).map_or(0, |(places, _)| *places)
+        };
+        live.map(|(id, (body, _))| Present { id: id.clone(), body: body.clone(), reserved: reserved(id) }).collect()
+    }
+
+    fn reserve(&self, kind: &'static str, id: &str, ttl: Duration) -> u32 {
+        let now = Instant::now();
+        let mut kinds = lock(&self.reserved);
+        let reserved = kinds.entry(kind).or_default();
+        reserved.retain(|_, (_, until)| *until > now);
+        let (places, until) = reserved.entry(id.to_owned()).or_insert((0, now));
+        (*places, *until) = (*places + 1, now + ttl);
+        *places
+    }
+
+    fn release(&self, kind: &'static str, id: &str) {
+        let mut kinds = lock(&self.reserved);
+        let Some(reserved) = kinds.get_mut(kind) else { return };
+        if let Some((places, _)) = reserved.get_mut(id).filter(|(places, _)| *places > 1) {
+            *places -= 1;
+        } else {
+            reserved.remove(id);
+        }
     }
 
     fn take(&self, bucket: &'static str, key: &str, rate: Rate) -> Take {

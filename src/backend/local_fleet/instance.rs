@@ -50,6 +50,8 @@ const SAMPLE_APART: Duration = Duration::from_secs(1);
 /// One instance.
 pub(super) struct Instance {
     pub(super) id: String,
+    /// What it runs.
+    pub(super) deployment_id: String,
     pub(super) folder: PathBuf,
     pub(super) config: Map<String, Value>,
     pub(super) secrets: BTreeMap<String, Secret>,
@@ -104,6 +106,7 @@ impl Instance {
         let logs = LogBook::new(Arc::clone(&clock));
         let instance = Instance {
             id: start.instance,
+            deployment_id: start.bundle.deployment_id,
             folder,
             config: start.config,
             secrets: start.secrets,

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{gone, rows, unavailable};
 use crate::{
     base::{Clock, Error, Result, reason},
-    port::records::{LIST_RECORDS_MAX, Query, Record},
+    port::records::{Entry, LIST_RECORDS_MAX, Query, Record},
 };
 
 /// Threads that read; more do not help, because reads take microseconds.
@@ -30,6 +30,7 @@ pub(super) struct Readers(mpsc::Sender<Question>);
 enum Question {
     Get { collection: &'static str, id: String, answer: oneshot::Sender<Result<Option<Record>>> },
     List { query: Query, answer: oneshot::Sender<Result<Vec<Record>>> },
+    Export { after: (String, String), answer: oneshot::Sender<Result<Vec<Entry>>> },
 }
 
 impl Readers {
@@ -55,6 +56,13 @@ impl Readers {
         answered.await.map_err(|_| gone())?
     }
 
+    /// Records of every collection behind a place.
+    pub(super) async fn export(&self, after: (String, String)) -> Result<Vec<Entry>> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Question::Export { after, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
     /// Records in order.
     pub(super) async fn list(&self, mut query: Query) -> Result<Vec<Record>> {
         query.limit = query.limit.min(LIST_RECORDS_MAX);
@@ -71,6 +79,9 @@ fn serve(connection: &Connection, queue: &Mutex<mpsc::Receiver<Question>>, clock
         match question {
             Question::Get { collection, id, answer } => {
                 let _gone = answer.send(rows::get(connection, collection, &id, clock.now()).map_err(unavailable));
+            }
+            Question::Export { after, answer } => {
+                let _gone = answer.send(rows::export(connection, &after, clock.now()).map_err(unavailable));
             }
             Question::List { query, answer } => {
                 let _gone = answer.send(rows::list(connection, &query, clock.now()).map_err(unavailable));

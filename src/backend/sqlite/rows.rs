@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::{
     base::Timestamp,
-    port::records::{Expect, Query, Record, Write},
+    port::records::{COMMIT_WRITES_MAX, Entry, Expect, Query, Record, Write},
 };
 
 const COLUMNS: &str = "r.id, r.version, r.sort, r.facets, r.expires_at, r.body";
@@ -58,6 +58,38 @@ pub(super) fn list(connection: &Connection, query: &Query, now: Timestamp) -> ru
          ORDER BY {order}.sort {direction}, {order}.id {direction} LIMIT ?3"
     );
     connection.prepare_cached(&sql)?.query_map(&*values, record)?.collect()
+}
+
+/// Records of every collection behind a place, the living ones.
+pub(super) fn export(
+    connection: &Connection,
+    after: &(String, String),
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Entry>> {
+    connection
+        .prepare_cached(
+            "SELECT r.id, r.version, r.sort, r.facets, r.expires_at, r.body, r.collection FROM records r \
+             WHERE (r.collection, r.id) > (?1, ?2) AND (r.expires_at IS NULL OR r.expires_at > ?3) \
+             ORDER BY r.collection, r.id LIMIT ?4",
+        )?
+        .query_map(params![after.0, after.1, now.0, i64::try_from(COMMIT_WRITES_MAX).unwrap_or(i64::MAX)], |row| {
+            Ok(Entry { collection: row.get(6)?, record: record(row)? })
+        })?
+        .collect()
+}
+
+/// Stores a record as it is.
+pub(super) fn import(connection: &Connection, Entry { collection, record }: &Entry) -> rusqlite::Result<()> {
+    let before = stored(connection, collection, &record.id)?;
+    put(connection, collection, record, record.version, before.as_ref())
+}
+
+/// Removes a record, if it is there.
+pub(super) fn erase(connection: &Connection, collection: &str, id: &str) -> rusqlite::Result<()> {
+    match stored(connection, collection, id)? {
+        Some(row) => remove(connection, collection, id, &row),
+        None => Ok(()),
+    }
 }
 
 /// What became of a write.

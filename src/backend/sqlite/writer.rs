@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     base::{Clock, Error, Result, Retry, Timestamp, reason},
-    port::records::{self, Write},
+    port::records::{self, Entry, Write},
 };
 
 /// Commits that may wait; a caller beyond that waits for a place.
@@ -33,8 +33,13 @@ const SWEEP_RECORDS_MAX: usize = 500;
 pub(super) struct Writer(mpsc::Sender<Commit>);
 
 struct Commit {
-    writes: Vec<Write>,
+    work: Work,
     answer: oneshot::Sender<Result<Vec<u64>>>,
+}
+
+enum Work {
+    Writes(Vec<Write>),
+    Import(Vec<Entry>, Vec<(String, String)>),
 }
 
 impl Writer {
@@ -50,8 +55,17 @@ impl Writer {
 
     /// Does all the writes or none, durably.
     pub(super) async fn commit(&self, writes: Vec<Write>) -> Result<Vec<u64>> {
+        self.work(Work::Writes(writes)).await
+    }
+
+    /// Stores and removes records as they are, durably.
+    pub(super) async fn import(&self, entries: Vec<Entry>, removed: Vec<(String, String)>) -> Result<()> {
+        self.work(Work::Import(entries, removed)).await.map(|_| ())
+    }
+
+    async fn work(&self, work: Work) -> Result<Vec<u64>> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Commit { writes, answer }).await.map_err(|_| gone())?;
+        self.0.send(Commit { work, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
@@ -71,7 +85,7 @@ fn serve(connection: &Connection, mut queue: mpsc::Receiver<Commit>, clock: &dyn
 
 fn commit_group(connection: &Connection, group: &mut Vec<Commit>, now: Timestamp) {
     let outcome = in_transaction(connection, || {
-        group.iter().map(|commit| in_savepoint(connection, &commit.writes, now)).collect::<Result<Vec<_>>>()
+        group.iter().map(|commit| in_savepoint(connection, &commit.work, now)).collect::<Result<Vec<_>>>()
     });
     match outcome {
         Ok(answers) => {
@@ -103,8 +117,19 @@ fn in_transaction<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) 
 }
 
 /// The outer error is the store's; the inner one is a conflict.
-fn in_savepoint(connection: &Connection, writes: &[Write], now: Timestamp) -> Result<Result<Vec<u64>>> {
+fn in_savepoint(connection: &Connection, work: &Work, now: Timestamp) -> Result<Result<Vec<u64>>> {
     let run = |sql| connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(unavailable);
+    let writes = match work {
+        Work::Writes(writes) => writes,
+        Work::Import(entries, removed) => {
+            removed
+                .iter()
+                .try_for_each(|(collection, id)| rows::erase(connection, collection, id))
+                .map_err(unavailable)?;
+            entries.iter().try_for_each(|entry| rows::import(connection, entry)).map_err(unavailable)?;
+            return Ok(Ok(Vec::new()));
+        }
+    };
     run("SAVEPOINT one")?;
     let mut versions = Vec::with_capacity(writes.len());
     for write in writes {

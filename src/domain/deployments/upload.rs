@@ -89,7 +89,7 @@ impl Deployments {
                 named = Some(name);
             }
             if !file.is_empty() {
-                self.take(&mut arriving, file).await?;
+                self.take(&mut arriving, named.as_ref(), file).await?;
             }
             if let Some(claim) = claim {
                 claim.keep(cx).await?;
@@ -104,11 +104,12 @@ impl Deployments {
     }
 
     /// Stages and inspects the next bytes of the file.
-    async fn take(&self, arriving: &mut Option<Arriving>, file: bytes::Bytes) -> Result<()> {
+    async fn take(&self, arriving: &mut Option<Arriving>, named: Option<&Name>, file: bytes::Bytes) -> Result<()> {
         let arriving = match arriving {
             Some(arriving) => arriving,
             None => {
-                let staging = self.0.ground.blobs.stage().await?;
+                let key = named.map(|name| name.blob_key(&self.0.config.environment));
+                let staging = self.0.ground.blobs.stage(key.as_deref()).await?;
                 arriving.insert(Arriving { staging, inspection: Inspection::begin(), bytes: 0 })
             }
         };

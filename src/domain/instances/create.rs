@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant as Moment, timeout_at};
+use tokio::time::{Instant as Moment, timeout, timeout_at};
 
 use super::{
     Inner, Instances,
@@ -23,7 +23,7 @@ use crate::{
         table::Stored,
     },
     port::{
-        fleet::{At, Bundle, HostLoad, Info, Start, State, Stop, failure},
+        fleet::{Asked, At, Bundle, HostLoad, Info, Start, State, Stop, failure},
         records::Expect,
     },
 };
@@ -32,6 +32,8 @@ use crate::{
 const CREATE_PATIENCE: Duration = Duration::from_secs(60);
 /// Most hosts that are tried.
 const HOSTS_TRIED_MAX: usize = 3;
+/// How long a host may take to say what became of a start that it did not answer.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an idempotency key is remembered.
 const REQUEST_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Instances of a tenant that are looked at in one go when its quota is counted.
@@ -131,7 +133,7 @@ impl Inner {
             record.value.epoch.clone_from(&host.epoch);
             record.version = self.table.put(&record.value, Expect::Version(record.version)).await?;
 
-            let at = At { host: host.id.clone(), instance: start.instance.clone() };
+            let at = At::new(&host.id, &start.instance).asked_by(cx);
             let error = match self.begin(&at, start.clone(), until).await {
                 Ok(info) => return self.begun(cx, &at, record, info).await,
                 Err(error) => error,
@@ -153,10 +155,10 @@ impl Inner {
         if error.retry_hint() != Retry::MayRepeat {
             return Err(error);
         }
-        match fleet.info(at).await {
+        match timeout(SETTLE_PATIENCE, fleet.info(at)).await.unwrap_or_else(|_| Err(failure::timeout())) {
             Ok(info) => Ok(info),
             Err(lost) if lost.reason() == reason::INSTANCE_NOT_FOUND => Err(error.retry(Retry::Safe)),
-            Err(_) => {
+            Err(unsaid) => {
                 if let Err(left) = fleet.stop(at, Stop::Now).await {
                     tracing::warn!(
                         instance.id = at.instance,
@@ -165,7 +167,11 @@ impl Inner {
                         "may have been left running"
                     );
                 }
-                Err(error)
+                // A host that answers nonsense has failed; one that is silent may yet have done it.
+                Err(match unsaid.reason() {
+                    reason::COORDINATOR_ERROR => error,
+                    _ => failure::timeout().caused_by(error),
+                })
             }
         }
     }
@@ -188,9 +194,13 @@ impl Inner {
     fn choose<'a>(&self, hosts: &'a [HostLoad], deployment_id: &str, tried: &[String]) -> Result<&'a HostLoad> {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let on_the_way = |host: &str| pending.get(host).copied().unwrap_or(0);
-        placement::choose(hosts, deployment_id, tried, on_the_way).map_err(|nowhere| match nowhere {
-            Nowhere::NoHost => failure::none_available(),
-            Nowhere::Full => failure::full(),
+        let mut dice = [0; 8];
+        id::draw(&mut dice);
+        placement::choose(hosts, deployment_id, tried, on_the_way, u64::from_le_bytes(dice)).map_err(|nowhere| {
+            match nowhere {
+                Nowhere::NoHost => failure::none_available(),
+                Nowhere::Full => failure::full(),
+            }
         })
     }
 
@@ -230,7 +240,9 @@ impl Inner {
         }
         let ended = instance.is_tombstone() || self.seen(cx.now(), &instance).await.is_over();
         if ended {
-            if let Some(at) = instance.at() {
+            // What was deleted in order is gone from its host; what is owed to a host must not be forgotten.
+            let is_gone = instance.is_tombstone() && !instance.owed;
+            if let Some(at) = instance.at().filter(|_| !is_gone) {
                 match self.ground.fleet.stop(&at, Stop::Now).await {
                     Err(error) if error.reason() != reason::INSTANCE_NOT_FOUND => return Err(error),
                     _ => {}
@@ -296,6 +308,7 @@ impl Inner {
             secrets,
             environment: new.environment,
             tenant: TenantId::clone(tenant),
+            asked: Asked::by(cx),
         })
     }
 }
@@ -391,6 +404,7 @@ fn deploying(cx: &Context, deployment: &Deployment, start: &Start, fingerprint: 
         updated_at: now,
         deleted_at: None,
         expires_at: None,
+        owed: false,
     }
 }
 

@@ -14,6 +14,9 @@ pub(super) const TENANT: &str = "tenant";
 /// The facet of those that take a place in their tenant's quota, and of those on their way to a host.
 pub(super) const STANDING: &str = "standing";
 
+/// The facet of those that a host must still be told to stop.
+pub(super) const OWED: &str = "owed";
+
 /// An instance, as it is known without asking its host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
@@ -52,6 +55,9 @@ pub struct Instance {
     pub deleted_at: Option<Timestamp>,
     /// When the record ceases to be.
     pub expires_at: Option<Timestamp>,
+    /// Whether its host, which was away when it was deleted, must still be told to stop it.
+    #[serde(default)]
+    pub owed: bool,
 }
 
 impl Instance {
@@ -62,7 +68,12 @@ impl Instance {
 
     /// Where it runs, once a host was chosen.
     pub fn at(&self) -> Option<At> {
-        self.coordinator_id.as_ref().map(|host| At { host: host.clone(), instance: self.id.clone() })
+        self.coordinator_id.as_ref().map(|host| At::new(host, &self.id))
+    }
+
+    /// The host that was chosen; empty while none is.
+    pub fn host(&self) -> &str {
+        self.coordinator_id.as_deref().unwrap_or_default()
     }
 
     /// Whether it was deleted.
@@ -92,7 +103,11 @@ impl Entity for Instance {
     }
 
     fn facets(&self) -> Vec<(&'static str, String)> {
-        vec![(TENANT, self.tenant_id.clone()), (STANDING, self.standing().to_owned())]
+        let mut facets = vec![(TENANT, self.tenant_id.clone()), (STANDING, self.standing().to_owned())];
+        if self.owed {
+            facets.push((OWED, "yes".to_owned()));
+        }
+        facets
     }
 
     fn expires_at(&self) -> Option<Timestamp> {

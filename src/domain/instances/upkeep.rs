@@ -1,27 +1,44 @@
 //! Keeping what is written down of instances in step with their hosts.
 //!
 //! A newcomer's usual mistake is to reap by time alone. An instance that seems stuck on its way is asked for at its host
-//! first; only one that nobody knows is put in order.
+//! first; only one that nobody knows is put in order. A host belongs to one installation: what runs there and is written
+//! down nowhere is stopped.
 
-use std::{sync::Weak, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError, Weak},
+    time::Duration,
+};
 
-use tokio::time::{MissedTickBehavior, interval};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{
-    Inner,
+    HOSTS_ASKED_MAX, Inner,
     record::{Instance, STANDING},
 };
 use crate::{
-    base::{Clock, Result, Timestamp, clock::SystemClock, page::PageRequest, reason, tasks::Tasks},
-    port::fleet::State,
+    base::{Result, Timestamp, page::PageRequest, reason, tasks::Tasks},
+    domain::table::Stored,
+    port::fleet::{At, HostLoad, State, Stop, failure},
 };
 
 /// How often records are held against hosts.
 const ROUND_INTERVAL: Duration = Duration::from_secs(30);
 /// How long an instance may be on its way: the time that creating may take, and some.
 const DEPLOYING_MAX: Duration = Duration::from_secs(90);
+/// How long a host may take to say what it runs.
+const HOST_PATIENCE: Duration = Duration::from_secs(5);
 /// Records looked at in one go.
 const ROUND_PAGE: usize = 200;
+/// Instances looked after at the same time.
+const LOOKED_AFTER_MAX: usize = 16;
+
+/// What a host runs, by id, in its present epoch.
+struct Here {
+    epoch: String,
+    instances: HashMap<String, State>,
+}
 
 /// Goes on until the house closes or nobody holds instances any more.
 pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
@@ -33,36 +50,126 @@ pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
             _ = tick.tick() => {}
         }
         let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.round(SystemClock.now()).await {
+        if let Err(error) = inner.round(inner.ground.clock.now()).await {
             tracing::warn!(problem = error.report(), "records of instances could not be held against their hosts");
         }
     }
 }
 
 impl Inner {
-    async fn round(&self, now: Timestamp) -> Result<()> {
+    pub(super) async fn round(self: &Arc<Self>, now: Timestamp) -> Result<()> {
+        let running = self.running().await?;
+        let mut written = HashSet::new();
         for standing in ["deploying", "live"] {
             let mut page = PageRequest { limit: ROUND_PAGE, after: None };
             loop {
                 let found = self.table.page(Some((STANDING, standing)), &page).await?;
-                for stored in found.items {
-                    self.hold_against_host(now, &stored.value).await?;
-                }
+                let place = |it: &Stored<Instance>| (it.value.host().to_owned(), it.value.id.clone());
+                written.extend(found.items.iter().map(place));
+                // Stopping takes its grace, so what is slow does not hold up what is not.
+                let looked_at = stream::iter(found.items).map(|stored| self.look_after(now, &running, stored));
+                looked_at.buffer_unordered(LOOKED_AFTER_MAX).try_collect::<()>().await?;
                 match found.next {
                     Some(next) => page.after = Some(next),
                     None => break,
                 }
             }
         }
+        self.reap(&running, &written).await
+    }
+
+    async fn look_after(
+        self: &Arc<Self>,
+        now: Timestamp,
+        running: &HashMap<String, Here>,
+        stored: Stored<Instance>,
+    ) -> Result<()> {
+        let instance = &stored.value;
+        if State::parse(&instance.status) == State::Deploying {
+            return self.settle(now, instance).await;
+        }
+        // A host that does not answer says nothing.
+        let Some(here) = running.get(instance.host()) else { return Ok(()) };
+        match here.instances.get(&instance.id) {
+            Some(state) if !state.is_over() && instance.epoch != here.epoch => {
+                self.survived(now, instance, &here.epoch).await;
+                Ok(())
+            }
+            Some(state) if !state.is_over() => self.scale_down_if_idle(now, &stored).await,
+            _ => {
+                self.seen(now, instance).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// What each host that answers runs. One question a host, however much it runs.
+    async fn running(&self) -> Result<HashMap<String, Here>> {
+        let hosts = self.ground.fleet.hosts().await?;
+        let asked: Vec<_> = hosts.into_iter().map(|host| self.here(host)).collect();
+        Ok(stream::iter(asked).buffer_unordered(HOSTS_ASKED_MAX).filter_map(std::future::ready).collect().await)
+    }
+
+    async fn here(&self, host: HostLoad) -> Option<(String, Here)> {
+        let told = timeout(HOST_PATIENCE, self.ground.fleet.running(&host.id)).await;
+        let running = told.unwrap_or_else(|_| Err(failure::timeout()));
+        match running {
+            Ok(running) => {
+                let instances = running.into_iter().map(|running| (running.instance, running.state)).collect();
+                Some((host.id, Here { epoch: host.epoch, instances }))
+            }
+            Err(error) => {
+                tracing::debug!(host.id = host.id, problem = error.report(), "does not say what it runs");
+                None
+            }
+        }
+    }
+
+    /// An instance that its host still runs after a start of its own is of the new epoch.
+    async fn survived(&self, now: Timestamp, instance: &Instance, epoch: &str) {
+        let newer = Instance { epoch: epoch.to_owned(), updated_at: now, ..instance.clone() };
+        self.write_if_unchanged(instance, &newer).await;
+    }
+
+    /// Stops what hosts run and nothing is written down of, when it was so at the last round too.
+    async fn reap(&self, running: &HashMap<String, Here>, written: &HashSet<(String, String)>) -> Result<()> {
+        let mut orphans = HashSet::new();
+        for (host, here) in running {
+            let living = here.instances.iter().filter(|(_, state)| !state.is_over());
+            for (instance, _) in living {
+                let place = (host.clone(), instance.clone());
+                if !written.contains(&place) && self.is_orphan(&place).await? {
+                    orphans.insert(place);
+                }
+            }
+        }
+        let before =
+            std::mem::replace(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner), orphans.clone());
+        for (host, instance) in orphans.intersection(&before) {
+            match self.ground.fleet.stop(&At::new(host, instance), Stop::Now).await {
+                Ok(()) => {
+                    tracing::warn!(instance.id = instance, host.id = host, "ran without a record and was stopped")
+                }
+                Err(error) => {
+                    let problem = error.report();
+                    tracing::warn!(instance.id = instance, host.id = host, problem, "runs without a record");
+                }
+            }
+        }
         Ok(())
     }
 
-    async fn hold_against_host(&self, now: Timestamp, instance: &Instance) -> Result<()> {
-        let deploying = State::parse(&instance.status) == State::Deploying;
-        if !deploying {
-            self.seen(now, instance).await;
-            return Ok(());
-        }
+    /// The record may have been written, or have ended, since the pages were read.
+    async fn is_orphan(&self, (host, instance): &(String, String)) -> Result<bool> {
+        let stored = self.table.get(instance).await?;
+        Ok(stored.is_none_or(|stored| {
+            let record = stored.value;
+            record.coordinator_id.as_ref() != Some(host) || (record.is_tombstone() && !record.owed)
+        }))
+    }
+
+    /// Asks for an instance that is on its way for too long at its host.
+    async fn settle(&self, now: Timestamp, instance: &Instance) -> Result<()> {
         if now.since(instance.updated_at) < DEPLOYING_MAX {
             return Ok(());
         }

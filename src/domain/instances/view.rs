@@ -43,6 +43,13 @@ impl Shown {
     }
 }
 
+impl Instance {
+    /// The same after it has ended by itself. The record is kept for a while.
+    pub(super) fn over(self, now: Timestamp, state: &State) -> Instance {
+        Instance { status: state.to_string(), updated_at: now, expires_at: Some(now.plus(ENDED_KEPT)), ..self }
+    }
+}
+
 impl Instances {
     /// An instance with what its host says now. A host that does not answer makes it `unreachable`, not gone.
     ///
@@ -69,14 +76,17 @@ impl Inner {
                 if state.is_over() {
                     instance = self.ended(now, instance, &state).await;
                 }
-                instance.status = state.to_string();
+                // The host does not know why it is to stop an instance.
+                if state.is_over() || known != State::ScalingDown {
+                    instance.status = state.to_string();
+                }
                 instance.chronicle = chronicle.or(instance.chronicle);
                 Shown { instance, usage, last_activity_at, stale: false }
             }
             // It may not have arrived there yet, or be gone from there already.
             Err(error)
                 if error.reason() == reason::INSTANCE_NOT_FOUND
-                    && matches!(known, State::Deploying | State::ShuttingDown) =>
+                    && matches!(known, State::Deploying | State::ScalingDown | State::ShuttingDown) =>
             {
                 Shown::stored(instance)
             }
@@ -97,8 +107,7 @@ impl Inner {
 
     /// Writes down that an instance has ended by itself, and that its record is kept for a while.
     async fn ended(&self, now: Timestamp, instance: Instance, state: &State) -> Instance {
-        let expires_at = Some(now.plus(ENDED_KEPT));
-        let ended = Instance { status: state.to_string(), updated_at: now, expires_at, ..instance.clone() };
+        let ended = instance.clone().over(now, state);
         self.write_if_unchanged(&instance, &ended).await;
         ended
     }

@@ -5,12 +5,15 @@
 //!
 //! *Knows:* the order of the checks. *Does not know:* where a key was presented.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 
 use super::{
-    BOOTSTRAP_ID, Inner, Key, Resolved,
+    BOOTSTRAP_ID, Bound, Inner, Key, Resolved,
     digest::Digest,
     grammar::{self, Kind},
     live::Resolution,
@@ -54,6 +57,39 @@ impl Inner {
             return Ok(bootstrap.resolved.clone());
         }
         let (kind, prefix) = grammar::parse(presented).ok_or_else(unauthorized)?;
+        self.resolve_known(kind, prefix, digest).await
+    }
+
+    pub(super) async fn resolve_bound(&self, key_id: &str) -> Result<Resolved> {
+        if key_id == BOOTSTRAP_ID {
+            return self.bootstrap.as_ref().map(|bootstrap| bootstrap.resolved.clone()).ok_or_else(unauthorized);
+        }
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(key_id).cloned();
+        let bound = match bound {
+            Some(bound) => bound,
+            None => self.bind(key_id).await?,
+        };
+        if let Some(resolution) = self.live.fresh(&bound.digest) {
+            return self.admit(&resolution);
+        }
+        let kind = Kind::of(&bound.prefix).ok_or_else(unauthorized)?;
+        self.resolve_known(kind, &bound.prefix, bound.digest).await
+    }
+
+    async fn bind(&self, key_id: &str) -> Result<Arc<Bound>> {
+        let found = match timeout(LOOK_UP_WAIT, self.find(key_id)).await {
+            Ok(found) => found.map_err(|error| out_of_reach(error.report()))?,
+            Err(_elapsed) => return Err(out_of_reach("the key store did not answer in time")),
+        };
+        let key = found.map(|stored| stored.value).filter(|key| key.key_id == key_id).ok_or_else(unauthorized)?;
+        let digest = Digest::read(&key.digest).ok_or_else(unauthorized)?;
+        let bound = Arc::new(Bound { prefix: key.prefix, digest });
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(key_id.into(), Arc::clone(&bound));
+        Ok(bound)
+    }
+
+    /// Who a well-formed key is, by the store or, while that is out of reach, as it was lately.
+    async fn resolve_known(&self, kind: Kind, prefix: &str, digest: Digest) -> Result<Resolved> {
         let found = match timeout(LOOK_UP_WAIT, self.look_up(kind, prefix, &digest)).await {
             Ok(found) => found,
             Err(_elapsed) => Err(out_of_reach("the key store did not answer in time")),

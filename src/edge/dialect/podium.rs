@@ -78,6 +78,7 @@ pub(super) const STATUS: &[(Reason, u16)] = &[
     (r::COORDINATOR_UNAVAILABLE, 503),
     (r::COORDINATOR_ERROR, 502),
     (r::COORDINATOR_TIMEOUT, 504),
+    (r::COORDINATOR_LOST, 502),
     (r::INVALID_PATH, 400),
     (r::FILE_NOT_FOUND, 404),
     (r::FILE_TOO_LARGE, 413),

@@ -7,7 +7,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::AssertUnwindSafe,
     sync::Arc,
     task::Poll,
 };
@@ -17,18 +16,19 @@ use connectrpc::{
     CodecFormat, ConnectError, EncodedBody, EncodedStream, MethodKind, Payload, RequestContext, Response,
     dispatcher::{Dispatcher, MethodDescriptor, RequestStream, StreamingResult, UnaryResult},
 };
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use portico_json::{MessageType, Parse};
 use portico_wire::{BoxFuture, Handler};
 
 use super::{
     failure,
     inflow::Fault,
-    outflow::{Outflow, Watch, encode, panicked, revoked},
+    outflow::{Outflow, Watch, encode, revoked},
     plain::Plain,
 };
 use crate::{
     base::{Code, Context, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks},
+    edge::shield,
     gate::Entry,
     schema::{Idempotency, Method, Shape},
 };
@@ -119,6 +119,7 @@ impl Dispatcher for Dispatch {
         };
         let handler = Arc::clone(handler);
         let (input, output) = (self.input(format), self.output(format));
+        let tasks = self.tasks.clone();
         Box::pin(async move {
             let reply = call.context.reply.clone();
             let mut watch = Watch::new(call.entry, call.context.deadline);
@@ -126,7 +127,7 @@ impl Dispatcher for Dispatch {
                 Ok(wire) => begin(&mut watch, handler(call.context, wire)).await,
                 Err(error) => Err(error),
             };
-            flow(outcome, watch, output, &reply)
+            flow(outcome, watch, output, &reply, tasks)
         })
     }
 
@@ -165,11 +166,12 @@ impl Dispatcher for Dispatch {
         let handler = Arc::clone(handler);
         let messages = incoming(requests, self.input(format), call.fault);
         let output = self.output(format);
+        let tasks = self.tasks.clone();
         Box::pin(async move {
             let reply = call.context.reply.clone();
             let mut watch = Watch::new(call.entry, call.context.deadline);
             let outcome = begin(&mut watch, handler(call.context, messages)).await;
-            flow(outcome, watch, output, &reply)
+            flow(outcome, watch, output, &reply, tasks)
         })
     }
 }
@@ -182,19 +184,19 @@ async fn unary(
     wire: Bytes,
     entry: Entry,
 ) -> Result<Bytes> {
-    let mut watch = Watch::new(entry, context.deadline);
     let Some(tasks) = tasks else {
-        let outcome = shielded(async move { handler(context, wire).await }).await;
+        let mut watch = Watch::new(entry, context.deadline);
+        let outcome = shield::call(async move { handler(context, wire).await }).await;
         end(&mut watch, &outcome);
         return outcome;
     };
     let work = handler(context, wire);
     let work = async move {
-        let outcome = shielded(work).await;
-        end(&mut watch, &outcome);
-        outcome
+        let outcome = shield::call(work).await;
+        entry.worked(&outcome);
+        outcome.map_err(|error| noted(error, &entry))
     };
-    tasks.spawn(work).await.unwrap_or_else(|error| Err(Error::internal(error)))
+    tasks.serve(work).await.unwrap_or_else(|error| Err(Error::internal(error)))
 }
 
 /// The answer of one message, with what the handler said beside it.
@@ -217,11 +219,13 @@ fn flow(
     mut watch: Watch,
     json: Option<MessageType>,
     reply: &Reply,
+    tasks: Tasks,
 ) -> std::result::Result<Response<EncodedStream>, ConnectError> {
     let said = reply.take();
     match outcome {
         Ok(messages) => {
-            let flow = Outflow { messages, json, trailers: said.trailers.clone(), watch, unchecked: 0 };
+            let trailers = said.trailers.clone();
+            let flow = Outflow { messages, json, trailers, watch, unchecked: 0, tasks, departure: None };
             let mut response = Response::new(Box::pin(flow) as EncodedStream);
             response.headers = said.headers;
             response.trailers = said.trailers;
@@ -253,17 +257,12 @@ fn decode(bytes: Bytes, json: Option<&MessageType>) -> Result<Bytes> {
 
 /// Runs the handler of a stream until it answers or its credential is revoked.
 async fn begin<T>(watch: &mut Watch, work: BoxFuture<Result<T>>) -> Result<T> {
-    let mut work = std::pin::pin!(shielded(work));
+    let mut work = std::pin::pin!(shield::call(work));
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Pending if watch.poll_revoked(cx) => Poll::Ready(Err(revoked())),
         polled => polled,
     })
     .await
-}
-
-/// A panic is the failure of one call, not of the connection that others share.
-async fn shielded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|payload| Err(panicked(&*payload)))
 }
 
 fn end<T>(watch: &mut Watch, outcome: &Result<T>) {

@@ -1,35 +1,19 @@
 //! Errors between the house and the engine.
 //!
-//! A newcomer's usual mistake is to put the reason into the message. The message is for people; programs find the reason
-//! in the details, as google.rpc types that every client library knows.
+//! A newcomer's usual mistake is to compare messages. The engine finds failures too, and words them its own way: codes are
+//! what both sides share.
 //!
 //! *Knows:* both error types. *Does not know:* who raised them.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
-use portico_wire::{
-    google::rpc::{BadRequest, ErrorInfo, RetryInfo, bad_request::FieldViolation},
-    well_known,
+
+use crate::{
+    base::{Code, Error, Reason, reason, reply},
+    edge::details,
 };
-use prost::Message;
 
-use crate::base::{Code, Error, Reason, Retry, error::Detail, reason, reply};
-
-/// Who says these reasons, in ErrorInfo.
-const DOMAIN: &str = "portico";
-/// Failures of the exchange itself. Their code says all, and they look the same whether we or the engine find them; what
-/// is relayed has its own details.
-const WITHOUT_INFO: [Reason; 8] = [
-    reason::BODY_TOO_LARGE,
-    reason::CANCELED,
-    reason::DEADLINE_EXCEEDED,
-    reason::INVALID_JSON,
-    reason::INVALID_MESSAGE,
-    reason::NO_SUCH_ROUTE,
-    reason::RELAYED,
-    reason::UNSUPPORTED_MEDIA_TYPE,
-];
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Our error for the engine, with what the handler had said beside its answer.
@@ -95,36 +79,12 @@ fn reason_of(code: Code) -> Reason {
 }
 
 fn details(error: &Error) -> Vec<ErrorDetail> {
-    let mut details = Vec::with_capacity(1);
-    let mut info =
-        ErrorInfo { reason: error.reason().as_str().to_owned(), domain: DOMAIN.to_owned(), ..Default::default() };
-    let mut bad = BadRequest::default();
-    for detail in error.details() {
-        match detail {
-            Detail::Field { path, reason } => {
-                bad.field_violations.push(FieldViolation { field: path.clone(), description: reason.clone() });
-            }
-            Detail::Fact { name, value } => {
-                info.metadata.insert((*name).to_owned(), value.clone());
-            }
-            Detail::Packed { type_name, value } => details.push(packed(type_name, value)),
-        }
-    }
-    if !WITHOUT_INFO.contains(&error.reason()) {
-        details.push(packed("google.rpc.ErrorInfo", &info.encode_to_vec()));
-    }
-    if !bad.field_violations.is_empty() {
-        details.push(packed("google.rpc.BadRequest", &bad.encode_to_vec()));
-    }
-    if let Retry::After(wait) = error.retry_hint() {
-        let retry_delay = well_known::Duration::try_from(wait).ok();
-        details.push(packed("google.rpc.RetryInfo", &RetryInfo { retry_delay }.encode_to_vec()));
-    }
-    details
-}
-
-fn packed(type_name: &str, value: &[u8]) -> ErrorDetail {
-    ErrorDetail { type_url: type_name.to_owned(), value: Some(STANDARD_NO_PAD.encode(value)), debug: None }
+    let detail = |(type_url, value)| ErrorDetail {
+        type_url,
+        value: Some(STANDARD_NO_PAD.encode::<Vec<u8>>(value)),
+        debug: None,
+    };
+    details::of(error).into_iter().map(detail).collect()
 }
 
 fn append(headers: &mut HeaderMap, more: &HeaderMap) {

@@ -6,7 +6,6 @@
 //! *Knows:* messages, revocation, panics. *Does not know:* framing.
 
 use std::{
-    any::Any,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -21,7 +20,8 @@ use portico_json::{MessageType, Style};
 
 use super::failure;
 use crate::{
-    base::{Code, Deadline, Error, Outgoing, Result, reason},
+    base::{Code, Deadline, Error, Outgoing, Result, reason, tasks::Tasks},
+    edge::{rest::draining, shield::panicked},
     gate::Entry,
 };
 
@@ -35,6 +35,9 @@ pub(super) struct Outflow {
     pub(super) trailers: HeaderMap,
     pub(super) watch: Watch,
     pub(super) unchecked: u8,
+    pub(super) tasks: Tasks,
+    /// When the stream is to leave a house that drains. Made when the stream first waits.
+    pub(super) departure: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Stream for Outflow {
@@ -52,6 +55,8 @@ impl Stream for Outflow {
             this.unchecked = 0;
             if this.watch.poll_revoked(cx) {
                 polled = Poll::Ready(Some(Err(revoked())));
+            } else if this.departure.get_or_insert_with(|| this.tasks.departure()).as_mut().poll(cx).is_ready() {
+                polled = Poll::Ready(Some(Err(draining())));
             }
         }
         match polled {
@@ -126,13 +131,6 @@ pub(super) fn encode(wire: Bytes, json: Option<&MessageType>) -> Result<Bytes> {
     let mut text = Vec::with_capacity(wire.len() * 2);
     message.encode(&wire, Style::CANONICAL, &mut text).map_err(|error| Error::internal(error.to_string()))?;
     Ok(text.into())
-}
-
-/// The error for a handler that panicked.
-pub(super) fn panicked(payload: &(dyn Any + Send)) -> Error {
-    let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-    Error::internal(format!("the handler panicked: {}", text.as_deref().unwrap_or("without a message")))
 }
 
 /// The error for a stream whose credential has been revoked.

@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use super::head::Heard;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// What every HTTP/2 client says first (RFC 9113, section 3.4).
@@ -27,12 +28,13 @@ pub(super) struct Greeted<I> {
     first: [u8; PREFACE.len()],
     read: usize,
     given: usize,
+    heard: Heard,
 }
 
 impl<I: AsyncRead + Unpin> Greeted<I> {
     /// Reads until the version is certain.
     pub(super) async fn read(io: I) -> io::Result<Greeted<I>> {
-        let mut greeted = Greeted { io, first: [0; PREFACE.len()], read: 0, given: 0 };
+        let mut greeted = Greeted { io, first: [0; PREFACE.len()], read: 0, given: 0, heard: Heard::default() };
         while greeted.read < PREFACE.len() && greeted.is_preface() {
             let read = greeted.io.read(&mut greeted.first[greeted.read..]).await?;
             if read == 0 {
@@ -47,6 +49,11 @@ impl<I: AsyncRead + Unpin> Greeted<I> {
         if self.read == PREFACE.len() && self.is_preface() { Version::Http2 } else { Version::Http1 }
     }
 
+    /// Notes every read from now on.
+    pub(super) fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+
     fn is_preface(&self) -> bool {
         PREFACE.starts_with(&self.first[..self.read])
     }
@@ -55,13 +62,19 @@ impl<I: AsyncRead + Unpin> Greeted<I> {
 impl<I: AsyncRead + Unpin> AsyncRead for Greeted<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = into.filled().len();
         if this.given < this.read {
             let until = this.read.min(this.given + into.remaining());
             into.put_slice(&this.first[this.given..until]);
             this.given = until;
+            this.heard.note();
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut this.io).poll_read(cx, into)
+        let polled = Pin::new(&mut this.io).poll_read(cx, into);
+        if into.filled().len() > before {
+            this.heard.note();
+        }
+        polled
     }
 }
 

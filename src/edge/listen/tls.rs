@@ -16,10 +16,32 @@ use tokio_rustls::{
     },
 };
 
-use crate::base::{Code, Error, Result, Secret, error::BoxError, reason};
+use crate::base::{Code, Current, Error, Result, Secret, error::BoxError, reason};
 
 /// What to offer, best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// What a listener proves itself by. Clones share it; connections that stand keep what they began with.
+#[derive(Clone)]
+pub struct Certificates(Current<TlsAcceptor>);
+
+impl Certificates {
+    pub(super) fn new(tls: &Tls) -> Result<Certificates> {
+        tls.acceptor().map(|acceptor| Certificates(Current::new(acceptor)))
+    }
+
+    /// Proves itself by this from the next connection on.
+    ///
+    /// # Errors
+    /// When it cannot be used; the old one stays.
+    pub fn replace(&self, tls: &Tls) -> Result<()> {
+        tls.acceptor().map(|acceptor| self.0.set(acceptor))
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::clone(&self.0.get())
+    }
+}
 
 /// The material of a TLS server, as PEM text.
 #[derive(Clone)]
@@ -40,8 +62,16 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// Whether it is the same text.
+impl PartialEq for Tls {
+    fn eq(&self, other: &Tls) -> bool {
+        let parts = |tls: &Tls| (tls.certificates.clone(), tls.client_issuers.clone(), tls.client_required);
+        parts(self) == parts(other) && self.key.reveal() == other.key.reveal()
+    }
+}
+
 impl Tls {
-    pub(super) fn acceptor(&self) -> Result<TlsAcceptor> {
+    fn acceptor(&self) -> Result<TlsAcceptor> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

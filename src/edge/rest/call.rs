@@ -11,21 +11,53 @@ use tokio::time::timeout_at;
 
 use super::flow::too_late;
 use crate::{
-    base::{Deadline, Error, Result, tasks::Tasks},
+    base::{Code, Deadline, Error, Result, reason, tasks::Tasks},
+    edge::shield,
+    gate::Entry,
     schema::Idempotency,
 };
 
-/// Runs a handler until its deadline. What it does after that is lost to the caller, not undone.
-pub(crate) async fn run<T, F>(work: F, idempotency: Idempotency, deadline: Deadline, tasks: &Tasks) -> Result<T>
+/// Runs a handler until its deadline. What it does after that is lost to the caller, not undone; the record has both: that
+/// the caller has gone, and what the work came to.
+pub(crate) async fn run<T, F>(
+    work: F,
+    idempotency: Idempotency,
+    deadline: Deadline,
+    entry: &Entry,
+    tasks: &Tasks,
+) -> Result<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
     if idempotency == Idempotency::NoSideEffects {
-        return bounded(work, deadline).await;
+        return attended(bounded(shield::call(work), deadline), entry).await;
     }
-    let task = tasks.spawn(work);
-    bounded(async { task.await.unwrap_or_else(|panic| Err(Error::internal(panic))) }, deadline).await
+    let record = entry.clone();
+    let task = tasks.serve(async move {
+        let outcome = shield::call(work).await;
+        record.worked(&outcome);
+        outcome
+    });
+    attended(bounded(async { task.await.unwrap_or_else(|ended| Err(Error::internal(ended))) }, deadline), entry).await
+}
+
+/// Notes when nobody waits any more.
+async fn attended<T>(work: impl Future<Output = T>, entry: &Entry) -> T {
+    let mut waiting = Waiting(Some(entry));
+    let outcome = work.await;
+    waiting.0 = None;
+    outcome
+}
+
+struct Waiting<'e>(Option<&'e Entry>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.0 {
+            entry.fail(&Error::new(Code::Canceled, reason::CANCELED, "the caller hung up"));
+        }
+    }
 }
 
 /// Waits until the deadline.

@@ -10,10 +10,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::timeout;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
     base::{Code, Deadline, Error, Outgoing, Result, Retry, reason, tasks::Tasks},
+    edge::shield,
     gate::Entry,
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Flow {
     entry: Entry,
     deadline: Deadline,
     revoked: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    departure: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     is_over: bool,
 }
 
@@ -47,11 +47,12 @@ impl Flow {
     /// # Errors
     /// That failure.
     pub(crate) async fn begin(
-        mut messages: Outgoing<Bytes>,
+        messages: Outgoing<Bytes>,
         entry: &Entry,
         tasks: &Tasks,
         deadline: Deadline,
     ) -> Result<Flow> {
+        let mut messages = shield::stream(messages);
         let (first, is_over) = match timeout(FIRST_MESSAGE_WAIT, messages.next()).await {
             Ok(Some(first)) => (Some(first?), false),
             Ok(None) => (None, true),
@@ -63,7 +64,7 @@ impl Flow {
             entry: entry.clone(),
             deadline,
             revoked: entry.revoked(),
-            closing: Box::pin(tasks.closing_token().cancelled_owned()),
+            departure: tasks.departure(),
             is_over,
         })
     }
@@ -91,7 +92,7 @@ impl Flow {
         let next = tokio::select! {
             biased;
             () = &mut self.revoked => Some(Err(revoked())),
-            () = &mut self.closing => Some(Err(draining())),
+            () = &mut self.departure => Some(Err(draining())),
             () = passed(self.deadline) => Some(Err(too_late())),
             next = self.messages.next() => next,
         };

@@ -127,7 +127,7 @@ impl Drop for Inlet {
         let Some(body) = self.body.take() else { return };
         // A caller that waits for 100 Continue sends nothing when it gets a refusal instead.
         if self.lingers && !self.waits && !body.is_end_stream() && tokio::runtime::Handle::try_current().is_ok() {
-            self.tasks.spawn(linger(body));
+            self.tasks.serve(linger(body));
         }
     }
 }

@@ -156,19 +156,19 @@ impl Plan {
         let given = match handler {
             Handler::Unary(call) => {
                 let work = call(context, self.message(segments, &asking, inlet).await?);
-                Given::One(run(work, repeating, deadline, tasks).await?)
+                Given::One(run(work, repeating, deadline, entry, tasks).await?)
             }
             Handler::ServerStream(call) => {
                 let work = call(context, self.message(segments, &asking, inlet).await?);
-                Given::Many(run(work, repeating, deadline, tasks).await?)
+                Given::Many(run(work, repeating, deadline, entry, tasks).await?)
             }
             Handler::ClientStream(call) => {
                 let work = call(context, self.messages(segments, &asking, inlet)?);
-                Given::One(run(work, repeating, deadline, tasks).await?)
+                Given::One(run(work, repeating, deadline, entry, tasks).await?)
             }
             Handler::Bidi(call) => {
                 let work = call(context, self.messages(segments, &asking, inlet)?);
-                Given::Many(run(work, repeating, deadline, tasks).await?)
+                Given::Many(run(work, repeating, deadline, entry, tasks).await?)
             }
         };
         match given {

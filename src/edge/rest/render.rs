@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt, Full};
-use portico_json::{FieldPath, JsonError};
+use portico_json::{Defaults, FieldPath, JsonError, Style};
 
 use super::raw::Download;
 use crate::{
@@ -114,9 +114,11 @@ fn status(rest: &schema::Rest, outcome: Outcome) -> StatusCode {
 
 fn json(method: &schema::Method, response: Option<&FieldPath>, message: &Bytes) -> Result<Bytes, JsonError> {
     let mut out = Vec::with_capacity(message.len() * 2 + JSON_ROOM);
+    let page = method.surface.json;
+    let style = if method.rest.sparse { Style { defaults: Defaults::Omit, ..page } } else { page };
     match response {
-        Some(field) => field.encode(message, method.surface.json, &mut out)?,
-        None => method.output.encode(message, method.surface.json, &mut out)?,
+        Some(field) => field.encode(message, style, &mut out)?,
+        None => method.output.encode(message, style, &mut out)?,
     }
     Ok(out.into())
 }

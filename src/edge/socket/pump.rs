@@ -25,14 +25,14 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     Framing,
     close::{self, End},
 };
 use crate::{
-    base::{Code, Error, Outgoing, Reason, Result, id, reason},
+    base::{Code, Error, Outgoing, Reason, Result, reason, tasks::Tasks},
     edge::rest::{draining, revoked},
     gate::Entry,
 };
@@ -48,9 +48,6 @@ const BLOCKED_MAX: Duration = Duration::from_secs(30);
 
 /// How long the closing handshake may take, and how long a handler has to end by itself.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
-
-/// Over how long the sockets of a closing house leave, so that their callers do not come back all at once.
-const LEAVE_WITHIN_MS: u64 = 5_000;
 
 /// Largest message from a caller.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -83,7 +80,8 @@ pub(super) struct Pump {
     leave_at: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     revoked: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    tasks: Tasks,
+    leaving: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// Carries frames once the handshake is through, then says farewell.
@@ -110,7 +108,7 @@ impl Pump {
         inbound: Sender<Result<Bytes>>,
         framing: Framing,
         entry: Entry,
-        closing: CancellationToken,
+        tasks: Tasks,
     ) -> Pump {
         let now = Instant::now();
         let revoked = entry.revoked();
@@ -130,7 +128,8 @@ impl Pump {
             leave_at: None,
             timer: Box::pin(sleep_until(now + PING_EVERY)),
             revoked,
-            closing: Box::pin(closing.cancelled_owned()),
+            leaving: Box::pin(tasks.leaving_token().cancelled_owned()),
+            tasks,
         }
     }
 
@@ -138,8 +137,9 @@ impl Pump {
         if self.revoked.as_mut().poll(cx).is_ready() {
             return Poll::Ready(self.fail(&revoked()));
         }
-        if self.leave_at.is_none() && self.closing.as_mut().poll(cx).is_ready() {
-            let leave_at = Instant::now() + Duration::from_millis(random_below(LEAVE_WITHIN_MS));
+        if self.leave_at.is_none() && self.leaving.as_mut().poll(cx).is_ready() {
+            // Each at a moment of its own, so that callers do not come back all at once.
+            let leave_at = self.tasks.leave_at();
             self.leave_at = Some(leave_at);
             let earlier = leave_at.min(self.timer.deadline());
             self.timer.as_mut().reset(earlier);
@@ -359,10 +359,4 @@ impl Pump {
 /// Waits until a handler has ended its stream. What it still says, nobody hears.
 async fn ended(mut outbound: Outgoing<Bytes>) {
     while outbound.next().await.is_some() {}
-}
-
-fn random_below(bound: u64) -> u64 {
-    let mut bytes = [0; 8];
-    id::fill(&mut bytes);
-    u64::from_le_bytes(bytes) % bound
 }

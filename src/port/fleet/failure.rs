@@ -79,3 +79,10 @@ pub fn slow() -> Error {
 pub fn draining() -> Error {
     Error::new(Code::Unavailable, reason::DRAINING, "the server is shutting down").retry(Retry::Safe)
 }
+
+/// The host broke off what it was carrying. What was said last may not have arrived.
+pub fn gone(source: impl Into<BoxError>) -> Error {
+    Error::new(Code::Unavailable, reason::COORDINATOR_LOST, "the host broke the connection; connect again")
+        .retry(Retry::MayRepeat)
+        .caused_by(source)
+}

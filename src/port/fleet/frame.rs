@@ -36,9 +36,18 @@ impl Frame {
 pub struct Utf8(Bytes);
 
 impl Utf8 {
+    /// Bytes that are text, without a copy.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn parse(bytes: Bytes) -> Result<Utf8, std::str::Utf8Error> {
+        std::str::from_utf8(&bytes)?;
+        Ok(Utf8(bytes))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
-        // Only made from a String, so never the other branch.
+        // Only made from text, so never the other branch.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
@@ -57,7 +66,7 @@ impl From<String> for Utf8 {
 /// Copies only when the text is shared.
 impl From<Utf8> for String {
     fn from(text: Utf8) -> String {
-        // Only made from a String, so never the other branch.
+        // Only made from text, so never the other branch.
         String::from_utf8(Vec::from(text.0)).unwrap_or_default()
     }
 }

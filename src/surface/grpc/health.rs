@@ -13,7 +13,7 @@ use crate::{
     schema::Schema,
 };
 
-/// How often a watcher looks for a change; as often as parts are probed would be enough, draining should show sooner.
+/// How often a watcher looks for a change; draining is seen at once.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Answers for every service of the schema from the health of the gateway.
@@ -31,7 +31,7 @@ impl Health {
 
     /// `None` when no service has this name.
     fn status(&self, service: &str) -> Option<ServingStatus> {
-        let known = service.is_empty() || self.schema.pool().get_service_by_name(service).is_some();
+        let known = service.is_empty() || self.schema.methods().iter().any(|method| method.service == service);
         known.then(|| match self.board.status() {
             Status::Healthy | Status::Degraded => ServingStatus::Serving,
             Status::Unhealthy | Status::Draining => ServingStatus::NotServing,
@@ -56,7 +56,10 @@ impl HealthService for Health {
                     let message = HealthCheckResponse { status: status.into() };
                     return Some((Ok(message), (health, service, Some(status))));
                 }
-                tokio::time::sleep(LOOK_INTERVAL).await;
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                    () = health.board.begins_to_drain() => {}
+                }
             }
         })))
     }

@@ -18,6 +18,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Reflection {
     pool: DescriptorPool,
+    services: BTreeSet<&'static str>,
 }
 
 /// The two versions of the protocol are the same but for their package.
@@ -90,11 +91,13 @@ version!(v1alpha);
 impl Reflection {
     /// Answers from this schema.
     pub fn new(schema: &Schema) -> Reflection {
-        Reflection { pool: schema.pool().clone() }
+        let services = schema.methods().iter().map(|method| method.service).collect();
+        Reflection { pool: schema.pool().clone(), services }
     }
 
+    /// Those that are served here; the pool holds others too.
     fn services(&self) -> impl Iterator<Item = String> {
-        self.pool.services().map(|service| service.full_name().to_owned())
+        self.services.iter().map(|service| (*service).to_owned())
     }
 
     fn file(&self, name: &str) -> Option<Vec<Bytes>> {

@@ -14,14 +14,11 @@ use portico_wire::podium::v1::{
 };
 use serde_json::Value;
 
-use super::{
-    Podium, counted,
-    objects::{carried, object},
-    say, tagged, timestamp,
-};
+use super::{Podium, counted, say, tagged, timestamp};
 use crate::{
     base::{Context, Result},
     domain::settings::{Current, Mode},
+    surface::objects::{carried, object},
 };
 
 /// Says that a list is a stored copy because Ensemble does not answer.
@@ -45,6 +42,7 @@ impl ConfigService for Podium {
         if shown.stale {
             say(&cx, STALE, "true");
         }
+        say(&cx, header::ETAG, &format!("\"{}\"", shown.list.tag));
         say(&cx, header::AGE, &shown.age.as_secs().to_string());
         Ok(ListModelsResponse {
             models: shown.list.models.iter().map(carried).collect(),

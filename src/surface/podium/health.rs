@@ -22,10 +22,10 @@ impl HealthService for Podium {
         let mut answer = GetHealthResponse { status: word(status).to_owned(), ..GetHealthResponse::default() };
         if cx.caller.role != Role::Anonymous {
             answer.version = env!("CARGO_PKG_VERSION").to_owned();
-            answer.uptime_seconds = i64::try_from(board.uptime().as_secs()).unwrap_or(i64::MAX);
+            answer.uptime_seconds = i64::try_from(board.uptime().as_secs()).ok();
             answer.environment = self.platform.environment.to_string();
             answer.checks = board.checks().iter().map(|check| (check.name.to_owned(), shown(check))).collect();
-            answer.active_websockets = (self.platform.sockets_open)();
+            answer.active_websockets = Some((self.platform.sockets_open)());
         }
         Ok(answer)
     }

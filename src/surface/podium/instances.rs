@@ -8,7 +8,7 @@ mod shown;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use http::header;
+use http::{HeaderName, header};
 use portico_wire::podium::v1::{
     CreateInstanceRequest, CreateInstanceResponse, DeleteInstanceRequest, DeleteInstanceResponse, FollowLogsRequest,
     FollowLogsResponse, GetInstanceRequest, GetInstanceResponse, InstancesService, ListFilesRequest, ListFilesResponse,
@@ -18,13 +18,14 @@ use portico_wire::podium::v1::{
 };
 use serde_json::Value;
 
-use super::{Podium, objects, say, timestamp};
+use super::{Podium, say, timestamp};
 use crate::{
     base::{
         Code, Context, Error, Incoming, Outgoing, Result, Secret, error::Detail, page::PageRequest, reason,
         reply::Outcome,
     },
-    domain::instances::{GRACE, LogLevel, LogQuery, NewInstance, NewMessage, Stop, Window},
+    domain::instances::{GRACE, LogLevel, LogQuery, NewInstance, NewMessage, Removed, Stop, Window},
+    surface::objects,
 };
 
 /// Instances of a page when the caller does not say.
@@ -37,6 +38,8 @@ const WINDOW: usize = 100;
 const WINDOW_MAX: usize = 1_000;
 /// How deep a workspace may be listed.
 const DEPTH_MAX: u32 = 16;
+/// Says that a host that is away will be told later.
+const DEFERRED: HeaderName = HeaderName::from_static("x-podium-deferred");
 /// What a file is served as: the gateway does not know, and a browser must not guess.
 const FILE_TYPE: &str = "application/octet-stream";
 
@@ -83,7 +86,9 @@ impl InstancesService for Podium {
     async fn delete_instance(&self, cx: Context, request: DeleteInstanceRequest) -> Result<DeleteInstanceResponse> {
         let grace = request.grace_ms.map_or(GRACE, |millis| Duration::from_millis(millis.into()));
         let stop = if request.force { Stop::Now } else { Stop::Within(grace) };
-        self.platform.instances.remove(&cx, &request.instance_id, stop).await?;
+        if self.platform.instances.remove(&cx, &request.instance_id, stop).await? == Removed::Deferred {
+            say(&cx, DEFERRED, "true");
+        }
         Ok(DeleteInstanceResponse {})
     }
 

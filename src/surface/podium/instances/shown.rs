@@ -2,8 +2,11 @@
 
 use portico_wire::podium::v1::{File, Instance, LogEntry, Message, ResourceUsage};
 
-use super::super::{objects, timestamp};
-use crate::domain::instances::{self, FileEntry, Role, Shown, Usage};
+use super::super::timestamp;
+use crate::{
+    domain::instances::{self, FileEntry, Role, Shown, Usage},
+    surface::objects,
+};
 
 pub(super) fn instance(shown: Shown) -> Instance {
     let instance = shown.instance;

@@ -22,7 +22,8 @@ pub(super) fn carried(object: &Map<String, Value>) -> Struct {
     Struct { fields: object.iter().map(|(name, value)| (name.clone(), wire(value))).collect() }
 }
 
-fn value_of(value: Wire) -> Value {
+/// The value that a message carries.
+pub(super) fn value_of(value: Wire) -> Value {
     match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(truth)) => Value::Bool(truth),

@@ -1,0 +1,329 @@
+//! Which hosts there are, how loaded they are, and which are to be left alone.
+//!
+//! A newcomer's usual mistake is to ask a host when an instance is placed. The background asks, every second; a placement
+//! costs no request, and a host that does not answer delays nobody.
+//!
+//! *Knows:* hosts by id, their last numbers, their breakers. *Does not know:* instances.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use http::{Method, StatusCode};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{Config, address::Address, breaker::Breaker, said::Status, transport::Transport};
+use crate::{
+    base::{Error, Result, reason, tasks::Tasks},
+    port::{
+        fleet::{ANNOUNCED, Announced, Asked, HostLoad, failure},
+        registry::Registry,
+    },
+};
+
+/// How often the hosts are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a host that works is asked how it is; one that does not is asked at every look, so that it is back at once.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How long it may take to say so.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// Hosts that are asked at the same time.
+const PROBES_MAX: usize = 64;
+/// How long a listed host that does not answer is known by its id. Longer ago, its instances are unreachable all the same.
+const GONE_KEPT: Duration = Duration::from_secs(24 * 3_600);
+
+/// The hosts of a fleet.
+pub(super) struct Directory {
+    listed: Vec<Address>,
+    environment: String,
+    registry: Arc<dyn Registry>,
+    transport: Transport,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    /// Held by whoever looks. Whether anybody has looked yet.
+    looking: tokio::sync::Mutex<bool>,
+}
+
+/// One host.
+pub(super) struct Host {
+    pub(super) id: String,
+    /// Where it is; nothing when it may not be dialled there.
+    pub(super) address: Option<Address>,
+    state: Mutex<State>,
+}
+
+struct State {
+    load: HostLoad,
+    seen_at: Instant,
+    probed_at: Option<Instant>,
+    breaker: Breaker,
+}
+
+impl Directory {
+    /// # Errors
+    /// When a listed URL may not be dialled.
+    pub(super) fn new(config: &Config, registry: Arc<dyn Registry>, transport: Transport) -> Result<Directory> {
+        let listed = config.listed.iter().map(|url| {
+            let address = Address::parse(url, &config.networks);
+            address.ok_or_else(|| Error::invalid("fleet", format!("{url} lies outside of fleet.networks")))
+        });
+        Ok(Directory {
+            listed: listed.collect::<Result<_>>()?,
+            environment: config.environment.clone(),
+            registry,
+            transport,
+            hosts: Mutex::default(),
+            looking: tokio::sync::Mutex::new(false),
+        })
+    }
+
+    /// The hosts with their last numbers.
+    ///
+    /// # Errors
+    /// The registry's, when it has never answered.
+    pub(super) async fn loads(&self) -> Result<Vec<HostLoad>> {
+        let mut looked = self.looking.lock().await;
+        if !*looked {
+            self.look().await?;
+            *looked = true;
+        }
+        drop(looked);
+        let mut loads: Vec<HostLoad> = self.all().iter().map(|host| host.load()).collect();
+        loads.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(loads)
+    }
+
+    /// The host of this id.
+    ///
+    /// # Errors
+    /// `coordinator_unavailable` when it is not here, or is left alone for now.
+    pub(super) async fn host(&self, id: &str) -> Result<Arc<Host>> {
+        if let Some(host) = self.known(id) {
+            return host.admitting();
+        }
+        self.loads().await?;
+        let host = self.known(id).ok_or_else(|| failure::unavailable(format!("no host is called {id}")))?;
+        host.admitting()
+    }
+
+    /// Looks again and again, until the house closes or nobody holds the directory any more.
+    pub(super) async fn watch(directory: Weak<Directory>, tasks: Tasks) {
+        let mut tick = interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = tasks.closing() => return,
+                _ = tick.tick() => {}
+            }
+            let Some(directory) = directory.upgrade() else { return };
+            let mut looked = directory.looking.lock().await;
+            match directory.look().await {
+                Ok(()) => *looked = true,
+                // What was known is used on; its age tells how good it is.
+                Err(error) => tracing::warn!(problem = error.report(), "the hosts could not be looked up"),
+            }
+            drop(looked);
+            directory.probe().await;
+        }
+    }
+
+    fn known(&self, id: &str) -> Option<Arc<Host>> {
+        self.hosts().get(id).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Host>> {
+        self.hosts().values().cloned().collect()
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<Host>>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look(&self) -> Result<()> {
+        if self.listed.is_empty() { self.read_registry().await } else { self.ask_listed().await }
+    }
+
+    /// What is announced is here, and what is not is gone.
+    async fn read_registry(&self) -> Result<()> {
+        let live = self.registry.live(ANNOUNCED).await?;
+        let mut hosts = self.hosts();
+        let mut here = HashMap::with_capacity(live.len());
+        for announcement in live {
+            let Ok(said) = serde_json::from_str::<Announced>(&announcement.body) else {
+                tracing::debug!(host.id = announcement.id, "announces itself in words that are not understood");
+                continue;
+            };
+            if said.environment != self.environment {
+                continue;
+            }
+            let address = Address::parse(&said.url, &self.transport.networks);
+            if address.is_none() {
+                tracing::warn!(host.id = announcement.id, host.url = said.url, "may not be dialled");
+            }
+            let load = announced(announcement.id, said);
+            let host = seen(hosts.remove(&load.id), load, address);
+            here.insert(host.id.clone(), host);
+        }
+        *hosts = here;
+        Ok(())
+    }
+
+    /// Listed hosts say themselves who they are.
+    async fn ask_listed(&self) -> Result<()> {
+        let asked: Vec<_> = self.listed.iter().map(|address| self.status(address)).collect();
+        let told: Vec<_> = stream::iter(asked).buffered(PROBES_MAX).collect().await;
+        let mut hosts = self.hosts();
+        for (address, status) in self.listed.iter().zip(told) {
+            match status {
+                Ok(status) if status.environment.as_ref().is_some_and(|it| *it != self.environment) => {}
+                Ok(status) => {
+                    let load = loaded(status);
+                    let host = seen(hosts.remove(&load.id), load, Some(address.clone()));
+                    host.state().breaker.succeeded();
+                    hosts.insert(host.id.clone(), host);
+                }
+                Err(error) => {
+                    tracing::debug!(host.url = ?address.at("/"), problem = error.report(), "does not say how it is");
+                    for host in hosts.values().filter(|host| host.address.as_ref() == Some(address)) {
+                        host.note_probe(false);
+                    }
+                }
+            }
+        }
+        hosts.retain(|_, host| host.state().seen_at.elapsed() < GONE_KEPT);
+        Ok(())
+    }
+
+    async fn status(&self, address: &Address) -> Result<Status> {
+        let asked = Asked::default();
+        let answer = self.transport.ask(address, Method::GET, "/admin/status", &asked, None, PROBE_WAIT).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(failure::broken(format!("status {}", answer.status().as_u16())));
+        }
+        serde_json::from_slice(answer.body()).map_err(failure::broken)
+    }
+
+    /// Asks announced hosts whether they can be reached from here: what they say of themselves does not tell.
+    async fn probe(&self) {
+        if !self.listed.is_empty() {
+            return;
+        }
+        let due = self.all().into_iter().filter(|host| host.is_due());
+        let probes: Vec<_> = due.map(|host| self.probe_one(host)).collect();
+        stream::iter(probes).buffer_unordered(PROBES_MAX).for_each(|()| std::future::ready(())).await;
+    }
+
+    async fn probe_one(&self, host: Arc<Host>) {
+        let Some(address) = &host.address else { return };
+        let asked = Asked::default();
+        let answer = self.transport.ask(address, Method::GET, "/health", &asked, None, PROBE_WAIT).await;
+        host.note_probe(answer.is_ok_and(|answer| answer.status() == StatusCode::OK));
+    }
+}
+
+impl Host {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self) -> HostLoad {
+        let state = self.state();
+        let healthy = state.load.healthy && self.address.is_some() && state.breaker.is_closed();
+        HostLoad { healthy, age: state.seen_at.elapsed(), ..state.load.clone() }
+    }
+
+    /// Whether it may be asked now.
+    fn admitting(self: Arc<Host>) -> Result<Arc<Host>> {
+        if self.state().breaker.admits(Instant::now()) {
+            Ok(self)
+        } else {
+            Err(failure::unavailable("the host failed again and again and is left alone for a while"))
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let state = self.state();
+        let patience = if state.breaker.is_closed() { PROBE_EVERY } else { Duration::ZERO };
+        state.probed_at.is_none_or(|at| at.elapsed() >= patience)
+    }
+
+    fn note_probe(&self, answered: bool) {
+        let (mut state, now) = (self.state(), Instant::now());
+        state.probed_at = Some(now);
+        if answered {
+            state.breaker.succeeded();
+        } else {
+            state.breaker.failed(now);
+        }
+    }
+
+    /// Notes how a call went. What a host refuses it has understood.
+    pub(super) fn note<T>(&self, result: &Result<T>) {
+        let reason = result.as_ref().err().map(Error::reason);
+        let mut state = self.state();
+        match reason {
+            Some(reason::COORDINATOR_UNAVAILABLE | reason::COORDINATOR_TIMEOUT | reason::COORDINATOR_ERROR) => {
+                state.breaker.failed(Instant::now());
+            }
+            _ => state.breaker.succeeded(),
+        }
+    }
+
+    /// Counts an instance that was started here, until the host's own numbers show it.
+    pub(super) fn took_one(&self) {
+        let mut state = self.state();
+        state.load.active = state.load.active.saturating_add(1);
+    }
+}
+
+/// The same host with new numbers; another one when it has moved or started again.
+fn seen(known: Option<Arc<Host>>, load: HostLoad, address: Option<Address>) -> Arc<Host> {
+    match known {
+        Some(host) if host.address == address && host.state().load.epoch == load.epoch => {
+            let mut state = host.state();
+            state.load = load;
+            state.seen_at = Instant::now();
+            drop(state);
+            host
+        }
+        _ => Arc::new(Host {
+            id: load.id.clone(),
+            address,
+            state: Mutex::new(State { load, seen_at: Instant::now(), probed_at: None, breaker: Breaker::default() }),
+        }),
+    }
+}
+
+fn announced(id: String, said: Announced) -> HostLoad {
+    HostLoad {
+        id,
+        epoch: said.epoch,
+        active: said.active_agents,
+        active_max: said.max_agents,
+        cpu: said.cpu,
+        memory: said.mem,
+        draining: said.status == "draining",
+        healthy: said.status == "healthy",
+        cached: said.deployments.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect(),
+        age: Duration::ZERO,
+    }
+}
+
+/// A host that does not say how many it may run is taken to have room.
+fn loaded(status: Status) -> HostLoad {
+    let word = status.status.as_deref().unwrap_or("healthy");
+    HostLoad {
+        id: status.coordinator_id,
+        epoch: status.epoch,
+        active: status.active_agents,
+        active_max: status.max_agents.unwrap_or(u32::MAX),
+        cpu: status.cpu_percent.map(|percent| percent / 100.0),
+        memory: status.memory_percent.map(|percent| percent / 100.0),
+        draining: word == "draining",
+        healthy: word == "healthy",
+        cached: status.deployments,
+        age: Duration::ZERO,
+    }
+}

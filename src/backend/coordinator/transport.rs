@@ -1,0 +1,247 @@
+//! Requests to hosts: connected within bounds, answered within bounds, and never led elsewhere.
+//!
+//! A newcomer's usual mistake is to pass on what a caller sent. Every header of a request to a host is made here: the shared
+//! token, whose call it is, its id and its place in the trace.
+//!
+//! *Knows:* HTTP, TLS, headers between gateway and host. *Does not know:* routes, what an answer means.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        Client, Error as Failed,
+        connect::{HttpConnector, dns::Name},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::time::timeout;
+
+use super::{
+    Config,
+    address::{Address, resolve},
+};
+use crate::{
+    base::{Code, Error, Result, error::BoxError, network::Network, reason},
+    port::fleet::{Asked, failure},
+};
+
+/// How long connecting may take.
+pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(2);
+/// How long an idle connection is kept.
+const IDLE_KEPT: Duration = Duration::from_secs(60);
+/// Idle connections to one host: a burst of calls finds them, and a thousand hosts stay below the usual limit of files.
+const IDLE_MAX: usize = 16;
+/// Largest answer that is read whole.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// What gateways and hosts know and nobody else.
+const TOKEN: HeaderName = HeaderName::from_static("x-podium-internal-token");
+/// Whose call it is.
+const TENANT: HeaderName = HeaderName::from_static("x-podium-tenant");
+/// The id of the call.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where the call stands in its trace.
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
+
+/// The body of a request.
+pub(super) type Body = UnsyncBoxBody<Bytes, Error>;
+
+/// Sends requests. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Transport {
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Body>,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) networks: Arc<[Network]>,
+    token: Option<HeaderValue>,
+}
+
+impl Transport {
+    /// # Errors
+    /// When the token cannot be in a header, or the certificates are none.
+    pub(super) fn new(config: &Config) -> Result<Transport> {
+        let networks: Arc<[Network]> = config.networks.clone().into();
+        let tls = tls(config)?;
+        let mut http = HttpConnector::new_with_resolver(Resolver(Arc::clone(&networks)));
+        http.set_connect_timeout(Some(CONNECT_WAIT));
+        http.set_nodelay(true);
+        http.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_KEPT)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(connector);
+        let token = config.token.as_ref().map(|token| {
+            let mut value = HeaderValue::from_str(token.reveal())
+                .map_err(|_| Error::invalid("fleet.token", "must be visible ASCII characters"))?;
+            value.set_sensitive(true);
+            Ok::<_, Error>(value)
+        });
+        Ok(Transport { client, tls: Arc::new(tls), networks, token: token.transpose()? })
+    }
+
+    /// The headers of every request to a host.
+    pub(super) fn headers(&self, asked: &Asked) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let mut say = |name, text: Option<String>| {
+            // Ids and tenants are visible ASCII; one that is not goes unsaid.
+            if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+                headers.insert(name, value);
+            }
+        };
+        say(TENANT, asked.tenant.as_ref().map(ToString::to_string));
+        say(REQUEST_ID, asked.request.as_ref().map(ToString::to_string));
+        say(TRACE, asked.trace.map(|trace| trace.to_string()));
+        if let Some(token) = &self.token {
+            headers.insert(TOKEN, token.clone());
+        }
+        headers
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// `coordinator_unavailable` when no connection came about, so that nothing was sent; `coordinator_timeout` when it
+    /// broke before the answer.
+    pub(super) async fn begin(
+        &self,
+        address: &Address,
+        verb: Method,
+        path: &str,
+        asked: &Asked,
+        body: Option<(&'static str, Body)>,
+    ) -> Result<Response<Incoming>> {
+        let target = address.at(path).ok_or_else(|| failure::broken("the path is no part of a URL"))?;
+        let mut request = Request::new(empty());
+        *request.method_mut() = verb;
+        *request.uri_mut() = target;
+        *request.headers_mut() = self.headers(asked);
+        if let Some((media_type, body)) = body {
+            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+            *request.body_mut() = body;
+        }
+        self.client.request(request).await.map_err(unanswered)
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// As for [`Transport::begin`]; `coordinator_timeout` when the answer was not there in time, `coordinator_error` when it
+    /// broke off or is too large.
+    pub(super) async fn ask(
+        &self,
+        address: &Address,
+        verb: Method,
+        path: &str,
+        asked: &Asked,
+        body: Option<(&'static str, Body)>,
+        patience: Duration,
+    ) -> Result<Response<Bytes>> {
+        let answered = timeout(patience, async {
+            let (head, body) = self.begin(address, verb, path, asked, body).await?.into_parts();
+            Ok(Response::from_parts(head, collect(body).await?))
+        });
+        answered.await.unwrap_or_else(|_| Err(failure::timeout()))
+    }
+}
+
+/// The whole of an answer.
+///
+/// # Errors
+/// `coordinator_error` when it breaks off or is too large.
+pub(super) async fn collect(body: Incoming) -> Result<Bytes> {
+    Ok(Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(failure::broken)?.to_bytes())
+}
+
+/// A body of these bytes.
+pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
+    UnsyncBoxBody::new(Full::new(bytes.into()).map_err(|never| match never {}))
+}
+
+fn empty() -> Body {
+    whole(Bytes::new())
+}
+
+/// Only a failed connection proves that nothing was sent. One that broke later is as good as no answer in time.
+fn unanswered(error: Failed) -> Error {
+    if error.is_connect() { failure::unavailable(error) } else { failure::timeout().caused_by(error) }
+}
+
+/// Resolves names to addresses that may be dialled.
+#[derive(Clone)]
+struct Resolver(Arc<[Network]>);
+
+impl tower::Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let networks = Arc::clone(&self.0);
+        // The connector knows the port and sets it.
+        Box::pin(async move { Ok(resolve(networks, name.as_str(), 0).await?.into_iter()) })
+    }
+}
+
+fn tls(config: &Config) -> Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("fleet.ca", error))?;
+    let builder = match &config.authorities {
+        None => builder.with_native_roots().map_err(|error| unusable("fleet.ca", error))?,
+        Some(authorities) => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates(authorities, "fleet.ca")? {
+                roots.add(authority).map_err(|error| unusable("fleet.ca", error))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+    };
+    match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => {
+            let key =
+                PrivateKeyDer::from_pem_slice(key.reveal().as_bytes()).map_err(|error| unusable("fleet.key", error))?;
+            builder
+                .with_client_auth_cert(certificates(certificate, "fleet.certificate")?, key)
+                .map_err(|error| unusable("fleet.certificate", error))
+        }
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn certificates(pem: &str, setting: &str) -> Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|error| unusable(setting, error))
+}
+
+fn unusable(setting: &str, error: impl Into<BoxError>) -> Error {
+    let message = format!("{setting} cannot be used");
+    Error::new(Code::FailedPrecondition, reason::INTERNAL, message).caused_by(error)
+}

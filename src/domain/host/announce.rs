@@ -1,0 +1,97 @@
+//! A host says that it is here.
+//!
+//! A newcomer's usual mistake is to compare clocks. What is announced lives as long as it is repeated; the times in it are
+//! for people.
+//!
+//! *Knows:* the announcement and its rhythm. *Does not know:* who reads it.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Host, Standing};
+use crate::{
+    base::{Clock, Result, clock::SystemClock, tasks::Tasks},
+    port::{
+        fleet::{ANNOUNCED, Announced},
+        registry::Announcement,
+    },
+};
+
+/// How often a host says that it is here.
+const EVERY: Duration = Duration::from_secs(5);
+/// How long it counts as here after it last said so: two repetitions may be lost.
+const TTL: Duration = Duration::from_secs(15);
+/// Deployments that are named; who has more cached is found all the same, only not preferred.
+const DEPLOYMENTS_MAX: usize = 500;
+
+impl Host {
+    /// What it says of itself now.
+    ///
+    /// # Errors
+    /// As for [`Host::load`].
+    pub async fn announced(&self) -> Result<Announced> {
+        let load = self.load().await?;
+        let place = self.place();
+        Ok(Announced {
+            id: place.id.clone(),
+            url: place.url.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            environment: place.environment.clone(),
+            status: self.standing().await.as_str().to_owned(),
+            active_agents: load.active,
+            max_agents: load.active_max,
+            cpu: load.cpu,
+            mem: load.memory,
+            deployments: load.cached.iter().take(DEPLOYMENTS_MAX).cloned().collect::<Vec<_>>().join(","),
+            chronicle: 0,
+            started_at: place.started_at.0,
+            heartbeat_at: SystemClock.now().0,
+            epoch: load.epoch,
+        })
+    }
+
+    /// Says that it is here, once.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn announce(&self) -> Result<()> {
+        let announced = self.announced().await?;
+        let body = serde_json::to_string(&announced).map_err(crate::base::Error::internal)?;
+        self.0.registry.announce(ANNOUNCED, Announcement { id: announced.id, body }, TTL).await
+    }
+
+    /// Says that it is here again and again, until the house closes.
+    pub async fn keep_announcing(self, tasks: Tasks) {
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = tasks.closing() => return,
+                _ = tick.tick() => {}
+            }
+            if let Err(error) = self.announce().await {
+                tracing::warn!(problem = error.report(), "the host could not announce itself");
+            }
+        }
+    }
+
+    /// Takes no more instances, and says so.
+    pub async fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        debug_assert_ne!(self.standing().await, Standing::Healthy, "who drains is not healthy");
+        if let Err(error) = self.announce().await {
+            tracing::warn!(problem = error.report(), "the host could not say that it is draining");
+        }
+    }
+
+    /// Says that it is gone.
+    pub async fn withdraw(&self) {
+        if let Err(error) = self.0.registry.withdraw(ANNOUNCED, &self.place().id).await {
+            tracing::warn!(
+                problem = error.report(),
+                "the host could not withdraw itself; it will be forgotten in a while"
+            );
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Blobs in S3 stores of two makers, and what becomes of objects when the store is in trouble.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aws_sdk_s3::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+};
+use bytes::Bytes;
+use portico::{
+    backend::s3::{Encryption, Options, S3},
+    base::{Clock, Secret, clock::SystemClock, health::State, reason, tasks::Tasks},
+    port::blobs::{Blobs, Committed, Metadata},
+};
+
+use super::{every_behaviour, large, read, store};
+use crate::support::{minio, server::Server};
+
+/// The bound on a small question, with room for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(9);
+
+async fn open(options: Options) -> (S3, Tasks) {
+    let tasks = Tasks::new();
+    (S3::open(options, Arc::new(SystemClock), &tasks).await, tasks)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn minio_keeps_the_promises_below_a_prefix_too() {
+    let server = minio::minio();
+    every_behaviour(&open(minio::options(&server)).await.0).await;
+    let below = Options { prefix: "below/here/".to_owned(), ..minio::options(&server) };
+    every_behaviour(&open(below).await.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versitygw_keeps_the_promises() {
+    let server = minio::versitygw();
+    every_behaviour(&open(minio::options(&server)).await.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stays_of_what_was_abandoned_and_a_later_start_clears_what_was_killed() {
+    let server = minio::versitygw();
+    let (blobs, tasks) = open(minio::options(&server)).await;
+    drop(large(&blobs, Some("gone/known"), 1).await);
+    drop(large(&blobs, None, 2).await);
+    let kept = large(&blobs, Some("kept/one"), 3).await;
+    assert_eq!(kept.commit("kept/one", Metadata::new()).await.unwrap(), Committed::Created);
+    let aside = large(&blobs, None, 4).await;
+    assert_eq!(aside.commit("kept/two", Metadata::new()).await.unwrap(), Committed::Created);
+    drop(aside);
+    // Aborts are sent by tasks of their own.
+    tasks.close();
+    assert_eq!(tasks.wait(PATIENCE).await, 0);
+    let client = client(&server);
+    assert_eq!(uploads(&client).await, [""; 0]);
+    assert!(!names(&client).await.iter().any(|name| name.starts_with(".staging/")));
+
+    let file = server.folder().join("data").join(minio::BUCKET).join("kept/two");
+    assert_eq!(std::fs::metadata(file).unwrap().len(), super::LARGE_BYTES as u64);
+
+    // What a killed process leaves: an upload, a staged object, words about nothing.
+    client.create_multipart_upload().bucket(minio::BUCKET).key("killed/key").send().await.unwrap();
+    for name in [".staging/killed", ".about/kept/one/killed"] {
+        client
+            .put_object()
+            .bucket(minio::BUCKET)
+            .key(name)
+            .body(Bytes::from_static(b"{}").into())
+            .send()
+            .await
+            .unwrap();
+    }
+    let before = names(&client).await;
+    let young = Tasks::new();
+    drop(S3::open(minio::options(&server), Arc::new(SystemClock), &young).await);
+    assert_eq!(young.wait(PATIENCE).await, 0);
+    assert_eq!((uploads(&client).await.len(), names(&client).await), (1, before), "what is young may be somebody's");
+    let later = Arc::new(Later);
+    let old = Tasks::new();
+    drop(S3::open(minio::options(&server), later, &old).await);
+    assert_eq!(old.wait(PATIENCE).await, 0);
+    assert_eq!(uploads(&client).await, [""; 0]);
+    let names = names(&client).await;
+    assert!(!names.iter().any(|name| name.contains("killed")), "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.starts_with(".about/kept/one/")).count(), 1, "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_killed_in_the_middle_of_an_upload_shows_nothing_of_it_and_serves_again_when_it_is_back() {
+    let mut server = minio::minio();
+    let (blobs, _tasks) = open(minio::options(&server)).await;
+    let mut staging = blobs.stage(Some("killed/key")).await.unwrap();
+    staging.write(Bytes::from(vec![1; 17 << 20])).await.unwrap();
+    server.kill();
+    let mut lost = staging.write(Bytes::from(vec![1; 17 << 20])).await;
+    if lost.is_ok() {
+        lost = staging.seal().await.map(|_| ());
+    }
+    assert_eq!(lost.unwrap_err().reason(), reason::STORAGE_UNAVAILABLE);
+    assert_eq!(blobs.head("killed/key").await.unwrap_err().reason(), reason::STORAGE_UNAVAILABLE);
+    assert_eq!(blobs.health().await.unwrap().state, State::Down);
+    server.restart();
+    let back = Instant::now();
+    assert_eq!(blobs.head("killed/key").await.unwrap(), None);
+    store(&blobs, "killed/key", "again").await;
+    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    assert_eq!(read(&blobs, "killed/key", portico::port::blobs::Range::ALL).await, "again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_store_holds_nobody_longer_than_the_bound_and_an_upload_goes_on_when_it_thaws() {
+    let server = minio::minio();
+    let (blobs, _tasks) = open(minio::options(&server)).await;
+    let mut staging = blobs.stage(Some("frozen/key")).await.unwrap();
+    staging.write(Bytes::from(vec![1; 9 << 20])).await.unwrap();
+    server.freeze();
+    let began = Instant::now();
+    let (health, head) = tokio::join!(blobs.health(), blobs.head("frozen/other"));
+    assert_eq!(health.unwrap().state, State::Down);
+    assert_eq!(head.unwrap_err().reason(), reason::STORAGE_TIMEOUT);
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    let (sealed, ()) = tokio::join!(
+        async {
+            staging.write(Bytes::from(vec![1; 9 << 20])).await.unwrap();
+            staging.seal().await.unwrap()
+        },
+        async { server.thaw() },
+    );
+    assert_eq!(sealed.commit("frozen/key", Metadata::new()).await.unwrap(), Committed::Created);
+    assert_eq!(blobs.head("frozen/key").await.unwrap().map(|head| head.size), Some(18 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_credentials_and_a_missing_bucket_are_told_apart_and_never_look_like_an_absent_object() {
+    let server = minio::minio();
+    let wrong = Some((minio::USER.to_owned(), Secret::new("wrong-hunter2")));
+    let (blobs, _tasks) = open(Options { credentials: wrong, ..minio::options(&server) }).await;
+    let refused = blobs.list("", None, 1).await.unwrap_err();
+    assert_eq!(
+        (refused.reason(), refused.message()),
+        (reason::STORAGE_ERROR, "the blob store does not accept the gateway's credentials")
+    );
+    assert!(!refused.report().contains("hunter2"), "{}", refused.report());
+    assert_eq!(blobs.head("any/key").await.unwrap_err().reason(), reason::STORAGE_ERROR);
+    assert_eq!(blobs.health().await.unwrap().state, State::Down);
+
+    let (blobs, _tasks) = open(Options { bucket: "nowhere".to_owned(), ..minio::options(&server) }).await;
+    let missing = blobs.list("", None, 1).await.unwrap_err();
+    assert_eq!(missing.message(), "the bucket of the blob store does not exist");
+    let staged = super::staged(&blobs, &["x"]).await;
+    assert!(staged.commit("any/key", Metadata::new()).await.is_err());
+    assert_eq!(blobs.health().await.unwrap().state, State::Down);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_told_to_encrypt() {
+    // Without a key of its own MinIO refuses, which shows that it was told.
+    let server = minio::minio();
+    let encrypted = Options { encryption: Some(Encryption::Aes256), ..minio::options(&server) };
+    let (blobs, _tasks) = open(encrypted).await;
+    let staged = super::staged(&blobs, &["x"]).await;
+    let refused = staged.commit("any/key", Metadata::new()).await.unwrap_err();
+    assert!(refused.report().to_lowercase().contains("encrypt"), "{}", refused.report());
+}
+
+/// Two days from now.
+struct Later;
+
+impl Clock for Later {
+    fn now(&self) -> portico::base::Timestamp {
+        SystemClock.now().plus(Duration::from_secs(2 * 24 * 3600))
+    }
+}
+
+fn client(server: &Server) -> Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(format!("http://{}", server.address()))
+        .force_path_style(true)
+        .credentials_provider(Credentials::new(minio::USER, minio::PASSWORD, None, None, "tests"));
+    Client::from_conf(config.build())
+}
+
+async fn uploads(client: &Client) -> Vec<String> {
+    let listed = client.list_multipart_uploads().bucket(minio::BUCKET).send().await.unwrap();
+    listed.uploads().iter().map(|upload| upload.key().unwrap().to_owned()).collect()
+}
+
+/// Every name in the bucket.
+async fn names(client: &Client) -> Vec<String> {
+    let listed = client.list_objects_v2().bucket(minio::BUCKET).send().await.unwrap();
+    listed.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
+}

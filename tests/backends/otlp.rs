@@ -1,0 +1,77 @@
+//! Spans arrive at a collector that reads them with OpenTelemetry's own messages, and cost a call nothing when there is none.
+
+use std::{process::Stdio, time::Duration};
+
+use portico::{
+    backend::otlp::Otlp,
+    base::{Timestamp, Trace, tasks::Tasks},
+    port::spans::{Span, Spans},
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+    process::Command,
+};
+
+use crate::support::{
+    gateway::{ADMIN, PATIENCE, TestHouse},
+    server::tools,
+};
+
+#[tokio::test]
+async fn a_call_is_a_span_in_the_trace_of_its_caller() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/collector.py");
+    let mut collector = Command::new(tools().join("python/bin/python"))
+        .arg(program)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(collector.stdout.take().unwrap()).lines();
+    let port = lines.next_line().await.unwrap().expect("the collector prints its port");
+
+    let house = TestHouse::with(&[("PORTICO_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))]).await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    house.ask(ADMIN, "GET", "/api/v1/config").header("traceparent", &parent).send().await.expect(200);
+    house.ask("", "GET", "/api/v1/keys").header("traceparent", &parent).send().await.expect(401);
+
+    for (method, status, reason) in
+        [("podium.v1.ConfigService/GetConfig", 0, ""), ("podium.v1.KeysService/ListKeys", 2, "unauthorized")]
+    {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let span: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((span["name"].as_str(), span["status"].as_i64()), (Some(method), Some(status)), "{span}");
+        assert_eq!((span["trace"].as_str(), span["parent"].as_str()), (Some(trace), Some("b7ad6b7169203331")));
+        assert_eq!(span["resource"]["service.name"], "portico");
+        assert_eq!(span["resource"]["deployment.environment.name"], "dev");
+        assert_eq!(
+            (&span["attributes"]["portico.door"], &span["attributes"]["portico.reason"]),
+            (&"rest".into(), &reason.into())
+        );
+        assert_eq!(span["kind"], 2, "of a server");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_collector_that_does_not_answer_costs_no_call_anything_and_what_is_lost_is_counted() {
+    // It takes connections, and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+    let otlp = Otlp::start(&endpoint, "dev", &Tasks::new()).unwrap();
+    let many = 20_000;
+    for _ in 0..many {
+        // Nothing is awaited, so nothing can wait; the exporter does not even run meanwhile.
+        otlp.ended(Span {
+            trace: Trace::entered(None),
+            name: "/podium.v1.KeysService/ListKeys",
+            began: Timestamp(1_800_000_000_000),
+            duration: Duration::from_millis(1),
+            failure: None,
+            attributes: Vec::new(),
+        });
+    }
+    assert_eq!(otlp.lost(), many - 8_192, "what finds no room is counted");
+}

@@ -1,0 +1,235 @@
+//! What becomes of calls when PostgreSQL itself is in trouble. Each test has a server of its own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use portico::{
+    backend::postgres::Postgres,
+    base::{Code, Retry, clock::StillClock, health::State, reason, tasks::Tasks},
+    port::records::{Expect, Records},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{NOW, put, record, spawn};
+use crate::support::{
+    postgres::{psql, start, url},
+    server::Server,
+};
+
+/// The bound on every call, with room for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(9);
+
+async fn connect(server: &Server) -> (Postgres, Tasks) {
+    let tasks = Tasks::new();
+    let records = Postgres::connect(&url(server, "postgres"), Arc::new(StillClock::at(NOW)), &tasks).await.unwrap();
+    (records, tasks)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_is_met_with_503_and_used_again_within_a_second_of_its_return() {
+    let mut server = start();
+    let (records, tasks) = connect(&server).await;
+    // Several connections, all of which will be dead.
+    let kept = put("kept", &record("one", "", &[]), Expect::Anything);
+    for _ in 0..4 {
+        let (one, two) = tokio::join!(records.commit(vec![kept.clone()]), records.get("kept", "one"));
+        one.unwrap();
+        two.unwrap();
+    }
+    server.kill();
+    let refused = records.commit(vec![kept.clone()]).await.unwrap_err();
+    assert_eq!((refused.code(), refused.reason()), (Code::Unavailable, reason::RECORDS_UNAVAILABLE));
+    assert!(matches!(refused.retry_hint(), Retry::After(_)), "{:?}", refused.retry_hint());
+    assert_eq!(records.health().await.unwrap().state, State::Down);
+    server.restart();
+    let back = Instant::now();
+    assert_eq!(records.get("kept", "one").await.unwrap().map(|record| record.version), Some(4));
+    assert_eq!(records.commit(vec![kept]).await.unwrap(), [5]);
+    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    assert_eq!(records.health().await.unwrap().state, State::Ok);
+    tasks.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_holds_nobody_longer_than_the_bound() {
+    let server = start();
+    let (records, tasks) = connect(&server).await;
+    let kept = put("kept", &record("one", "", &[]), Expect::Anything);
+    records.commit(vec![kept.clone()]).await.unwrap();
+    // A frozen server is its postmaster and every backend; a frozen postmaster alone goes on answering.
+    let proxy = Proxy::start(&server).await;
+    let through = proxy.records(&server).await;
+    through.get("kept", "one").await.unwrap();
+    proxy.freeze(true);
+    let began = Instant::now();
+    assert_eq!(through.health().await.unwrap().state, State::Down);
+    let (read, written) = tokio::join!(through.get("kept", "one"), through.commit(vec![kept.clone()]));
+    for refused in [read.unwrap_err(), written.unwrap_err()] {
+        assert_eq!(refused.reason(), reason::RECORDS_UNAVAILABLE);
+        assert!(matches!(refused.retry_hint(), Retry::After(_)), "{:?}", refused.retry_hint());
+    }
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    proxy.freeze(false);
+    let back = Instant::now();
+    through.commit(vec![kept]).await.unwrap();
+    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    tasks.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_lost_during_commit_says_that_it_may_have_happened() {
+    let server = start();
+    let (_records, tasks) = connect(&server).await;
+    let proxy = Proxy::start(&server).await;
+    let through = proxy.records(&server).await;
+    through.get("kept", "one").await.unwrap();
+    proxy.cut_at(b"COMMIT");
+    let lost = through.commit(vec![put("kept", &record("one", "", &[]), Expect::Absent)]).await.unwrap_err();
+    assert_eq!((lost.reason(), lost.retry_hint()), (reason::RECORDS_UNAVAILABLE, Retry::MayRepeat));
+    // Before COMMIT nothing has happened, and the call starts over by itself.
+    proxy.cut_at(b"INSERT INTO portico_records");
+    let two = put("kept", &record("two", "", &[]), Expect::Absent);
+    assert_eq!(through.commit(vec![two]).await.unwrap(), [1]);
+    tasks.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_server_still_reads_and_says_so() {
+    let server = start();
+    let (records, tasks) = connect(&server).await;
+    let kept = put("kept", &record("one", "", &[]), Expect::Anything);
+    records.commit(vec![kept.clone()]).await.unwrap();
+    let port = server.address().port();
+    assert!(psql(port, "postgres", "ALTER SYSTEM SET default_transaction_read_only = on"));
+    assert!(psql(port, "postgres", "SELECT pg_reload_conf()"));
+    let patience = Instant::now() + PATIENCE;
+    let refused = loop {
+        match records.commit(vec![kept.clone()]).await {
+            Err(error) => break error,
+            Ok(_) => assert!(Instant::now() < patience, "the server does not become read-only"),
+        }
+    };
+    assert_eq!(refused.message(), "the record store takes no writes");
+    assert!(matches!(refused.retry_hint(), Retry::After(_)));
+    assert!(records.get("kept", "one").await.unwrap().is_some());
+    assert_eq!(records.health().await.unwrap().state, State::Down);
+    tasks.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_server_answers_for_itself_and_keeps_the_connection() {
+    let server = start();
+    let (records, tasks) = connect(&server).await;
+    let kept = put("kept", &record("one", "", &[]), Expect::Anything);
+    records.commit(vec![kept.clone()]).await.unwrap();
+    // Somebody holds the table for longer than a statement may take.
+    let port = server.address().port();
+    let holding = std::thread::spawn(move || {
+        psql(port, "postgres", "BEGIN; LOCK TABLE portico_records IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(6)")
+    });
+    let patience = Instant::now() + PATIENCE;
+    let slow = loop {
+        match records.commit(vec![kept.clone()]).await {
+            Err(error) => break error,
+            Ok(_) => assert!(Instant::now() < patience, "the table is not locked"),
+        }
+    };
+    assert_eq!(slow.message(), "the record store is too slow");
+    assert!(matches!(slow.retry_hint(), Retry::After(_)));
+    holding.join().unwrap();
+    records.commit(vec![kept]).await.unwrap();
+    tasks.close();
+}
+
+#[tokio::test]
+async fn a_wrong_password_or_database_is_told_at_once_and_without_the_password() {
+    let server = start();
+    let clock = Arc::new(StillClock::at(NOW));
+    let began = Instant::now();
+    let wrong = Postgres::connect(&url(&server, "nowhere"), clock, &Tasks::new()).await.err().unwrap();
+    assert_eq!(wrong.code(), Code::FailedPrecondition);
+    assert!(wrong.report().contains("nowhere") && !wrong.report().contains("hunter2"), "{}", wrong.report());
+    assert!(began.elapsed() < PATIENCE);
+}
+
+/// Between Portico and PostgreSQL: stands still, or cuts the connection over which these bytes are sent.
+struct Proxy {
+    port: u16,
+    rule: Arc<Rule>,
+}
+
+#[derive(Default)]
+struct Rule {
+    is_frozen: AtomicBool,
+    thawed: tokio::sync::Notify,
+    cut_at: std::sync::Mutex<Option<&'static [u8]>>,
+}
+
+impl Proxy {
+    async fn start(server: &Server) -> Proxy {
+        let (listener, rule) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::new(Rule::default()));
+        let (port, target) = (listener.local_addr().unwrap().port(), server.address());
+        let serving = Arc::clone(&rule);
+        drop(spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(target).await.unwrap();
+                drop(spawn(carry(near, far, Arc::clone(&serving))));
+            }
+        }));
+        Proxy { port, rule }
+    }
+
+    async fn records(&self, server: &Server) -> Postgres {
+        let direct = url(server, "postgres");
+        let url = direct.reveal().replace(&server.address().port().to_string(), &self.port.to_string());
+        let clock = Arc::new(StillClock::at(NOW));
+        Postgres::connect(&portico::base::Secret::new(url), clock, &Tasks::new()).await.unwrap()
+    }
+
+    fn freeze(&self, is_frozen: bool) {
+        self.rule.is_frozen.store(is_frozen, Ordering::SeqCst);
+        self.rule.thawed.notify_waiters();
+    }
+
+    /// Once.
+    fn cut_at(&self, bytes: &'static [u8]) {
+        *self.rule.cut_at.lock().unwrap() = Some(bytes);
+    }
+}
+
+async fn carry(mut near: TcpStream, mut far: TcpStream, rule: Arc<Rule>) {
+    let (mut up, mut down) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let (read, from_near) = tokio::select! {
+            read = near.read(&mut up) => (read, true),
+            read = far.read(&mut down) => (read, false),
+        };
+        let Ok(read @ 1..) = read else { return };
+        loop {
+            let thawed = rule.thawed.notified();
+            if !rule.is_frozen.load(Ordering::SeqCst) {
+                break;
+            }
+            thawed.await;
+        }
+        if from_near {
+            let mut cut_at = rule.cut_at.lock().unwrap();
+            if cut_at.is_some_and(|bytes| up[..read].windows(bytes.len()).any(|window| window == bytes)) {
+                *cut_at = None;
+                return;
+            }
+        }
+        let (into, bytes) = if from_near { (&mut far, &up) } else { (&mut near, &down) };
+        if into.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,88 @@
+"""Asks a Prometheus every query of the dashboard and of the alerts: each must be understood, and each of the dashboard
+must find something in what a gateway with calls behind it tells."""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import yaml
+
+PAUSE_SECONDS = 0.5
+DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    for name in ("gateway", "key", "prometheus"):
+        arguments.add_argument(f"--{name}", required=True)
+    arguments.add_argument("--seconds-max", type=float, required=True)
+    told = arguments.parse_args()
+    deadline = time.monotonic() + told.seconds_max
+
+    shown = list(dashboard())
+    assert len(shown) > 10, "the dashboard holds hardly any query"
+    unanswered = dict(shown)
+    while unanswered:
+        call(told.gateway, told.key)
+        for title, query in list(unanswered.items()):
+            if ask(told.prometheus, query):
+                del unanswered[title]
+        if unanswered and time.monotonic() > deadline:
+            sys.exit("\n".join(f"finds nothing: {title}: {query}" for title, query in unanswered.items()))
+        time.sleep(PAUSE_SECONDS)
+    rules = alerts()
+    for query in rules:
+        ask(told.prometheus, query)
+    print(f"{len(shown)} queries of the dashboard find something, {len(rules)} of the alerts are understood")
+
+
+def call(gateway: str, key: str) -> None:
+    """Two calls that succeed, with a body each way, one that fails and one that the gate refuses."""
+    for path, credential, body in (
+        ("/health", "", None),
+        ("/api/v1/keys", key, b'{"tenant_id": "acme", "name": "deploy"}'),
+        ("/api/v1/instances/nobody", key, None),
+        ("/api/v1/instances", "wrong", None),
+    ):
+        headers = {"Content-Type": "application/json"}
+        if credential:
+            headers["Authorization"] = f"Bearer {credential}"
+        request = urllib.request.Request(gateway + path, data=body, headers=headers)
+        try:
+            urllib.request.urlopen(request, timeout=5).read()
+        except urllib.error.HTTPError as refused:
+            refused.read()
+        except urllib.error.URLError:
+            return  # not up yet
+
+
+def ask(prometheus: str, query: str) -> list:
+    """What the query finds; exits when it is not understood."""
+    url = f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return json.load(answer)["data"]["result"]
+    except urllib.error.HTTPError as refused:
+        sys.exit(f"not understood: {query}: {refused.read().decode()}")
+    except urllib.error.URLError:
+        return []  # not up yet
+
+
+def dashboard():
+    for panel in json.loads((DEPLOY / "grafana/portico.json").read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            query = target["expr"].replace("$__rate_interval", "30s")
+            yield f"{panel['title']} {target['refId']}", query.replace("$job", ".*").replace("$instance", ".*")
+
+
+def alerts() -> list:
+    groups = yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text())["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
+
+
+main()

@@ -1,0 +1,233 @@
+//! Records and hosts are held against each other: what a host lost has failed, what runs unrecorded is stopped.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use portico::{
+    backend::sqlite::Sqlite,
+    base::{Clock, Error, Incoming, Outgoing, Result, Timestamp, clock::SystemClock, health::Health},
+    port::{
+        Answer,
+        fleet::{
+            At, Bundle, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel, LogQuery, Message,
+            NewMessage, Running, Start, State, Stop, Window, WorkspacePath, failure,
+        },
+        records::{Expect, Record, Records, Write},
+    },
+};
+use serde_json::{Map, Value, json};
+
+use super::{Ground, instances::House, time_stands};
+
+/// A host that runs what it is told to run, and notes what it was told to stop.
+#[derive(Default)]
+struct PaperHost {
+    running: Mutex<BTreeMap<String, State>>,
+    stopped: Mutex<Vec<String>>,
+    away: Mutex<bool>,
+    /// How often it was asked what it runs.
+    asked: Mutex<usize>,
+}
+
+impl PaperHost {
+    fn here(&self) -> Result<()> {
+        if *self.away.lock().unwrap() { Err(failure::unavailable("away")) } else { Ok(()) }
+    }
+}
+
+impl Fleet for PaperHost {
+    fn hosts(&self) -> Answer<'_, Vec<HostLoad>> {
+        let healthy = self.here().is_ok();
+        let load = HostLoad {
+            id: "paper".to_owned(),
+            epoch: "second".to_owned(),
+            active: 0,
+            active_max: 9,
+            cpu: None,
+            memory: None,
+            draining: false,
+            healthy,
+            cached: Vec::new(),
+            age: Duration::ZERO,
+        };
+        Box::pin(async move { Ok(vec![load]) })
+    }
+
+    fn running<'a>(&'a self, _host: &'a str) -> Answer<'a, Vec<Running>> {
+        Box::pin(async {
+            *self.asked.lock().unwrap() += 1;
+            self.here()?;
+            let running = self.running.lock().unwrap();
+            let said = running.iter().map(|(id, state)| Running {
+                instance: id.clone(),
+                state: state.clone(),
+                deployment_id: String::new(),
+            });
+            Ok(said.collect())
+        })
+    }
+
+    fn info<'a>(&'a self, at: &'a At) -> Answer<'a, Info> {
+        Box::pin(async {
+            self.here()?;
+            let state = self.running.lock().unwrap().get(&at.instance).cloned();
+            let state = state.ok_or_else(|| failure::lost(&at.instance))?;
+            Ok(Info { state, note: None, usage: None, chronicle: None, last_activity_at: None })
+        })
+    }
+
+    fn stop<'a>(&'a self, at: &'a At, _stop: Stop) -> Answer<'a, ()> {
+        Box::pin(async {
+            self.here()?;
+            self.stopped.lock().unwrap().push(at.instance.clone());
+            let known = self.running.lock().unwrap().remove(&at.instance);
+            known.map(|_| ()).ok_or_else(|| failure::lost(&at.instance))
+        })
+    }
+
+    fn deploy<'a>(&'a self, _host: &'a str, _bundle: &'a Bundle) -> Answer<'a, ()> {
+        nothing()
+    }
+
+    fn create<'a>(&'a self, _host: &'a str, _start: Start) -> Answer<'a, Info> {
+        nothing()
+    }
+
+    fn settled<'a>(&'a self, _at: &'a At, _patience: Duration) -> Answer<'a, State> {
+        nothing()
+    }
+
+    fn send<'a>(&'a self, _at: &'a At, _message: NewMessage) -> Answer<'a, String> {
+        nothing()
+    }
+
+    fn messages<'a>(&'a self, _at: &'a At, _window: Window) -> Answer<'a, Vec<Message>> {
+        nothing()
+    }
+
+    fn logs<'a>(&'a self, _at: &'a At, _query: LogQuery) -> Answer<'a, Vec<LogEntry>> {
+        nothing()
+    }
+
+    fn follow_logs<'a>(&'a self, _at: &'a At, _level: LogLevel, _after: u64) -> Answer<'a, Outgoing<LogEntry>> {
+        nothing()
+    }
+
+    fn files<'a>(&'a self, _at: &'a At, _folder: &'a WorkspacePath, _depth: u32) -> Answer<'a, FileList> {
+        nothing()
+    }
+
+    fn read_file<'a>(&'a self, _at: &'a At, _path: &'a WorkspacePath) -> Answer<'a, FileContent> {
+        nothing()
+    }
+
+    fn write_file<'a>(&'a self, _at: &'a At, _path: &'a WorkspacePath, _content: Incoming<Bytes>) -> Answer<'a, u64> {
+        nothing()
+    }
+
+    fn attach<'a>(&'a self, _at: &'a At, _incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>> {
+        nothing()
+    }
+
+    fn configure<'a>(&'a self, _at: &'a At, _changes: Map<String, Value>) -> Answer<'a, ()> {
+        nothing()
+    }
+
+    fn health(&self) -> Answer<'_, Health> {
+        Box::pin(async { Ok(Health::OK) })
+    }
+}
+
+fn nothing<'a, T: 'a>() -> Answer<'a, T> {
+    Box::pin(async { Err(Error::internal("a host on paper does not do that")) })
+}
+
+/// Writes an instance down as a gateway of another day has.
+async fn written(ground: &Ground, id: &str, status: &str, owed: bool, at: Timestamp) {
+    let standing = match status {
+        "deploying" => "deploying",
+        "terminated" => "deleted",
+        _ => "live",
+    };
+    let body = json!({
+        "id": id, "tenant_id": "acme", "key_id": null, "deployment_id": "echo:1.0.0@00000000", "agent_type": "echo",
+        "version": "1.0.0", "coordinator_id": "paper", "epoch": "first", "status": status, "config": {},
+        "chronicle": null, "fingerprint": "", "created_at": at, "updated_at": at,
+        "deleted_at": owed.then_some(at), "expires_at": null, "owed": owed,
+    });
+    let mut facets = vec![("tenant".into(), "acme".to_owned()), ("standing".into(), standing.to_owned())];
+    if owed {
+        facets.push(("owed".into(), "yes".to_owned()));
+    }
+    let record =
+        Record { id: id.to_owned(), version: 0, sort: id.to_owned(), facets, expires_at: None, body: body.to_string() };
+    ground.records.commit(vec![Write::Put { collection: "instances", record, expect: Expect::Absent }]).await.unwrap();
+}
+
+async fn field(ground: &Ground, id: &str, name: &str) -> Value {
+    let record = ground.records.get("instances", id).await.unwrap();
+    record.map_or(Value::Null, |record| serde_json::from_str::<Value>(&record.body).unwrap()[name].clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_nobody_wrote_down_is_stopped() {
+    let host = Arc::new(PaperHost::default());
+    for id in ["survived", "stuck-and-there", "unknown", "owed"] {
+        host.running.lock().unwrap().insert(id.to_owned(), State::Ready);
+    }
+    *host.away.lock().unwrap() = true;
+    // Upkeep goes by the machine's clock, so the store must too.
+    let records: Arc<dyn Records> = Arc::new(Sqlite::temporary(Arc::new(SystemClock)).unwrap());
+    let ground = Ground { records, ..Ground::new() };
+    let (now, long_ago) = (SystemClock.now(), SystemClock.now().minus(Duration::from_secs(600)));
+    for (id, status, owed, at) in [
+        ("survived", "ready", false, now),
+        ("lost", "running", false, now),
+        ("stuck-and-there", "deploying", false, long_ago),
+        ("stuck-and-lost", "deploying", false, long_ago),
+        ("on-its-way", "deploying", false, now),
+        ("owed", "terminated", true, now),
+    ] {
+        written(&ground, id, status, owed, at).await;
+    }
+    let fleet: Arc<dyn Fleet> = Arc::clone(&host) as _;
+    let _held = time_stands();
+    let house = House::over(ground, fleet).await;
+    let ground = &house.ground;
+
+    // A host that is away says nothing, and nothing is concluded from that.
+    tokio::time::advance(Duration::from_secs(31)).await;
+    eventually(async || *host.asked.lock().unwrap() >= 2).await;
+    assert_eq!(field(ground, "lost", "status").await, "running");
+    assert!(host.stopped.lock().unwrap().is_empty());
+
+    *host.away.lock().unwrap() = false;
+    tokio::time::advance(Duration::from_secs(31)).await;
+    eventually(async || field(ground, "lost", "status").await == "failed").await;
+    eventually(async || field(ground, "survived", "epoch").await == "second").await;
+    eventually(async || field(ground, "stuck-and-there", "status").await == "ready").await;
+    eventually(async || field(ground, "stuck-and-lost", "status").await == Value::Null).await;
+    eventually(async || field(ground, "owed", "owed").await == false).await;
+    assert_eq!(field(ground, "on-its-way", "status").await, "deploying");
+    assert_eq!(*host.stopped.lock().unwrap(), ["owed"], "an orphan is stopped when it is still one at the next look");
+
+    tokio::time::advance(Duration::from_secs(31)).await;
+    eventually(async || *host.stopped.lock().unwrap() == ["owed", "unknown"]).await;
+    let running: Vec<String> = host.running.lock().unwrap().keys().cloned().collect();
+    assert_eq!(running, ["stuck-and-there", "survived"]);
+}
+
+/// Asks until it is so. Time stands, but the threads of the store work.
+async fn eventually(is_so: impl AsyncFn() -> bool) {
+    for _ in 0..200_000 {
+        if is_so().await {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it is not so, however often it is asked");
+}

@@ -1,0 +1,240 @@
+//! A gateway with hosts of its own: real ones behind lines that can be cut, and one that says what it is told to.
+//!
+//! *Knows:* the coordinator API. *Does not know:* what is tested.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use portico::{
+    base::tasks::Tasks,
+    config::Sources,
+    gateway::{Coordinator, Stop},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    doors::{Call, Door},
+    gateway::{ADMIN, PATIENCE, TestHouse, schema},
+    stage::{bundle, upload},
+};
+
+/// What gateway and hosts know.
+const TOKEN: &str = "both-know-it";
+/// How long to wait before asking again for what takes its time.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A gateway and its hosts.
+pub(crate) struct Cluster {
+    pub(crate) house: TestHouse,
+    /// A key of the tenant `acme` with every permission.
+    pub(crate) tenant: String,
+    pub(crate) deployment_id: String,
+    pub(crate) hosts: Vec<RealHost>,
+    _folder: TempDir,
+}
+
+/// A host and the line to it.
+pub(crate) struct RealHost {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) line: Line,
+}
+
+impl Cluster {
+    /// A gateway over this many hosts, for two instances each, and over those at these addresses.
+    pub(crate) async fn start(hosts: usize, others: &[SocketAddr]) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = format!("file:{}", folder.path().join("blobs").display());
+        let mut real = Vec::new();
+        for at in 0..hosts {
+            let config = Sources::new()
+                .set("test", "listen", "127.0.0.1:0")
+                .set("test", "data", folder.path().join(format!("host-{at}")).to_str().unwrap())
+                .set("test", "blobs", &blobs)
+                .set("test", "fleet.token", TOKEN)
+                .set("test", "fleet.id", format!("host-{at}"))
+                .set("test", "fleet.instances_max", "2");
+            let coordinator = Coordinator::start(config.load().unwrap().config).await.unwrap();
+            let line = Line::to(coordinator.address()).await;
+            real.push(RealHost { coordinator, line });
+        }
+        let addresses = real.iter().map(|host| host.line.address).chain(others.iter().copied());
+        let urls: Vec<String> = addresses.map(|address| format!("http://{address}")).collect();
+        let fleet = format!("coordinator:{}", urls.join(","));
+        let variables = [
+            ("PORTICO_LIMITS", "off"),
+            ("PORTICO_BLOBS", blobs.as_str()),
+            ("PORTICO_FLEET", fleet.as_str()),
+            ("COORDINATOR_TOKEN", TOKEN),
+        ];
+        let house = TestHouse::with(&variables).await;
+        let tenant = house.key("acme", portico::domain::keys::TENANT_PERMISSIONS).await;
+        let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
+        let call = Call { method, messages: upload("1.0.0", &bundle()), key: ADMIN, answers_max: 1 };
+        let uploaded = Door::Grpc.call(&house, &call).await.ok();
+        let deployment_id = uploaded[0]["deployment_id"].as_str().unwrap().to_owned();
+        Cluster { house, tenant, deployment_id, hosts: real, _folder: folder }
+    }
+
+    /// Starts an instance of the echo agent and answers its host's id.
+    pub(crate) async fn create(&self, id: &str) -> super::gateway::Answer {
+        let body = json!({"deployment_id": self.deployment_id, "agent_id": id});
+        self.house.ask(&self.tenant, "POST", "/api/v1/instances").json(&body).await
+    }
+
+    /// Asks until the answer is as it shall be.
+    pub(crate) async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let ask = async {
+            loop {
+                let answer = self.house.ask(&self.tenant, "GET", path).send().await.expect(200);
+                if is_so(&answer) {
+                    return answer;
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| panic!("{path} does not become what it shall"))
+    }
+
+    /// The host of this id.
+    pub(crate) fn host(&mut self, id: &str) -> &mut RealHost {
+        self.hosts.iter_mut().find(|host| host.coordinator.id() == id).unwrap()
+    }
+
+    /// Ends in order.
+    pub(crate) async fn close(self) {
+        self.house.close().await;
+        for host in self.hosts {
+            host.coordinator.drain(Stop::AtOnce).await;
+        }
+    }
+}
+
+impl RealHost {
+    /// The ids of what runs there, asked without the line.
+    pub(crate) async fn agents(&self) -> Vec<String> {
+        let request = http::Request::get("/admin/status").header("x-podium-internal-token", TOKEN);
+        let request = request.body(portico::edge::Body::empty()).unwrap();
+        let answer = self.coordinator.edge().call(request, super::gateway::peer()).await;
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let status: Value = serde_json::from_slice(&body).unwrap();
+        status["agents"].as_array().unwrap().iter().map(|it| it["agent_id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// A line to a host that can be cut.
+pub(crate) struct Line {
+    pub(crate) address: SocketAddr,
+    to: SocketAddr,
+    cut: CancellationToken,
+    tasks: Tasks,
+}
+
+impl Line {
+    async fn to(to: SocketAddr) -> Line {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let line = Line { address, to, cut: CancellationToken::new(), tasks: Tasks::new() };
+        line.carry(listener);
+        line
+    }
+
+    fn carry(&self, listener: TcpListener) {
+        let (to, cut, tasks) = (self.to, self.cut.clone(), self.tasks.clone());
+        let carrying = async move {
+            while let Some(Ok((mut near, _))) = cut.run_until_cancelled(listener.accept()).await {
+                let cut = cut.clone();
+                let _ends_by_itself = tasks.spawn(async move {
+                    let mut far = TcpStream::connect(to).await.unwrap();
+                    let _cut = cut.run_until_cancelled(copy_bidirectional(&mut near, &mut far)).await;
+                });
+            }
+        };
+        let _ends_when_cut = self.tasks.spawn(carrying);
+    }
+
+    /// Cuts it: what passes breaks off, what comes is refused.
+    pub(crate) async fn cut(&mut self) {
+        self.cut.cancel();
+        while TcpStream::connect(self.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Joins it again.
+    pub(crate) async fn join(&mut self) {
+        self.cut = CancellationToken::new();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        self.carry(socket.listen(64).unwrap());
+    }
+}
+
+/// What a told host answers to a request line such as `POST /instances`; nothing breaks the connection off.
+pub(crate) type Script = dyn Fn(&str) -> Option<(u16, String)> + Send + Sync;
+
+/// A host that says what it is told to, and otherwise that it is called `told` and has room.
+pub(crate) struct ToldHost {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl ToldHost {
+    pub(crate) async fn start(script: Box<Script>) -> ToldHost {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asked, script): (Arc<Mutex<Vec<String>>>, Arc<Script>) = (Arc::default(), Arc::from(script));
+        let (tasks, noted) = (Tasks::new(), Arc::clone(&asked));
+        let serving = tasks.clone();
+        let _ends_with_the_runtime = tasks.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ends_by_itself = serving.spawn(tell(stream, Arc::clone(&script), Arc::clone(&noted)));
+            }
+        });
+        ToldHost { address, asked }
+    }
+
+    /// The heads of requests that began like this.
+    pub(crate) fn asked(&self, beginning: &str) -> Vec<String> {
+        self.asked.lock().unwrap().iter().filter(|head| head.starts_with(beginning)).cloned().collect()
+    }
+}
+
+async fn tell(mut stream: TcpStream, script: Arc<Script>, asked: Arc<Mutex<Vec<String>>>) {
+    let mut read = Vec::new();
+    let end = loop {
+        if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+            return;
+        }
+    };
+    let head = String::from_utf8_lossy(&read[..end]).into_owned();
+    let length = head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    while read.len() - end < length.unwrap_or(0) {
+        if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    asked.lock().unwrap().push(head.clone());
+    let told = match head.starts_with("GET /admin/status") {
+        true => Some((200, json!({"coordinator_id": "told", "max_agents": 1_000_000}).to_string())),
+        false => script(&head),
+    };
+    if let Some((status, body)) = told {
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+        // A caller that hung up is the test's business.
+        let _sent = stream.write_all(answer.as_bytes()).await.is_ok();
+    }
+}

@@ -1,0 +1,228 @@
+//! A gateway as operators run it: `portico serve` as a process of its own, with a file, signals and an exit code.
+//!
+//! A newcomer's usual mistake is to use it where a house in this process would do. It is for what only a process has:
+//! signals, memory, the end.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::{
+    gateway::{ADMIN, PATIENCE},
+    stage::bundle,
+};
+
+/// How often is asked again for what takes its time.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// A running `portico serve`.
+pub(crate) struct Process {
+    child: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Process {
+    /// Starts one with this configuration file; what every test needs stands in front of it.
+    pub(crate) fn start(file: &str) -> Process {
+        let folder = tempfile::tempdir().unwrap();
+        Process::begin(folder, file)
+    }
+
+    /// The same with files beside the configuration, which it names by `{folder}`.
+    pub(crate) fn start_in(folder: TempDir, file: &str) -> Process {
+        Process::begin(folder, file)
+    }
+
+    fn begin(folder: TempDir, file: &str) -> Process {
+        write_file(folder.path(), file);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portico"))
+            .args(["serve", "--config"])
+            .arg(folder.path().join("portico.toml"))
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut banner = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        banner.read_line(&mut line).unwrap();
+        let address = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
+        let log = || fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+        let address = address.unwrap_or_else(|| panic!("it did not start: {line}\n{}", log()));
+        Process { child, address, folder }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the configuration file anew.
+    pub(crate) fn configure(&self, file: &str) {
+        write_file(self.folder.path(), file);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        let waited = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.expect("an end in time")
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Waits until it has logged this.
+    pub(crate) async fn logs(&self, text: &str) {
+        let waited = async {
+            while !self.log().contains(text) {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, waited).await;
+        assert!(in_time.is_ok(), "it never logged {text:?}:\n{}", self.log());
+    }
+
+    /// The memory that it really uses.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+    }
+
+    /// An HTTP/1.1 connection.
+    pub(crate) async fn connect(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+        // Ends with the connection, at the latest with the runtime of the test.
+        drop(portico::base::tasks::Tasks::new().spawn(connection));
+        sender
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn ask(&self, verb: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Said {
+        read(send(&mut self.connect().await, verb, path, headers, body.into()).await).await
+    }
+
+    /// Deploys the echo agent, starts an instance of it and waits until it is ready.
+    pub(crate) async fn echo(&self, id: &str) {
+        let (headers, form) = upload("1.0.0");
+        let made = self.ask("POST", "/api/v1/deployments", &[headers], form).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let body = json!({"agent_type": "echo", "agent_id": id}).to_string();
+        let made = self.ask("POST", "/api/v1/instances", &[JSON], body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let ready = async {
+            while self.ask("GET", &format!("/api/v1/instances/{id}"), &[], "").await.json()["status"] != "ready" {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.expect("a ready instance");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _killed = self.child.kill().is_ok();
+        let _reaped = self.child.wait().is_ok();
+    }
+}
+
+impl Said {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Begins a request as the administrator. What comes back may never end.
+pub(crate) async fn send(
+    sender: &mut SendRequest<Full<Bytes>>,
+    verb: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> http::Response<hyper::body::Incoming> {
+    let mut request = Request::builder().method(verb).uri(path).header(header::HOST, "gateway");
+    if headers.iter().all(|(name, _)| *name != "authorization") {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {ADMIN}"));
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let sent = sender.send_request(request.body(Full::new(body)).unwrap());
+    tokio::time::timeout(PATIENCE, sent).await.expect("an answer in time").unwrap()
+}
+
+/// Reads an answer to its end.
+pub(crate) async fn read(response: http::Response<hyper::body::Incoming>) -> Said {
+    let (head, body) = response.into_parts();
+    let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("an end in time").unwrap().to_bytes();
+    Said { status: head.status, headers: head.headers, body }
+}
+
+/// The upload of the echo agent as a form.
+pub(crate) fn upload(version: &str) -> ((&'static str, &'static str), Bytes) {
+    let mut form = Vec::new();
+    for (name, value) in [("agent_type", "echo"), ("version", version)] {
+        form.extend(format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").bytes());
+    }
+    form.extend(b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"b.tar.gz\"\r\n\r\n");
+    form.extend(bundle());
+    form.extend(b"\r\n--b--\r\n");
+    (("content-type", "multipart/form-data; boundary=b"), form.into())
+}
+
+fn write_file(folder: &Path, file: &str) {
+    let path: PathBuf = folder.join("portico.toml");
+    let own = format!("listen = '127.0.0.1:0'\ndata = '{}'\nadmin_key = '{ADMIN}'\n", folder.join("data").display());
+    fs::write(path, own + &file.replace("{folder}", &folder.display().to_string())).unwrap();
+}
