@@ -9,7 +9,7 @@ use portico::{
     },
     base::{reason, tasks::Tasks},
     config::Sources,
-    gateway::Coordinator,
+    gateway::{Coordinator, Stop},
     port::{
         fleet::{ANNOUNCED, Announced, At, Fleet, HostLoad},
         registry::{Announcement, Registry},
@@ -65,10 +65,7 @@ async fn a_host_announces_itself_says_that_it_drains_and_is_gone() {
     assert_eq!((said.url, said.status.as_str()), (format!("http://{}", host.address()), "healthy"));
     assert!(said.epoch.starts_with("epoch_") && said.heartbeat_at >= said.started_at && said.environment == "dev");
 
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let ended = tasks.spawn(host.run_until(async { stopped.await.unwrap_or_default() }));
-    drop(stop);
-    ended.await.unwrap();
+    host.drain(Stop::AtOnce).await;
     assert!(registry.live(ANNOUNCED).await.unwrap().is_empty());
     until(&fleet, <[HostLoad]>::is_empty).await;
     let error = fleet.info(&At::new("host-1", "a")).await.map(|_| ()).unwrap_err();
