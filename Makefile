@@ -4,7 +4,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 STEP   := tests/tools/step.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench conformance clients update tools
+.PHONY: help run test check bench conformance clients cluster update tools
 
 help: ## Lists the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 16
@@ -25,6 +25,7 @@ test: ## Installs what the tests need, then runs everything that CI runs
 	@$(STEP) "client tests" clients/run.sh
 	@$(STEP) "README" tests/readme.sh
 	@$(STEP) "deploy files" tests/deploy.sh
+	@$(STEP) "cluster" deploy/cluster.sh --once
 
 check: ## Checks format, lints and contracts, exactly as CI does
 	@$(STEP) "rustfmt" cargo fmt --all --check
@@ -35,6 +36,10 @@ check: ## Checks format, lints and contracts, exactly as CI does
 
 bench: ## Measures the gateway beside its peers
 	@benches/run
+
+cluster: ## Builds and starts it all on this machine: PostgreSQL, Redis, MinIO, two gateways, three coordinators
+	cargo build --release --locked --bin portico
+	@PORTICO_BIN=$(TARGET)/release/portico deploy/cluster.sh
 
 conformance: ## Runs the official Connect and protobuf conformance suites, and h2spec
 	@$(STEP) "Connect conformance" tests/conformance/connect.sh

@@ -16,3 +16,4 @@ pub mod postgres;
 pub mod s3;
 pub mod sealer;
 pub mod sqlite;
+pub mod valkey;

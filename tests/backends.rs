@@ -7,3 +7,4 @@ mod hosts;
 mod otlp;
 mod records;
 mod registry;
+mod valkey;

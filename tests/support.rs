@@ -12,3 +12,4 @@ pub(crate) mod record;
 pub(crate) mod server;
 pub(crate) mod source;
 pub(crate) mod stage;
+pub(crate) mod valkey;

@@ -242,7 +242,9 @@ impl Fleet for Coordinators {
                 subject: &start.instance,
             };
             let host = self.directory.host(host).await?;
+            self.directory.reserve(&host.id).await;
             let answer = self.ask_at(&host, ask.with(&body)).await;
+            self.directory.release(&host.id).await;
             host.note(&answer);
             let told: said::Told = read(&answer?)?;
             host.took_one();

@@ -229,6 +229,7 @@ impl Fleet for LocalFleet {
                 draining: self.tasks.is_closing(),
                 healthy: true,
                 cached: self.deployments.cached(),
+                reserved: 0,
                 age: Duration::ZERO,
             }])
         })

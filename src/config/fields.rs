@@ -163,17 +163,21 @@ pub struct S3 {
 }
 
 /// Where facts that expire are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registry {
     /// In this process.
     Local,
+    /// On Valkey or Redis at this URL, which may carry a password.
+    Valkey(Secret),
 }
 
 /// What carries events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bus {
     /// This process.
     Local,
+    /// Valkey or Redis at this URL, which may carry a password.
+    Valkey(Secret),
 }
 
 /// Where instances run.

@@ -106,10 +106,10 @@ pub(super) fn url(text: &str, schemes: &[&str]) -> Parsed<Uri> {
 }
 
 /// The backend that the scheme of a URL names, and what follows the scheme.
-pub(super) fn backend<'a, T: Copy>(text: &'a str, known: &[(&str, T)]) -> Parsed<(T, &'a str)> {
+pub(super) fn backend<'a, T: Clone>(text: &'a str, known: &[(&str, T)]) -> Parsed<(T, &'a str)> {
     let (scheme, rest) = text.split_once(':').ok_or("has no scheme")?;
     match known.iter().find(|(name, _)| *name == scheme) {
-        Some((_, kind)) => Ok((*kind, rest.strip_prefix("//").unwrap_or(rest))),
+        Some((_, kind)) => Ok((kind.clone(), rest.strip_prefix("//").unwrap_or(rest))),
         None => {
             let names: Vec<String> = known.iter().map(|(name, _)| format!("{name}:")).collect();
             Err(format!("has the unknown scheme {scheme:?}; known: {}", names.join(", ")))
@@ -118,11 +118,31 @@ pub(super) fn backend<'a, T: Copy>(text: &'a str, known: &[(&str, T)]) -> Parsed
 }
 
 /// The same for backends that take nothing but their name.
-pub(super) fn bare_backend<T: Copy>(text: &str, known: &[(&str, T)]) -> Parsed<T> {
+pub(super) fn bare_backend<T: Clone>(text: &str, known: &[(&str, T)]) -> Parsed<T> {
     match backend(text, known)? {
         (kind, "") => Ok(kind),
         (_, _) => Err("has something after the scheme, where nothing is known".to_owned()),
     }
+}
+
+/// This process, or the URL of Valkey or Redis, whose details the backend checks when it is opened.
+pub(super) fn valkey(text: &str) -> Parsed<Option<Secret>> {
+    if text.starts_with("local:") {
+        return bare_backend(text, &[("local", None)]);
+    }
+    let (scheme, rest) = text.split_once("://").ok_or("is neither local: nor the URL of a server")?;
+    let known = match scheme.split_once('+') {
+        Some((family, kind)) => is_valkey(family) && matches!(kind, "sentinel" | "cluster"),
+        None => is_valkey(scheme),
+    };
+    match known && !rest.is_empty() {
+        true => Ok(Some(Secret::new(text))),
+        false => Err(format!("has the unknown scheme {scheme:?}; known: local:, valkey:, valkeys:, redis:, rediss:")),
+    }
+}
+
+fn is_valkey(scheme: &str) -> bool {
+    matches!(scheme, "valkey" | "valkeys" | "redis" | "rediss")
 }
 
 /// Where instances run: on this machine, or on hosts.

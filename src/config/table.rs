@@ -56,6 +56,8 @@ const COUNT: &str = "a whole number from 1 to 4294967295";
 const LIMIT: &str = "a whole number from 0 to 4294967295; 0 is no limit";
 const SECONDS: &str = "a whole number of seconds from 0 to 86400";
 const SEALING_KEY: &str = "32 bytes as base64 or hex, for example what `openssl rand -base64 32` prints";
+const VALKEY: &str = "local: for this process alone, or the URL of Valkey or Redis: valkey://[USER:PASSWORD@]HOST[:PORT][/DATABASE], \
+valkeys: with TLS, valkey+sentinel://HOST,HOST/NAME, valkey+cluster://HOST,HOST, the same with redis; ?ca=PATH names authorities to trust";
 const FILE: &str = "the path of a readable PEM file";
 
 /// Every setting, in the order of the reference document.
@@ -95,12 +97,12 @@ pub static SETTINGS: &[Setting] = &[
     plain("blobs", "PORTICO_BLOBS", "file:", "file: for a folder in the data directory, file:PATH, or s3://bucket/prefix with the options endpoint, region, sse (AES256 or aws:kms) and kms_key",
         "Where bundles are kept.",
         |config, text| put(&mut config.blobs, places::blobs(text))),
-    plain("registry", "PORTICO_REGISTRY", "local:", "local:",
+    plain("registry", "PORTICO_REGISTRY", "local:", VALKEY,
         "Where facts that expire are kept: leases, quotas, who is alive.",
-        |config, text| put(&mut config.registry, parse::bare_backend(text, &[("local", Registry::Local)]))),
-    plain("bus", "PORTICO_BUS", "local:", "local:",
+        |config, text| put(&mut config.registry, parse::valkey(text).map(|url| url.map_or(Registry::Local, Registry::Valkey)))),
+    plain("bus", "PORTICO_BUS", "local:", VALKEY,
         "What carries events.",
-        |config, text| put(&mut config.bus, parse::bare_backend(text, &[("local", Bus::Local)]))),
+        |config, text| put(&mut config.bus, parse::valkey(text).map(|url| url.map_or(Bus::Local, Bus::Valkey)))),
     live("limits", "PORTICO_LIMITS", "on", "on or off",
         "Whether the limits under `rate` are enforced. Off is for load tests.",
         |config, text| put(&mut config.limits, parse::word(text, &[("on", Limits::On), ("off", Limits::Off)]))),

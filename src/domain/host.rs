@@ -39,6 +39,8 @@ pub struct Place {
     pub id: String,
     /// The base of its URLs, as gateways reach it.
     pub url: String,
+    /// What comes before a blob's key in the URI of a bundle.
+    pub source_base: String,
     /// What this installation is for.
     pub environment: String,
     /// When this process began.

@@ -52,7 +52,7 @@ pub fn choose<'a>(
     let mut best: [Option<Candidate<'a>>; BEST] = [None; BEST];
     for host in open {
         nowhere = Nowhere::Full;
-        let on_the_way = pending(&host.id);
+        let on_the_way = pending(&host.id).max(host.reserved);
         if host.active.saturating_add(on_the_way) >= host.active_max {
             continue;
         }
@@ -131,6 +131,7 @@ mod tests {
             draining: false,
             healthy: true,
             cached: Vec::new(),
+            reserved: 0,
             age: Duration::ZERO,
         }
     }

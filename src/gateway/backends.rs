@@ -16,6 +16,7 @@ use crate::{
         s3::{self, S3},
         sealer::Keyring,
         sqlite::Sqlite,
+        valkey::Valkey,
     },
     base::{Clock, Result, Secret, health::Health, tasks::Tasks},
     config::{self, Config},
@@ -48,14 +49,12 @@ pub(super) struct Backends {
 impl Backends {
     pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
         let blobs = blobs(config, clock, tasks).await?;
-        let registry = registry(config)?;
+        let (registry, bus) = registry_and_bus(config, tasks)?;
         Ok(Backends {
             records: records(config, clock, tasks).await?,
             fleet: fleet(config, &blobs, &registry, clock, tasks)?,
             blobs,
-            bus: match config.bus {
-                config::Bus::Local => Arc::new(LocalBus::new()),
-            },
+            bus,
             registry,
             sealer: Arc::new(keyring(config)?),
             catalog: catalog(config)?,
@@ -122,6 +121,24 @@ pub(super) async fn archive(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tas
     }
 }
 
+/// Registry and bus at the same URL share one connection for commands.
+fn registry_and_bus(config: &Config, tasks: &Tasks) -> Result<(Arc<dyn Registry>, Arc<dyn Bus>)> {
+    let open = |url| Valkey::open(url, tasks);
+    let shared = match &config.registry {
+        config::Registry::Local => None,
+        config::Registry::Valkey(url) => Some((url, open(url)?)),
+    };
+    let bus: Arc<dyn Bus> = match (&config.bus, &shared) {
+        (config::Bus::Local, _) => Arc::new(LocalBus::new()),
+        (config::Bus::Valkey(url), Some((same, valkey))) if url == *same => Arc::new(valkey.bus()),
+        (config::Bus::Valkey(url), _) => Arc::new(open(url)?.bus()),
+    };
+    Ok(match shared {
+        None => (Arc::new(LocalRegistry::new()), bus),
+        Some((_, valkey)) => (Arc::new(valkey.registry()), bus),
+    })
+}
+
 /// How a bucket is reached: what its URL says, else what the section `s3` says.
 fn reached(bucket: &config::Bucket, section: &config::S3) -> s3::Options {
     let credentials = section.access_key_id.as_ref().zip(section.secret_access_key.clone());
@@ -148,17 +165,19 @@ pub(super) async fn blobs_to_read(config: &Config, clock: &Arc<dyn Clock>, tasks
     }
 }
 
-/// What stands in the store before every key of ours.
-pub(super) fn blob_prefix(config: &Config) -> &str {
+/// What comes before a blob's key in its URI.
+pub(super) fn source_base(config: &Config) -> String {
     match &config.blobs {
-        config::Blobs::File(_) => "",
-        config::Blobs::S3(bucket) => &bucket.prefix,
+        config::Blobs::File(_) => "blobs:///".to_owned(),
+        config::Blobs::S3(bucket) => format!("s3://{}/{}", bucket.name, bucket.prefix),
     }
 }
 
-pub(super) fn registry(config: &Config) -> Result<Arc<dyn Registry>> {
-    match config.registry {
+/// The registry alone, for a process that tells nobody anything.
+pub(super) fn registry(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Registry>> {
+    match &config.registry {
         config::Registry::Local => Ok(Arc::new(LocalRegistry::new())),
+        config::Registry::Valkey(url) => Ok(Arc::new(Valkey::open(url, tasks)?.registry())),
     }
 }
 
@@ -188,10 +207,7 @@ fn fleet(
                 authorities: read(peers.ca.as_deref(), "fleet.ca")?,
                 certificate: read(peers.certificate.as_deref(), "fleet.certificate")?,
                 key: read(peers.key.as_deref(), "fleet.key")?.map(Secret::new),
-                source_base: match &config.blobs {
-                    config::Blobs::File(_) => "blobs:///".to_owned(),
-                    config::Blobs::S3(bucket) => format!("s3://{}/{}", bucket.name, bucket.prefix),
-                },
+                source_base: source_base(config),
             };
             Ok(Arc::new(Coordinators::start(settings, Arc::clone(registry), tasks.clone())?))
         }

@@ -41,8 +41,9 @@ impl Coordinator {
     /// # Errors
     /// When a store cannot be opened, the address cannot be bound, or the host would be open to a network unprotected.
     pub async fn start(config: Config) -> Result<Coordinator> {
-        let registry = backends::registry(&config)?;
-        Coordinator::announcing_in(config, registry).await
+        let tasks = Tasks::new();
+        let registry = backends::registry(&config, &tasks)?;
+        Coordinator::begin(config, registry, tasks).await
     }
 
     /// The same with this registry, for hosts that share a process with their gateway.
@@ -50,9 +51,12 @@ impl Coordinator {
     /// # Errors
     /// As for [`Coordinator::start`].
     pub async fn announcing_in(config: Config, registry: Arc<dyn Registry>) -> Result<Coordinator> {
+        Coordinator::begin(config, registry, Tasks::new()).await
+    }
+
+    async fn begin(config: Config, registry: Arc<dyn Registry>, tasks: Tasks) -> Result<Coordinator> {
         let proves_certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         protected(&config, proves_certificates)?;
-        let tasks = Tasks::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let blobs: Arc<dyn Blobs> = backends::blobs_to_read(&config, &clock, &tasks).await;
         let fleet = Arc::new(backends::local_fleet(&config, &blobs, &clock, &tasks)?);
@@ -66,6 +70,7 @@ impl Coordinator {
                 None => own_id(&config.data.join("host.id")).map_err(unwritable)?,
             },
             url: url(&config, address),
+            source_base: backends::source_base(&config),
             environment: config.environment.as_str().to_owned(),
             started_at: clock.now(),
         };
@@ -74,7 +79,7 @@ impl Coordinator {
         let metrics = Arc::new(Metrics::new());
         let schema = Schema::of(portico_wire::SCHEMA, schema::COORDINATOR).map_err(Error::internal)?;
         let mut handlers = Handlers::new();
-        let page = surface::coordinator::Coordinator::new(host.clone(), backends::blob_prefix(&config));
+        let page = surface::coordinator::Coordinator::new(host.clone());
         coordinator::mount_host_service(page.clone(), &mut handlers);
         coordinator::mount_agents_service(page, &mut handlers);
         let ledger = Ledger::without_audit(Arc::clone(&metrics), spans, Arc::clone(&clock));

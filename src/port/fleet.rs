@@ -110,6 +110,8 @@ pub struct HostLoad {
     pub healthy: bool,
     /// The deployment ids whose bundles lie unpacked there.
     pub cached: Vec<String>,
+    /// Instances on their way there that its own numbers do not show yet, as far as gateways have told each other.
+    pub reserved: u32,
     /// How old these numbers are.
     pub age: Duration,
 }

@@ -10,6 +10,8 @@ use portico::{
     port::registry::{Announcement, Rate, Registry, Take},
 };
 
+use crate::support::valkey::{self, Maker};
+
 /// A token a minute, so that a pause of the machine does not count.
 const RATE: Rate = Rate { per_minute: 1, burst: 3 };
 
@@ -86,6 +88,20 @@ async fn the_local_registry_keeps_the_promises() {
     what_is_not_said_again_is_gone(&registry, tokio::time::advance).await;
     places_are_reserved_until_given_back_or_forgotten(&registry, tokio::time::advance).await;
     assert_eq!(registry.health().await.unwrap().state, State::Ok);
+}
+
+#[tokio::test]
+async fn redis_and_valkey_keep_the_promises() {
+    for maker in Maker::ALL {
+        let server = maker.start(&[]);
+        let registry = valkey::connect(&server).registry();
+        let pass = async |time| valkey::pass(&server, time).await;
+        a_bucket_empties_by_calls_and_fills_by_time(&registry, pass).await;
+        a_refusal_says_when_to_come_back(&registry).await;
+        what_is_not_said_again_is_gone(&registry, pass).await;
+        places_are_reserved_until_given_back_or_forgotten(&registry, pass).await;
+        assert_eq!(registry.health().await.unwrap().state, State::Ok, "{maker:?}");
+    }
 }
 
 /// How many are left after one was taken; none if none was.

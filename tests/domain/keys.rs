@@ -14,13 +14,21 @@ use portico::{
     domain::keys::{self, Digester, KeyRole, Keys, NewKey, Parts, Resolved},
     port::{
         Answer,
+        bus::Bus,
         records::{Query, Record, Records, Write},
     },
 };
 
+use tokio::time::timeout;
+
 use super::{Ground, NOW, time_stands};
+use crate::support::valkey::{self, Maker};
 
 const BOOTSTRAP: &str = "pod_admin_bootstrap-key-of-32-characters";
+/// A second, as promised.
+const REVOKED_WITHIN: Duration = Duration::from_secs(1);
+/// While the bus is away, the keys in use are checked every five seconds; the rest is for a busy machine.
+const UNHEARD_WITHIN: Duration = Duration::from_secs(8);
 const ALL: PageRequest = PageRequest { limit: 100, after: None };
 
 #[tokio::test]
@@ -83,6 +91,28 @@ async fn revoking_ends_what_the_key_admitted_on_every_gateway() {
         assert_eq!(error.reason(), reason::KEY_NOT_FOUND);
         assert!(!error.message().contains(secret.reveal()));
     }
+}
+
+#[tokio::test]
+async fn revoking_is_heard_over_valkey_and_when_that_is_away_the_store_is_asked() {
+    let mut server = Maker::Valkey.start(&[]);
+    let (ground, _, admin) = house().await;
+    let on_valkey = || gateway_on(&ground, Arc::clone(&ground.records), Arc::new(valkey::connect(&server).bus()));
+    let (here, there) = (on_valkey(), on_valkey());
+    let cx = ground.call(&admin, &[]);
+    let (key, secret) = here.create(&cx, new_key("acme")).await.unwrap();
+    let (lasting, lasting_secret) = here.create(&cx, new_key("acme")).await.unwrap();
+    let stream = there.resolve(secret.reveal()).await.unwrap();
+    let lasting_stream = there.resolve(lasting_secret.reveal()).await.unwrap();
+    here.revoke(&cx, &key.prefix).await.unwrap();
+    timeout(REVOKED_WITHIN, stream.ended.cancelled()).await.expect("the other gateway hears of it");
+    assert_eq!(refusal(there.resolve(secret.reveal()).await).reason(), reason::UNAUTHORIZED);
+
+    server.kill();
+    there.resolve(lasting_secret.reveal()).await.unwrap();
+    here.revoke(&cx, &lasting.prefix).await.unwrap();
+    timeout(UNHEARD_WITHIN, lasting_stream.ended.cancelled()).await.expect("the store is asked");
+    assert_eq!(refusal(there.resolve(lasting_secret.reveal()).await).reason(), reason::UNAUTHORIZED);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,9 +236,13 @@ async fn house() -> (Ground, Keys, Arc<Caller>) {
 }
 
 fn gateway(ground: &Ground, records: Arc<dyn Records>) -> Keys {
+    gateway_on(ground, records, Arc::new(ground.bus.clone()))
+}
+
+fn gateway_on(ground: &Ground, records: Arc<dyn Records>, bus: Arc<dyn Bus>) -> Keys {
     let parts = Parts {
         records,
-        bus: Arc::new(ground.bus.clone()),
+        bus,
         clock: Arc::new(ground.clock.clone()),
         audit: ground.audit.clone(),
         digester: Digester::new(&[7; 32]),

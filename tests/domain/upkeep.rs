@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use portico::{
     backend::sqlite::Sqlite,
-    base::{Clock, Error, Incoming, Outgoing, Result, Timestamp, clock::SystemClock, health::Health},
+    base::{Error, Incoming, Outgoing, Result, Timestamp, health::Health},
     port::{
         Answer,
         fleet::{
@@ -21,7 +21,7 @@ use portico::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Ground, instances::House, time_stands};
+use super::{Ground, NOW, instances::House, time_stands};
 
 /// A host that runs what it is told to run, and notes what it was told to stop.
 #[derive(Default)]
@@ -52,6 +52,7 @@ impl Fleet for PaperHost {
             draining: false,
             healthy,
             cached: Vec::new(),
+            reserved: 0,
             age: Duration::ZERO,
         };
         Box::pin(async move { Ok(vec![load]) })
@@ -180,10 +181,8 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
         host.running.lock().unwrap().insert(id.to_owned(), State::Ready);
     }
     *host.away.lock().unwrap() = true;
-    // Upkeep goes by the machine's clock, so the store must too.
-    let records: Arc<dyn Records> = Arc::new(Sqlite::temporary(Arc::new(SystemClock)).unwrap());
-    let ground = Ground { records, ..Ground::new() };
-    let (now, long_ago) = (SystemClock.now(), SystemClock.now().minus(Duration::from_secs(600)));
+    let ground = Ground::new();
+    let (now, long_ago) = (NOW, NOW.minus(Duration::from_secs(600)));
     for (id, status, owed, at) in [
         ("survived", "ready", false, now),
         ("lost", "running", false, now),
@@ -200,34 +199,36 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
     let ground = &house.ground;
 
     // A host that is away says nothing, and nothing is concluded from that.
+    eventually("the host was asked", async || *host.asked.lock().unwrap() >= 1).await;
     tokio::time::advance(Duration::from_secs(31)).await;
-    eventually(async || *host.asked.lock().unwrap() >= 2).await;
+    eventually("the host was asked twice", async || *host.asked.lock().unwrap() >= 2).await;
     assert_eq!(field(ground, "lost", "status").await, "running");
     assert!(host.stopped.lock().unwrap().is_empty());
 
     *host.away.lock().unwrap() = false;
     tokio::time::advance(Duration::from_secs(31)).await;
-    eventually(async || field(ground, "lost", "status").await == "failed").await;
-    eventually(async || field(ground, "survived", "epoch").await == "second").await;
-    eventually(async || field(ground, "stuck-and-there", "status").await == "ready").await;
-    eventually(async || field(ground, "stuck-and-lost", "status").await == Value::Null).await;
-    eventually(async || field(ground, "owed", "owed").await == false).await;
+    eventually("what is lost has failed", async || field(ground, "lost", "status").await == "failed").await;
+    eventually("what survived is of the new epoch", async || field(ground, "survived", "epoch").await == "second")
+        .await;
+    eventually("what is there is ready", async || field(ground, "stuck-and-there", "status").await == "ready").await;
+    eventually("what was stuck is gone", async || field(ground, "stuck-and-lost", "status").await == Value::Null).await;
+    eventually("the debt is paid", async || field(ground, "owed", "owed").await == false).await;
     assert_eq!(field(ground, "on-its-way", "status").await, "deploying");
     assert_eq!(*host.stopped.lock().unwrap(), ["owed"], "an orphan is stopped when it is still one at the next look");
 
     tokio::time::advance(Duration::from_secs(31)).await;
-    eventually(async || *host.stopped.lock().unwrap() == ["owed", "unknown"]).await;
+    eventually("the orphan is stopped", async || *host.stopped.lock().unwrap() == ["owed", "unknown"]).await;
     let running: Vec<String> = host.running.lock().unwrap().keys().cloned().collect();
     assert_eq!(running, ["stuck-and-there", "survived"]);
 }
 
 /// Asks until it is so. Time stands, but the threads of the store work.
-async fn eventually(is_so: impl AsyncFn() -> bool) {
-    for _ in 0..200_000 {
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    for _ in 0..20_000 {
         if is_so().await {
             return;
         }
         tokio::task::yield_now().await;
     }
-    panic!("it is not so, however often it is asked");
+    panic!("not so, however often it is asked: {what}");
 }

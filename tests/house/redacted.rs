@@ -15,8 +15,10 @@ use prost_reflect::Value;
 const TELLING: [&str; 9] =
     ["secret", "secrets", "key", "password", "token", "credential", "credentials", "api_key", "private_key"];
 /// Fields that are called so, or hold secrets under another name, with the reason that names alone do not tell.
-const HOLDING: [&str; 4] = [
+const HOLDING: [&str; 6] = [
     // Agents read their secrets from both.
+    "coordinator.v1.CreateInstanceRequest.config",
+    "coordinator.v1.CreateInstanceRequest.environment",
     "podium.v1.CreateInstanceRequest.config",
     "podium.v1.CreateInstanceRequest.environment",
     // Callers send whole keys where an id would do.

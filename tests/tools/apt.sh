@@ -2,13 +2,23 @@
 # Installs Debian's packages that the tests need: Chromium, for the TypeScript client in a real browser; openssl, which makes
 # certificates; PostgreSQL and Redis, of which each test starts a server of its own: those that the packages would start are
 # not wanted.
+#
+#   apt.sh [PACKAGE...]     those alone, if some are named
 source "$(dirname "$0")/env.sh"
 
+only=" $* "
+is_there() {
+  case $1 in
+    chromium) [[ -x $CHROMIUM ]] ;;
+    openssl | redis-server) command -v "$1" >/dev/null ;;
+    postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
+  esac
+}
 packages=()
-[[ -x $CHROMIUM ]] || packages+=(chromium)
-compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
-command -v redis-server >/dev/null || packages+=(redis-server)
-command -v openssl >/dev/null || packages+=(openssl)
+for package in chromium openssl postgresql redis-server; do
+  [[ $only == "  " || $only == *" $package "* ]] || continue
+  is_there "$package" || packages+=("$package")
+done
 ((${#packages[@]})) || exit 0
 
 as_root=()

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Go programs: the Connect conformance runner, h2spec, grpcurl, the three generators of the Go client, and two
 # makers of S3 stores.
+#
+#   go.sh [PACKAGE@VERSION...]     those alone, if some are named
 source "$(dirname "$0")/env.sh"
 need go "install Go 1.26 or newer (https://go.dev/doc/install)"
 
@@ -17,7 +19,9 @@ install() {
 
 PROTOC_GEN_GO_GRPC_MODULE="${PROTOC_GEN_GO_GRPC%@*}" # a module of its own, below .../cmd
 
-for program in "$CONNECTCONFORMANCE" "$GRPCURL" "$H2SPEC" "$PROTOC_GEN_GO" "$PROTOC_GEN_CONNECT_GO" "$PROTOC_GEN_GO_GRPC" \
-  "$MINIO" "$VERSITYGW"; do
+programs=("$CONNECTCONFORMANCE" "$GRPCURL" "$H2SPEC" "$PROTOC_GEN_GO" "$PROTOC_GEN_CONNECT_GO" "$PROTOC_GEN_GO_GRPC" \
+  "$MINIO" "$VERSITYGW")
+(($#)) && programs=("$@")
+for program in "${programs[@]}"; do
   install "$program"
 done

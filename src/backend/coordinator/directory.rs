@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How long it may take to say so.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// How long a reservation counts when nobody gives it back: longer than a start may take.
+const RESERVED_FOR: Duration = Duration::from_secs(90);
 /// Hosts that are asked at the same time.
 const PROBES_MAX: usize = 64;
 /// How long a listed host that does not answer is known by its id. Longer ago, its instances are unreachable all the same.
@@ -129,6 +131,25 @@ impl Directory {
         }
     }
 
+    /// Tells other gateways that an instance is on its way to a host.
+    pub(super) async fn reserve(&self, host: &str) {
+        if self.listed.is_empty()
+            && let Err(error) = self.registry.reserve(ANNOUNCED, host, RESERVED_FOR).await
+        {
+            // They will see it a little later, by the host's own numbers.
+            tracing::debug!(host.id = host, problem = error.report(), "a place could not be reserved");
+        }
+    }
+
+    /// Tells them that it has arrived, or never will.
+    pub(super) async fn release(&self, host: &str) {
+        if self.listed.is_empty()
+            && let Err(error) = self.registry.release(ANNOUNCED, host).await
+        {
+            tracing::debug!(host.id = host, problem = error.report(), "a reservation will have to be forgotten");
+        }
+    }
+
     fn known(&self, id: &str) -> Option<Arc<Host>> {
         self.hosts().get(id).cloned()
     }
@@ -162,7 +183,7 @@ impl Directory {
             if address.is_none() {
                 tracing::warn!(host.id = announcement.id, host.url = said.url, "may not be dialled");
             }
-            let load = announced(announcement.id, said);
+            let load = announced(announcement.id, said, announcement.reserved);
             let host = seen(hosts.remove(&load.id), load, address);
             here.insert(host.id.clone(), host);
         }
@@ -296,7 +317,7 @@ fn seen(known: Option<Arc<Host>>, load: HostLoad, address: Option<Address>) -> A
     }
 }
 
-fn announced(id: String, said: Announced) -> HostLoad {
+fn announced(id: String, said: Announced, reserved: u32) -> HostLoad {
     HostLoad {
         id,
         epoch: said.epoch,
@@ -307,6 +328,7 @@ fn announced(id: String, said: Announced) -> HostLoad {
         draining: said.status == "draining",
         healthy: said.status == "healthy",
         cached: said.deployments.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect(),
+        reserved,
         age: Duration::ZERO,
     }
 }
@@ -324,6 +346,7 @@ fn loaded(status: Status) -> HostLoad {
         draining: word == "draining",
         healthy: word == "healthy",
         cached: status.deployments,
+        reserved: 0,
         age: Duration::ZERO,
     }
 }

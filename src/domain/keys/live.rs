@@ -10,7 +10,7 @@ use std::{
     hash::BuildHasherDefault,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,6 +23,8 @@ use crate::base::Timestamp;
 
 /// How long a resolution is used without asking the store again.
 const FRESH: Duration = Duration::from_secs(5);
+/// The same while revocations cannot be heard: then the store is the only one to know of them.
+const FRESH_UNHEARD: Duration = Duration::from_secs(1);
 /// How long it may be used while the store is out of reach, so that a short outage does not stop every caller.
 const KEPT: Duration = Duration::from_secs(60);
 /// Parts of the cache, so that callers on many cores do not wait for one lock.
@@ -42,6 +44,8 @@ pub(super) struct Live {
     keys: Mutex<Keys>,
     /// Counts revocations, so that a look-up that overlaps with one is done again.
     revocations: AtomicU64,
+    /// Whether revocations elsewhere cannot be heard at the moment.
+    unheard: AtomicBool,
 }
 
 #[derive(Default)]
@@ -92,12 +96,13 @@ impl Resolution {
 impl Live {
     pub(super) fn new() -> Live {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        Live { shards, keys: Mutex::default(), revocations: AtomicU64::new(0) }
+        Live { shards, keys: Mutex::default(), revocations: AtomicU64::new(0), unheard: AtomicBool::new(false) }
     }
 
     /// A resolution that needs no question to the store.
     pub(super) fn fresh(&self, digest: &Digest) -> Option<Arc<Resolution>> {
-        self.resolution(digest).filter(|resolution| resolution.younger_than(FRESH))
+        let fresh = if self.unheard.load(Ordering::Relaxed) { FRESH_UNHEARD } else { FRESH };
+        self.resolution(digest).filter(|resolution| resolution.younger_than(fresh))
     }
 
     /// A resolution that may be used if the store is out of reach.
@@ -187,6 +192,11 @@ impl Live {
                 None => return,
             }
         }
+    }
+
+    /// Says whether revocations elsewhere can be heard.
+    pub(super) fn hears(&self, heard: bool) {
+        self.unheard.store(!heard, Ordering::Relaxed);
     }
 
     /// The prefixes of all keys in use.

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::{Inner, REVOKED_TOPIC, live::LiveKey};
@@ -30,6 +30,8 @@ use crate::{
 const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before asking for the topic again.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(1);
+/// How often the keys in use are checked while revocations cannot be heard, so that their streams end too.
+const RECHECK_EVERY: Duration = Duration::from_secs(5);
 /// Uses noted at the same time; they share the store's transactions.
 const NOTES_AT_ONCE: usize = 64;
 /// Keys checked at the same time after messages were missed.
@@ -50,19 +52,15 @@ async fn hear(keys: &Weak<Inner>) {
     loop {
         let Some(subscribed) = subscribe(keys).await else { return };
         match subscribed {
-            Ok(mut revocations) => {
-                // What was revoked before this moment may have gone unheard.
+            Ok(revocations) => listen(keys, revocations).await,
+            Err(error) => {
+                tracing::warn!(error = error.report(), "revocations cannot be heard; asking again");
+                hears(keys, false);
                 recheck(keys).await;
-                while let Some(event) = revocations.next().await {
-                    let Some(keys) = keys.upgrade() else { return };
-                    match event {
-                        Ok(Event::Message(message)) => keys.live.revoke(&message.body),
-                        Ok(Event::Missed) => recheck(&Arc::downgrade(&keys)).await,
-                        Err(error) => tracing::warn!(error = error.report(), "revocations cannot be heard for now"),
-                    }
-                }
             }
-            Err(error) => tracing::warn!(error = error.report(), "revocations cannot be heard; asking again"),
+        }
+        if keys.strong_count() == 0 {
+            return;
         }
         sleep(SUBSCRIBE_WAIT).await;
     }
@@ -73,15 +71,59 @@ async fn subscribe(keys: &Weak<Inner>) -> Option<Result<Subscription>> {
     Some(keys.bus.subscribe(REVOKED_TOPIC, From::Now).await)
 }
 
-/// Looks at every key in use, and ends those that the store says are revoked.
-async fn recheck(keys: &Weak<Inner>) {
-    let Some(keys) = keys.upgrade() else { return };
+/// Listens until the topic or the keys end.
+async fn listen(keys: &Weak<Inner>, mut revocations: Subscription) {
+    // What was revoked before this moment may have gone unheard.
+    let (mut heard, mut checked) = (true, recheck(keys).await);
+    loop {
+        hears(keys, heard);
+        let event = match heard && checked {
+            true => Ok(revocations.next().await),
+            false => timeout(RECHECK_EVERY, revocations.next()).await,
+        };
+        match event {
+            Ok(Some(Ok(Event::Message(message)))) => {
+                let Some(keys) = keys.upgrade() else { return };
+                keys.live.revoke(&message.body);
+                heard = true;
+            }
+            Ok(Some(Ok(Event::Missed))) => (heard, checked) = (true, recheck(keys).await),
+            Ok(Some(Err(error))) => {
+                tracing::warn!(error = error.report(), "revocations cannot be heard for now");
+                (heard, checked) = (false, false);
+            }
+            Ok(None) => return,
+            Err(_elapsed) => checked = recheck(keys).await,
+        }
+        if keys.strong_count() == 0 {
+            return;
+        }
+    }
+}
+
+fn hears(keys: &Weak<Inner>, heard: bool) {
+    if let Some(keys) = keys.upgrade() {
+        keys.live.hears(heard);
+    }
+}
+
+/// Looks at every key in use, and ends those that the store says are revoked. Answers whether the store could say.
+async fn recheck(keys: &Weak<Inner>) -> bool {
+    let Some(keys) = keys.upgrade() else { return true };
     let check = async |prefix: Box<str>| match keys.table.get(&prefix).await {
-        Ok(Some(Stored { value, .. })) if value.revoked_at.is_none() => {}
-        Ok(_) => keys.live.revoke(&prefix),
-        Err(error) => tracing::warn!(%prefix, error = error.report(), "a key in use cannot be checked"),
+        Ok(Some(Stored { value, .. })) if value.revoked_at.is_none() => Ok(()),
+        Ok(_) => {
+            keys.live.revoke(&prefix);
+            Ok(())
+        }
+        Err(error) => Err(error),
     };
-    stream::iter(keys.live.prefixes()).for_each_concurrent(CHECKS_AT_ONCE, check).await;
+    let in_use = stream::iter(keys.live.prefixes().into_iter().map(Ok));
+    let checked = in_use.try_for_each_concurrent(CHECKS_AT_ONCE, check).await;
+    if let Err(error) = &checked {
+        tracing::warn!(error = error.report(), "the keys in use cannot be checked; trying again");
+    }
+    checked.is_ok()
 }
 
 async fn expire(keys: &Weak<Inner>) {

@@ -14,7 +14,7 @@ use portico_wire::coordinator::v1::{
     UpdateConfigRequest, UpdateConfigResponse, WriteFileRequest, WriteFileResponse, attach_request, attach_response,
 };
 
-use super::Coordinator;
+use super::{Coordinator, bundle};
 use crate::{
     base::{Code, Context, Error, Incoming, Outgoing, Result, Secret, TenantId, error::Detail, reason},
     domain::host::{
@@ -37,7 +37,7 @@ const DEPTH_MAX: u32 = 16;
 
 impl AgentsService for Coordinator {
     async fn create_instance(&self, cx: Context, request: CreateInstanceRequest) -> Result<CreateInstanceResponse> {
-        let bundle = self.bundle(&request.source, &request.checksum, &request.deployment_id)?;
+        let bundle = bundle(&self.host, &request.source, &request.checksum, &request.deployment_id)?;
         let tenant = Some(request.tenant_id).filter(|tenant| !tenant.is_empty());
         let start = Start {
             instance: request.agent_id.clone(),

@@ -5,7 +5,7 @@ use portico_wire::coordinator::v1::{
     GetStatusResponse, HostService, RunningAgent,
 };
 
-use super::Coordinator;
+use super::{Coordinator, bundle};
 use crate::{
     base::{Context, Result, reply::Outcome},
     domain::host::Standing,
@@ -54,7 +54,7 @@ impl HostService for Coordinator {
     async fn deploy_agent(&self, _cx: Context, request: DeployAgentRequest) -> Result<DeployAgentResponse> {
         let DeployAgentRequest { source, checksum, agent_type, version } = request;
         let prefix: String = checksum.trim_start_matches("sha256:").chars().take(PREFIX_DIGITS).collect();
-        let bundle = self.bundle(&source, &checksum, &format!("{agent_type}:{version}@{prefix}"))?;
+        let bundle = bundle(&self.host, &source, &checksum, &format!("{agent_type}:{version}@{prefix}"))?;
         let local = self.host.load().await?.id;
         self.host.fleet().deploy(&local, &bundle).await?;
         Ok(DeployAgentResponse {

@@ -1,0 +1,237 @@
+//! One connection for all commands, dialled again behind the calls when it breaks.
+//!
+//! A newcomer's usual mistake is to let the caller dial. Then a server that accepts and says nothing costs every caller the
+//! whole wait. Here one task dials, and a caller that finds the server away learns so at once; the connection manager of the
+//! crate is not used, because it stays with a first failure that is not one of input and output, such as a refused password,
+//! and knows neither sentinels nor clusters.
+//!
+//! *Knows:* when a connection is broken, how long commands and pauses take. *Does not know:* what is asked.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::target::{Connection, Target, Use};
+use crate::base::{Error, Result, reason, tasks::Tasks};
+
+/// How long a command may take, everything included.
+pub(super) const COMMAND_WAIT: Duration = Duration::from_millis(500);
+/// Commands in a row that may go unanswered before the connection counts as broken.
+const SILENCES_MAX: u32 = 3;
+/// The pause after the first failure to dial.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause: what has come back is found within it.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// A connection that breaks again within this time is dialled after a pause, so that no call makes the house dial in circles.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Whether a command may be sent again when its connection breaks: then it may be done twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    Yes,
+    No,
+}
+
+/// The connection for commands. Clones share it.
+#[derive(Clone)]
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    /// Ends the dialling task with the last clone.
+    _held: Arc<DropGuard>,
+}
+
+struct Shared {
+    status: watch::Sender<Status>,
+    broken: Notify,
+    silences: AtomicU32,
+}
+
+#[derive(Clone)]
+enum Status {
+    /// Not yet known; it is worth the wait.
+    Dialling,
+    /// The connection of this number.
+    Up(u64, Connection),
+    /// Out of reach, and why.
+    Away(Arc<str>),
+}
+
+impl Link {
+    /// Begins to dial, until the house closes or the last clone is dropped.
+    pub(super) fn begin(target: Arc<Target>, tasks: &Tasks) -> Link {
+        let status = watch::Sender::new(Status::Dialling);
+        let shared = Arc::new(Shared { status, broken: Notify::new(), silences: AtomicU32::new(0) });
+        let dropped = CancellationToken::new();
+        let (keeper, ended, closing) = (Arc::clone(&shared), dropped.clone(), tasks.closing_token());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = closing.cancelled() => {}
+                () = keep(&keeper, &target) => {}
+            }
+        });
+        Link { shared, _held: Arc::new(dropped.drop_guard()) }
+    }
+
+    /// Asks the server. `what` completes "… is out of reach" for the caller.
+    ///
+    /// # Errors
+    /// `registry_unavailable` when no good answer comes in time.
+    pub(super) async fn ask<T, F>(
+        &self,
+        what: &'static str,
+        repeat: Repeat,
+        run: impl Fn(Connection) -> F + Send,
+    ) -> Result<T>
+    where
+        F: Future<Output = RedisResult<T>> + Send,
+    {
+        match timeout(COMMAND_WAIT, self.asked(repeat, run)).await {
+            Ok(Ok(answer)) => {
+                self.shared.silences.store(0, Ordering::Relaxed);
+                Ok(answer)
+            }
+            Ok(Err(why)) => Err(away(what, why)),
+            Err(_elapsed) => {
+                self.silence();
+                Err(away(what, "the server did not answer in time".to_owned()))
+            }
+        }
+    }
+
+    async fn asked<T, F>(&self, repeat: Repeat, run: impl Fn(Connection) -> F + Send) -> Result<T, String>
+    where
+        F: Future<Output = RedisResult<T>> + Send,
+    {
+        let (number, connection) = self.connection().await?;
+        let error = match run(connection).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if !is_broken(&error) {
+            if error.is_timeout() {
+                self.silence();
+            }
+            return Err(error.to_string());
+        }
+        self.lost(number);
+        if repeat == Repeat::No {
+            return Err(error.to_string());
+        }
+        let (number, connection) = self.connection().await?;
+        run(connection).await.map_err(|error| {
+            if is_broken(&error) {
+                self.lost(number);
+            }
+            error.to_string()
+        })
+    }
+
+    async fn connection(&self) -> Result<(u64, Connection), String> {
+        let mut status = self.shared.status.subscribe();
+        let known = status.wait_for(|status| !matches!(status, Status::Dialling)).await;
+        match known.as_deref() {
+            Ok(Status::Up(number, connection)) => Ok((*number, connection.clone())),
+            Ok(Status::Away(why)) => Err(why.to_string()),
+            Ok(Status::Dialling) | Err(_) => Err("the gateway is closing".to_owned()),
+        }
+    }
+
+    fn silence(&self) {
+        if self.shared.silences.fetch_add(1, Ordering::Relaxed) + 1 < SILENCES_MAX {
+            return;
+        }
+        let current = match &*self.shared.status.borrow() {
+            Status::Up(number, _) => *number,
+            _ => return,
+        };
+        self.lost(current);
+    }
+
+    /// Has the connection dialled again, once, however many calls find it broken.
+    fn lost(&self, broken: u64) {
+        let was_up = self.shared.status.send_if_modified(|status| {
+            let is_it = matches!(status, Status::Up(number, _) if *number == broken);
+            if is_it {
+                *status = Status::Dialling;
+            }
+            is_it
+        });
+        if was_up {
+            self.shared.silences.store(0, Ordering::Relaxed);
+            self.shared.broken.notify_one();
+        }
+    }
+}
+
+async fn keep(shared: &Shared, target: &Target) {
+    let (mut number, mut pause, mut broke_at, mut warned) = (0, PAUSE_MIN, None::<Instant>, false);
+    loop {
+        match target.dial(Use::Commands).await {
+            Ok(connection) => {
+                if warned {
+                    tracing::info!("Valkey is within reach again");
+                    warned = false;
+                }
+                number += 1;
+                shared.status.send_replace(Status::Up(number, connection.clone()));
+                if number == 1 {
+                    warn_of_eviction(connection).await;
+                }
+                shared.broken.notified().await;
+                if broke_at.replace(Instant::now()).is_none_or(|before| before.elapsed() > CALM) {
+                    pause = PAUSE_MIN;
+                    continue;
+                }
+                shared.status.send_replace(Status::Away("its connections break again and again".into()));
+            }
+            Err(why) => {
+                if !warned {
+                    tracing::warn!(error = why, "Valkey is out of reach; dialling again and again");
+                    warned = true;
+                }
+                shared.status.send_replace(Status::Away(why.into()));
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// A server that evicts forgets whom it likes when its memory is full: who is alive, how much a caller has used up.
+async fn warn_of_eviction(mut connection: Connection) {
+    let asked = redis::cmd("INFO").arg("memory").to_owned();
+    let answer = timeout(COMMAND_WAIT, asked.query_async::<String>(&mut connection)).await;
+    // A cluster answers per member, a user may lack the right to ask: then nothing is known and nothing said.
+    let Ok(Ok(info)) = answer else { return };
+    let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+    if let Some(policy) = policy.map(str::trim).filter(|policy| *policy != "noeviction") {
+        tracing::warn!(
+            policy,
+            "Valkey forgets what it likes when its memory is full; set maxmemory-policy to noeviction"
+        );
+    }
+}
+
+/// Whether another connection may do better: broken off, nonsense answered, refused, or a replica that takes no writes.
+fn is_broken(error: &RedisError) -> bool {
+    let server = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown));
+    server || error.is_unrecoverable_error() || error.is_connection_dropped()
+}
+
+/// What a caller is told while the server is away.
+pub(super) fn away(what: &'static str, why: String) -> Error {
+    Error::unavailable(reason::REGISTRY_UNAVAILABLE, format!("{what} is out of reach"), why)
+}

@@ -1,0 +1,221 @@
+//! Announcements, reservations and token buckets that all gateways share.
+//!
+//! A newcomer's usual mistake is to read, decide and write. Others do the same meanwhile; every decision here is one script
+//! on the server, with the server's clock, so that gateways need not agree on the time.
+//!
+//! While the server is away, tokens come from buckets of this gateway alone, so that a limit never turns into an outage:
+//! a caller may then use up its limit once on each gateway. Everything else says that the registry is out of reach.
+//!
+//! *Knows:* the scripts and what they answer. *Does not know:* what is announced or limited.
+
+mod fields;
+mod scripts;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{FromRedisValue, ScriptInvocation, Value};
+
+use self::scripts::Scripts;
+use super::{
+    link::{Link, Repeat},
+    names::Names,
+    target::Connection,
+};
+use crate::{
+    backend::local::registry::LocalRegistry,
+    base::{Code, Error, Result, Retry, health::Health, reason},
+    port::{
+        Answer,
+        registry::{ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENTS_MAX, Announcement, Present, Rate, Registry, Take},
+    },
+};
+
+/// What a caller is told is out of reach.
+const WHAT: &str = "the registry";
+/// What a probe leaves behind, for this long.
+const PROBE: &str = "podium:probe";
+const PROBE_TTL_MS: u64 = 5_000;
+
+/// Facts that expire, on Valkey or Redis. Clones share them.
+#[derive(Clone)]
+pub struct ValkeyRegistry(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    names: Names,
+    scripts: Scripts,
+    /// What tokens are taken from while the server is away.
+    alone: LocalRegistry,
+    is_alone: AtomicBool,
+}
+
+impl ValkeyRegistry {
+    pub(super) fn new(link: Link, names: Names) -> ValkeyRegistry {
+        let (scripts, alone) = (Scripts::new(), LocalRegistry::new());
+        ValkeyRegistry(Arc::new(Inner { link, names, scripts, alone, is_alone: AtomicBool::new(false) }))
+    }
+}
+
+impl Registry for ValkeyRegistry {
+    fn announce<'a>(&'a self, kind: &'static str, announcement: Announcement, ttl: Duration) -> Answer<'a, ()> {
+        Box::pin(async move { self.0.announce(kind, &announcement, ttl).await })
+    }
+
+    fn withdraw<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (set, hash) = (self.0.names.kind(kind), self.0.names.announcement(kind, id));
+            let script = self.0.scripts.withdraw.key(set);
+            self.0
+                .run(with(script, |script| {
+                    script.key(hash).arg(id);
+                }))
+                .await
+        })
+    }
+
+    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Present>> {
+        Box::pin(async move {
+            let rows: Vec<Row> = self.0.run(self.0.scripts.live.key(self.0.names.kind(kind))).await?;
+            let mut live: Vec<Present> = rows.into_iter().map(Row::present).collect();
+            live.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+            Ok(live)
+        })
+    }
+
+    fn reserve<'a>(&'a self, kind: &'static str, id: &'a str, ttl: Duration) -> Answer<'a, u32> {
+        Box::pin(async move {
+            let script = self.0.scripts.reserve.key(self.0.names.pending(kind, id));
+            self.0
+                .run(with(script, |script| {
+                    script.arg(millis(ttl));
+                }))
+                .await
+        })
+    }
+
+    fn release<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move { self.0.run(self.0.scripts.release.key(self.0.names.pending(kind, id))).await })
+    }
+
+    fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take> {
+        Box::pin(async move { self.0.take(bucket, key, rate).await })
+    }
+
+    fn health(&self) -> Answer<'_, Health> {
+        Box::pin(async move { Ok(self.0.health().await) })
+    }
+}
+
+impl Inner {
+    async fn announce(&self, kind: &'static str, announcement: &Announcement, ttl: Duration) -> Result<()> {
+        let Announcement { id, body } = announcement;
+        if body.len() > ANNOUNCEMENT_BYTES_MAX {
+            return Err(Error::internal(format!("an announcement of {} bytes is too large", body.len())));
+        }
+        let script = self.scripts.announce.key(self.names.kind(kind));
+        let script = with(script, |script| {
+            script.key(self.names.announcement(kind, id)).arg(id).arg(millis(ttl)).arg(ANNOUNCEMENTS_MAX);
+            script.arg("body").arg(body);
+            for (name, value) in fields::shown(body) {
+                script.arg(name).arg(value);
+            }
+        });
+        match self.run(script).await? {
+            true => Ok(()),
+            false => Err(Error::new(Code::ResourceExhausted, reason::REGISTRY_UNAVAILABLE, "the registry is full")
+                .retry(Retry::After(ttl))),
+        }
+    }
+
+    async fn take(&self, bucket: &'static str, key: &str, rate: Rate) -> Result<Take> {
+        if rate.per_minute == 0 {
+            return Ok(Take::Granted { left: u32::MAX });
+        }
+        let interval_us = (60_000_000 / u64::from(rate.per_minute)).max(1);
+        let capacity_us = interval_us * u64::from(rate.burst.max(1));
+        let script = self.scripts.take.key(self.names.bucket(bucket, key));
+        match self
+            .run(with(script, |script| {
+                script.arg(interval_us).arg(capacity_us);
+            }))
+            .await
+        {
+            Ok((granted, number)) => {
+                self.is_alone.store(false, Ordering::Relaxed);
+                Ok(taken(granted, number))
+            }
+            Err(error) => {
+                if !self.is_alone.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(error = error.report(), "limits are kept by this gateway alone for now");
+                }
+                self.alone.take(bucket, key, rate).await
+            }
+        }
+    }
+
+    /// Writes, because a server that cannot be written to is of no use: a replica, a full disk, full memory.
+    async fn health(&self) -> Health {
+        let probe = |mut connection: Connection| async move {
+            let mut set = redis::cmd("SET");
+            set.arg(PROBE).arg(1).arg("PX").arg(PROBE_TTL_MS).query_async::<()>(&mut connection).await
+        };
+        match self.link.ask(WHAT, Repeat::Yes, probe).await {
+            Ok(()) => Health::OK,
+            Err(error) => Health::down(format!("{}; limits are kept by each gateway alone", error.report())),
+        }
+    }
+
+    /// Runs a script. All of them may be repeated: what counts one too many is forgotten by itself.
+    async fn run<T: FromRedisValue + Send>(&self, script: ScriptInvocation<'_>) -> Result<T> {
+        let script = &script;
+        let run = |mut connection: Connection| async move { script.invoke_async::<T>(&mut connection).await };
+        self.link.ask(WHAT, Repeat::Yes, run).await
+    }
+}
+
+/// One that is here, as the script tells it.
+struct Row {
+    id: String,
+    reserved: u32,
+    body: String,
+}
+
+impl Row {
+    fn present(self) -> Present {
+        Present { id: self.id, body: self.body, reserved: self.reserved }
+    }
+}
+
+impl FromRedisValue for Row {
+    fn from_redis_value(value: Value) -> Result<Row, redis::ParsingError> {
+        let (id, reserved, said) = FromRedisValue::from_redis_value(value)?;
+        let body = match said {
+            // Who announced itself by other means than ours has no body, only fields.
+            fields @ Value::Array(_) => fields::body(&Vec::<(String, String)>::from_redis_value(fields)?),
+            body => String::from_redis_value(body)?,
+        };
+        Ok(Row { id, reserved, body })
+    }
+}
+
+fn with<'a>(mut script: ScriptInvocation<'a>, add: impl FnOnce(&mut ScriptInvocation<'a>)) -> ScriptInvocation<'a> {
+    add(&mut script);
+    script
+}
+
+fn taken(granted: bool, number: u64) -> Take {
+    match granted {
+        true => Take::Granted { left: u32::try_from(number).unwrap_or(u32::MAX) },
+        false => Take::Later(Duration::from_micros(number)),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,84 @@
+//! What the server decides by itself, in one step each.
+//!
+//! A newcomer's usual mistake is to trust a clock of ours. Times are the server's own: `TIME` for buckets, its expiry for
+//! everything else.
+//!
+//! *Knows:* the scripts. *Does not know:* names, connections.
+
+use redis::Script;
+
+/// The scripts; the server keeps them and is asked by their digests.
+pub(super) struct Scripts {
+    pub(super) announce: Script,
+    pub(super) withdraw: Script,
+    pub(super) live: Script,
+    pub(super) reserve: Script,
+    pub(super) release: Script,
+    pub(super) take: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Scripts {
+        Scripts {
+            announce: Script::new(ANNOUNCE),
+            withdraw: Script::new(WITHDRAW),
+            live: Script::new(LIVE),
+            reserve: Script::new(RESERVE),
+            release: Script::new(RELEASE),
+            take: Script::new(TAKE),
+        }
+    }
+}
+
+/// Of set and hash, with id, time to live, most ids, fields: whether there was room.
+const ANNOUNCE: &str = "
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 and redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[2], unpack(ARGV, 4))
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('SADD', KEYS[1], ARGV[1])
+return 1";
+
+/// Of set and hash, with an id.
+const WITHDRAW: &str = "
+redis.call('DEL', KEYS[2])
+redis.call('SREM', KEYS[1], ARGV[1])
+return 1";
+
+/// Of a set: id, reservations and body or fields of all that live. Ids whose hash has expired leave the set.
+const LIVE: &str = "
+local live = {}
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local name = KEYS[1] .. ':' .. id
+  local said = redis.call('HGET', name, 'body')
+  if not said then
+    said = redis.call('HGETALL', name)
+    if #said == 0 then redis.call('SREM', KEYS[1], id); said = nil end
+  end
+  if said then live[#live + 1] = {id, redis.call('GET', name .. ':pending') or '0', said} end
+end
+return live";
+
+/// Of a counter, with its time to live: its value.
+const RESERVE: &str = "
+local count = redis.call('INCR', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return count";
+
+/// Of a counter.
+const RELEASE: &str = "
+if (tonumber(redis.call('GET', KEYS[1])) or 0) > 1 then redis.call('DECR', KEYS[1]) else redis.call('DEL', KEYS[1]) end
+return 1";
+
+/// Of a bucket, with microseconds per token and microseconds of all tokens: whether one was taken, and how many are left or
+/// how long to wait. A bucket is the moment at which it is full again; when that has passed it may be forgotten.
+const TAKE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval = tonumber(ARGV[1])
+local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now) or now, now)
+local after = full_at + interval
+local saved = tonumber(ARGV[2]) - (after - now)
+if saved < 0 then return {0, -saved} end
+redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
+return {1, math.floor(saved / interval)}";
