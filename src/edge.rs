@@ -34,7 +34,7 @@ pub use web::Pages;
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{Response, request::Parts};
 use portico_wire::{BoxFuture, Handlers};
 
 use crate::{
@@ -63,8 +63,8 @@ impl Default for Config {
 
 /// What answers requests that are not calls: REST, events, sockets, the site.
 pub trait Web: Send + Sync + 'static {
-    /// Answers one request. Upgrades are in its extensions.
-    fn call(&self, request: Request<Body>, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>>;
+    /// Answers one request. Upgrades are in the extensions of its head, which is boxed because it is large and handed on.
+    fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>>;
 }
 
 /// All doors as one HTTP service.

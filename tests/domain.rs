@@ -41,7 +41,7 @@ impl Ground {
     fn call(&self, caller: &Caller, headers: &[(&'static str, &str)]) -> Context {
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let cx = Context::internal("/test", caller.clone(), Arc::new(self.clock.clone()));
-        Context { metadata: Metadata::new(headers), ..cx }
+        cx.with_metadata(Metadata::new(headers))
     }
 
     /// What the trail says, oldest first, once it has been written down.

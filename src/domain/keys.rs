@@ -105,7 +105,7 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Resolved {
     /// Who calls.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// Requests per minute; the platform's default when none.
     pub rate_limit_rpm: Option<u32>,
     /// Cancelled when the key is revoked or expires: what it admitted ends then.
@@ -310,7 +310,7 @@ impl Bootstrap {
         Ok(Bootstrap {
             digest: digester.digest(text),
             prefix: grammar::prefix(text).unwrap_or_default().to_owned(),
-            resolved: Resolved { caller, rate_limit_rpm: None, ended: CancellationToken::new() },
+            resolved: Resolved { caller: Arc::new(caller), rate_limit_rpm: None, ended: CancellationToken::new() },
         })
     }
 

@@ -128,7 +128,14 @@ impl Engine {
 
 impl Mounted {
     /// Makes one call that the gate has let in.
-    pub async fn call(&self, frame: Frame, head: Parts, body: Body, context: Context, entry: Entry) -> Response<Body> {
+    pub async fn call(
+        &self,
+        frame: &Frame,
+        head: &Parts,
+        body: Body,
+        context: Context,
+        entry: Entry,
+    ) -> Response<Body> {
         let mut watch = Watch::new(entry.clone(), context.deadline);
         let mut body = body.received_by(entry.clone());
         if self.method.shape == Shape::Unary
@@ -136,7 +143,7 @@ impl Mounted {
         {
             match bounded(plain.take(body, self.rules.message_bytes_max), context.deadline).await {
                 Ok(Taken::Message(message)) => {
-                    let answer = self.answer(plain, &frame, message, context, &entry).await;
+                    let answer = self.answer(plain, frame, message, context, &entry).await;
                     watch.succeed();
                     return answer.map(|body| body.sent_by(entry));
                 }
@@ -148,7 +155,7 @@ impl Mounted {
             }
         }
         // Boxed, so that plain calls do not carry room for it.
-        let answer = Box::pin(self.engine(&frame, head, body, context, &entry)).await;
+        let answer = Box::pin(self.engine(frame, head, body, context, &entry)).await;
         watch.succeed();
         answer.map(|body| body.sent_by(entry))
     }
@@ -183,11 +190,11 @@ impl Mounted {
     }
 
     /// Makes a call of any kind.
-    async fn engine(&self, frame: &Frame, head: Parts, body: Body, context: Context, entry: &Entry) -> Response<Body> {
+    async fn engine(&self, frame: &Frame, head: &Parts, body: Body, context: Context, entry: &Entry) -> Response<Body> {
         let fault = Fault::default();
         let mut request = Request::new(Inflow::new(body, frame.protocol, fault.clone()));
-        *request.method_mut() = head.method;
-        *request.uri_mut() = head.uri;
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
         *request.version_mut() = head.version;
         *request.headers_mut() = frame.headers(&context);
         request.extensions_mut().insert(Call { context, entry: entry.clone(), fault: fault.clone() });

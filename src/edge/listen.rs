@@ -205,7 +205,8 @@ impl Connection {
         let (edge, tasks) = (self.edge, self.tasks.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (edge, peer, tasks) = (Arc::clone(&edge), peer.clone(), tasks.clone());
-            async move {
+            // Boxed, because the HTTP library hands it through several tasks and futures of its own.
+            Box::pin(async move {
                 let spoken = request.version();
                 let mut answer = edge.call(request.map(Body::from), peer).await;
                 // HTTP/2 has GOAWAY for this.
@@ -214,7 +215,7 @@ impl Connection {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)
-            }
+            })
         });
         let (version, heard) = (io.version(), io.heard());
         let io = TokioIo::new(io);

@@ -28,7 +28,7 @@ pub(super) use flow::{Flow, Turn, draining, revoked};
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use portico_wire::{BoxFuture, Handlers};
 
 use self::{inlet::Inlet, plan::Plan};
@@ -88,15 +88,14 @@ impl Rest {
 }
 
 impl Web for Rest {
-    fn call(&self, request: Request<Body>, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
+    fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
         let doors = Arc::clone(&self.0);
-        Box::pin(async move { doors.answer(request, peer, id).await })
+        Box::pin(async move { doors.answer(head, body, peer, id).await })
     }
 }
 
 impl Doors {
-    async fn answer(&self, request: Request<Body>, peer: Peer, id: RequestId) -> Response<Body> {
-        let (mut head, body) = request.into_parts();
+    async fn answer(&self, mut head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
         let inlet = Inlet::new(body, &head, &self.tasks);
         let path = head.uri.path().to_owned();
         let verb = match &head.method {
@@ -135,7 +134,7 @@ impl Doors {
         &self,
         plan: &Plan,
         segments: &Segments<'_>,
-        mut head: Parts,
+        mut head: Box<Parts>,
         mut inlet: Inlet,
         peer: Peer,
         id: &RequestId,

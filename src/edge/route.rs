@@ -16,6 +16,9 @@ use crate::schema::{Segment, Template, Variable};
 /// Most segments in the path of a request. Beyond that nothing is looked up; templates stay far below.
 const SEGMENTS_MAX: usize = 256;
 
+/// Room that the paths of templates need, so that splitting one allocates once.
+const SEGMENTS_USUAL: usize = 8;
+
 /// Routes by path and verb.
 pub struct Router<T> {
     root: Node<T>,
@@ -189,9 +192,14 @@ impl Search<'_> {
 
 /// An empty segment matches nothing: a path with a slash too many is another path.
 fn split(path: &str) -> Option<Vec<&str>> {
-    let segments: Vec<&str> = path.strip_prefix('/')?.split('/').take(SEGMENTS_MAX + 1).collect();
-    let is_sound = segments.len() <= SEGMENTS_MAX && segments.iter().all(|segment| !segment.is_empty());
-    is_sound.then_some(segments)
+    let mut segments = Vec::with_capacity(SEGMENTS_USUAL);
+    for segment in path.strip_prefix('/')?.split('/') {
+        if segment.is_empty() || segments.len() == SEGMENTS_MAX {
+            return None;
+        }
+        segments.push(segment);
+    }
+    Some(segments)
 }
 
 fn replace_last<'p>(segments: &mut [&'p str], with: &'p str) {
@@ -201,6 +209,10 @@ fn replace_last<'p>(segments: &mut [&'p str], with: &'p str) {
 }
 
 fn decoded(segment: &str) -> Option<Cow<'_, str>> {
+    // Most segments are plain, and looking is cheaper than decoding.
+    if !segment.as_bytes().contains(&b'%') {
+        return Some(Cow::Borrowed(segment));
+    }
     percent_decode_str(segment).decode_utf8().ok()
 }
 

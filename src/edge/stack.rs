@@ -37,21 +37,32 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 impl Edge {
     /// Answers one request.
     pub async fn call(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let id = request_id(&head.headers);
         let origin = self.cors.get().verdict(&head.headers);
         let kind = classify(&head);
 
-        let mut response = match kind {
-            Kind::Preflight => origin.preflight(),
-            _ => {
-                let routed = async { Ok(self.route(kind, head, body, peer, id.clone()).await) };
-                shield::call(routed).await.unwrap_or_else(|panic| broken(&panic, &id))
-            }
+        let mut response = if kind == Kind::Preflight {
+            origin.preflight()
+        } else {
+            let answered = async {
+                Ok(match (self.way(kind, &head), &self.web) {
+                    (Way::Call(mounted, protocol), _) => {
+                        self.gate(mounted, protocol, &mut head, body, peer, id.clone()).await
+                    }
+                    (Way::Elsewhere, Some(web)) => web.call(Box::new(head), body, peer, id.clone()).await,
+                    // Boxed, as everything that is rare: the others do not carry room for it.
+                    (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
+                    (Way::Astray(astray), _) => Box::pin(astray.answer(&head, body)).await,
+                })
+            };
+            shield::call(answered).await.unwrap_or_else(|panic| broken(&panic, &id))
         };
 
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        if let Ok(mut id) = HeaderValue::from_str(id.as_str()) {
+            // No two answers have the same id: HTTP/2 is not to keep it for later ones.
+            id.set_sensitive(true);
             headers.insert(REQUEST_ID, id);
         }
         origin.mark(headers);
@@ -59,50 +70,23 @@ impl Edge {
     }
 
     /// Finds the method. What is neither a method nor spoken like a call goes to the web.
-    async fn route(&self, kind: Kind, head: Parts, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
+    fn way(&self, kind: Kind, head: &Parts) -> Way<'_> {
         let Some(mounted) = self.engine.find(head.uri.path()) else {
-            return match (kind, &self.web) {
-                (Kind::Rpc(protocol), _) => {
-                    let frame = engine::Frame::new(protocol, &head);
-                    refuse(&no_such_method(head.uri.path()), &frame, head.version, body).await
-                }
-                (Kind::UnknownCodec(protocol), _) => {
-                    let frame = engine::Frame::of_unknown_codec(protocol);
-                    refuse(&no_such_method(head.uri.path()), &frame, head.version, body).await
-                }
-                (_, Some(web)) => web.call(Request::from_parts(head, body), peer, id).await,
-                (_, None) => bare(StatusCode::NOT_FOUND, head.version, body).await,
+            return match kind {
+                Kind::Rpc(protocol) | Kind::UnknownCodec(protocol) => Way::Astray(Astray::NoMethod(protocol, kind)),
+                _ => Way::Elsewhere,
             };
         };
-
         let method = &mounted.method;
         let gettable = method.shape == Shape::Unary && method.idempotency == Idempotency::NoSideEffects;
         if head.method != Method::POST && !(head.method == Method::GET && gettable) {
-            let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, head.version, body).await;
-            let verbs = HeaderValue::from_static(if gettable { "GET, POST" } else { "POST" });
-            response.headers_mut().insert(header::ALLOW, verbs);
-            return response;
+            return Way::Astray(Astray::Verb(if gettable { "GET, POST" } else { "POST" }));
         }
         match kind {
-            Kind::Rpc(protocol) if fits(protocol, method.shape) => {
-                self.gate(mounted, protocol, head, body, peer, id).await
-            }
-            Kind::ConnectOrWeb if fits(Protocol::Connect, method.shape) => {
-                self.gate(mounted, Protocol::Connect, head, body, peer, id).await
-            }
-            Kind::UnknownCodec(protocol) => {
-                let error = Error::new(
-                    Code::Unimplemented,
-                    reason::UNSUPPORTED_MEDIA_TYPE,
-                    "messages of this media type are not spoken here",
-                );
-                refuse(&error, &engine::Frame::of_unknown_codec(protocol), head.version, body).await
-            }
-            _ => {
-                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, head.version, body).await;
-                response.headers_mut().insert(ACCEPT_POST, MEDIA_TYPES);
-                response
-            }
+            Kind::Rpc(protocol) if fits(protocol, method.shape) => Way::Call(mounted, protocol),
+            Kind::ConnectOrWeb if fits(Protocol::Connect, method.shape) => Way::Call(mounted, Protocol::Connect),
+            Kind::UnknownCodec(protocol) => Way::Astray(Astray::Codec(protocol)),
+            _ => Way::Astray(Astray::MediaType),
         }
     }
 
@@ -111,22 +95,76 @@ impl Edge {
         &self,
         mounted: &engine::Mounted,
         protocol: Protocol,
-        mut head: Parts,
+        head: &mut Parts,
         body: Body,
         peer: Peer,
         id: RequestId,
     ) -> Response<Body> {
-        let frame = engine::Frame::new(protocol, &head);
+        let frame = engine::Frame::new(protocol, head);
         let deadline = match engine::timeout::read(&head.headers, protocol) {
             Ok(timeout) => timeout.map_or(Deadline::NONE, Deadline::after),
-            Err(error) => return refuse(&error, &frame, head.version, body).await,
+            Err(error) => return Box::pin(refuse(&error, &frame, head.version, body)).await,
         };
         // The gate gets all headers, the engine the few that frame messages: neither needs a copy of the rest.
         let headers = std::mem::take(&mut head.headers);
         let asked = Head { headers, peer, door: protocol.door(), id, deadline, bearer: None };
         match self.admit.admit(Arc::clone(&mounted.method), asked).await {
-            Ok(Admission { context, entry }) => mounted.call(frame, head, body, context, entry).await,
-            Err(error) => refuse(&error, &frame, head.version, body).await,
+            Ok(Admission { context, entry }) => mounted.call(&frame, head, body, context, entry).await,
+            Err(error) => Box::pin(refuse(&error, &frame, head.version, body)).await,
+        }
+    }
+}
+
+/// Where a request goes.
+enum Way<'e> {
+    /// To this method.
+    Call(&'e engine::Mounted, Protocol),
+    /// To whatever is no call.
+    Elsewhere,
+    /// Nowhere.
+    Astray(Astray),
+}
+
+/// What is wrong with a call before it is one.
+enum Astray {
+    /// No method has this path.
+    NoMethod(Protocol, Kind),
+    /// The method takes these verbs only.
+    Verb(&'static str),
+    /// The protocol is spoken here, messages in this encoding are not.
+    Codec(Protocol),
+    /// The protocol cannot be told, or cannot carry the method.
+    MediaType,
+}
+
+impl Astray {
+    async fn answer(self, head: &Parts, body: Body) -> Response<Body> {
+        match self {
+            Astray::NoMethod(protocol, kind) => {
+                let frame = match kind {
+                    Kind::Rpc(_) => engine::Frame::new(protocol, head),
+                    _ => engine::Frame::of_unknown_codec(protocol),
+                };
+                refuse(&no_such_method(head.uri.path()), &frame, head.version, body).await
+            }
+            Astray::Verb(verbs) => {
+                let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, head.version, body).await;
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(verbs));
+                response
+            }
+            Astray::Codec(protocol) => {
+                let error = Error::new(
+                    Code::Unimplemented,
+                    reason::UNSUPPORTED_MEDIA_TYPE,
+                    "messages of this media type are not spoken here",
+                );
+                refuse(&error, &engine::Frame::of_unknown_codec(protocol), head.version, body).await
+            }
+            Astray::MediaType => {
+                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, head.version, body).await;
+                response.headers_mut().insert(ACCEPT_POST, MEDIA_TYPES);
+                response
+            }
         }
     }
 }

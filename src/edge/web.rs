@@ -1,6 +1,6 @@
 //! What is not an RPC: the site's few pages first, then REST, event streams and sockets.
 
-use http::{Request, Response};
+use http::{Response, request::Parts};
 use portico_wire::BoxFuture;
 
 use super::{Body, Rest, Site, Web};
@@ -20,11 +20,10 @@ impl Pages {
 }
 
 impl Web for Pages {
-    fn call(&self, request: Request<Body>, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
-        let (head, body) = request.into_parts();
+    fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
         match self.site.answer(&head) {
             Some(page) => Box::pin(std::future::ready(page.map(Body::from))),
-            None => self.rest.call(Request::from_parts(head, body), peer, id),
+            None => self.rest.call(head, body, peer, id),
         }
     }
 }

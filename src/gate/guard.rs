@@ -17,7 +17,9 @@ use super::{
     limits::{self, Limits},
 };
 use crate::{
-    base::{Caller, Clock, Code, Context, Current, Error, Result, Retry, metadata::Metadata, reason, reply::Reply},
+    base::{
+        Caller, Clock, Code, Context, Current, Error, Facts, Result, Retry, metadata::Metadata, reason, reply::Reply,
+    },
     domain::keys::{Keys, Resolved},
     port::registry::Registry,
     schema::{Access, Method},
@@ -39,7 +41,7 @@ struct Parts {
 
 /// Who calls, as far as it is known, and what comes with that.
 struct Known {
-    caller: Caller,
+    caller: Arc<Caller>,
     per_minute: Option<u32>,
     ended: CancellationToken,
 }
@@ -90,8 +92,8 @@ impl Parts {
             }
         };
         credential::strip(&mut head.headers);
-        let context = Context {
-            caller: line.caller.clone(),
+        let context = Context::new(Facts {
+            caller: Arc::clone(&line.caller),
             procedure: line.method.path,
             deadline: head.deadline,
             id: head.id,
@@ -99,7 +101,7 @@ impl Parts {
             metadata: Metadata::new(head.headers),
             reply,
             clock: Arc::clone(&self.clock),
-        };
+        });
         Ok(Admission { context, entry: self.ledger.admitted(line, permit, ended) })
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Line {
     pub(super) door: Door,
     pub(super) id: RequestId,
     pub(super) trace: Trace,
-    pub(super) caller: Caller,
+    pub(super) caller: Arc<Caller>,
     pub(super) peer: Peer,
 }
 

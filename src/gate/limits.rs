@@ -95,7 +95,9 @@ impl Limits {
         };
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let policy = header(&format!("\"{bucket}\";q={};w=60", rate.per_minute));
-        let state = header(&format!("\"{bucket}\";r={left};t={seconds}"));
+        let mut state = header(&format!("\"{bucket}\";r={left};t={seconds}"));
+        // It changes with every call: HTTP/2 is not to keep it for later answers.
+        state.set_sensitive(true);
         match taken {
             Take::Granted { .. } => {
                 reply.header(POLICY, policy);

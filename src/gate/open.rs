@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Admission, Admit, Closed, Entry, Head, Outlet, credential};
 use crate::{
     base::{
-        Caller, Context, Result, Trace,
+        Caller, Context, Facts, Result, Trace,
         caller::{IdentityId, Proof, Role, TenantId},
         clock::SystemClock,
         metadata::Metadata,
@@ -30,8 +30,8 @@ impl Admit for Open {
         Box::pin(async move {
             let (id, deadline) = (head.id.clone(), head.deadline);
             credential::strip(&mut head.headers);
-            let context = Context {
-                caller: everybody(),
+            let context = Context::new(Facts {
+                caller: Arc::new(everybody()),
                 procedure: method.path,
                 deadline,
                 id,
@@ -39,7 +39,7 @@ impl Admit for Open {
                 metadata: Metadata::new(head.headers),
                 reply: Reply::default(),
                 clock: Arc::new(SystemClock),
-            };
+            });
             Ok(Admission { context, entry: Entry::open(Nowhere, CancellationToken::new()) })
         })
     }

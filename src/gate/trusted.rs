@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Admission, Admit, Head, Ledger, Peer, credential, ledger::Line, limits::Permit};
 use crate::{
     base::{
-        Caller, Clock, Context, IdentityId, Result, Secret, TenantId,
+        Caller, Clock, Context, Facts, IdentityId, Result, Secret, TenantId,
         caller::{Proof, Role},
         metadata::Metadata,
         reply::Reply,
@@ -76,16 +76,16 @@ impl Parts {
         let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let believed = self.trust.believes(&head.headers, &head.peer);
-        let caller = if believed { gateway(&head.headers) } else { Caller::anonymous() };
+        let caller = if believed { Arc::new(gateway(&head.headers)) } else { Caller::anonymous() };
         let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
-        let line = Line { method, door, id, trace, caller: caller.clone(), peer };
+        let line = Line { method, door, id, trace, caller: Arc::clone(&caller), peer };
         if !believed && line.method.access != Access::Public {
             let error = credential::unauthorized();
             self.ledger.refused(line, &error);
             return Err(error);
         }
         credential::strip(&mut head.headers);
-        let context = Context {
+        let context = Context::new(Facts {
             caller,
             procedure: line.method.path,
             deadline: head.deadline,
@@ -94,7 +94,7 @@ impl Parts {
             metadata: Metadata::new(head.headers),
             reply: Reply::default(),
             clock: Arc::clone(&self.clock),
-        };
+        });
         Ok(Admission { context, entry: self.ledger.admitted(line, Permit::none(), CancellationToken::new()) })
     }
 }

@@ -227,7 +227,7 @@ async fn uses_and_changes_leave_traces() {
     assert_eq!(ground.trail().await, expected);
 }
 
-async fn house() -> (Ground, Keys, Caller) {
+async fn house() -> (Ground, Keys, Arc<Caller>) {
     let ground = Ground::new();
     let keys = gateway(&ground, Arc::clone(&ground.records));
     let admin = keys.resolve(BOOTSTRAP).await.unwrap().caller;

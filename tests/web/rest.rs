@@ -167,7 +167,8 @@ async fn trailers_come_last_where_they_can_and_first_where_they_cannot() {
     let old = ask(&door, "GET", "/health/live", &[], "").await;
     assert_eq!((old.header("x-first"), old.header("x-last")), ("1", "2"));
     let request = http::Request::get("/health/live").version(http::Version::HTTP_2).body(Body::empty()).unwrap();
-    let new = door.call(request, peer(), RequestId::generate()).await;
+    let (head, body) = request.into_parts();
+    let new = door.call(Box::new(head), body, peer(), RequestId::generate()).await;
     assert_eq!((new.headers().get("x-first").is_some(), new.headers().get("x-last")), (true, None));
     let trailers = new.into_body().collect().await.unwrap().trailers().cloned();
     assert_eq!(trailers.unwrap()["x-last"], "2");

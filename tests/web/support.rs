@@ -104,7 +104,8 @@ pub(super) async fn begin(door: &Rest, verb: &str, path: &str, headers: &[(&str,
         request = request.header(*name, *value);
     }
     let id = RequestId::parse("req_test").unwrap();
-    door.call(request.body(body).unwrap(), peer(), id).await
+    let (head, body) = request.body(body).unwrap().into_parts();
+    door.call(Box::new(head), body, peer(), id).await
 }
 
 /// Reads an answer to its end.

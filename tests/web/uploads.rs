@@ -134,7 +134,8 @@ async fn a_refusal_does_not_wait_for_the_rest_and_nothing_is_read_ahead() {
     let request = http::Request::post("/api/v1/deployments").header(FORM.0, FORM.1).version(http::Version::HTTP_2);
     let body = Body::boxed(StreamBody::new(head.chain(endless)));
     let id = portico::base::RequestId::generate();
-    let response = portico::edge::Web::call(&door, request.body(body).unwrap(), super::support::peer(), id).await;
+    let (head, body) = request.body(body).unwrap().into_parts();
+    let response = portico::edge::Web::call(&door, Box::new(head), body, super::support::peer(), id).await;
     assert_eq!(response.status(), 400);
     assert!(taken.load(Ordering::SeqCst) <= 4, "{} chunks were read for one", taken.load(Ordering::SeqCst));
 }

@@ -5,7 +5,10 @@
 //!
 //! *Knows:* identities, tenants, roles, permissions. *Does not know:* keys, tokens, certificates, where they came from.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -98,14 +101,17 @@ pub struct Caller {
 
 impl Caller {
     /// A caller who proved nothing.
-    pub fn anonymous() -> Caller {
-        Caller {
-            identity: IdentityId::new("anonymous"),
-            tenant: TenantId::new("anonymous"),
-            role: Role::Anonymous,
-            permissions: Arc::from([]),
-            proof: Proof::None,
-        }
+    pub fn anonymous() -> Arc<Caller> {
+        static NOBODY: LazyLock<Arc<Caller>> = LazyLock::new(|| {
+            Arc::new(Caller {
+                identity: IdentityId::new("anonymous"),
+                tenant: TenantId::new("anonymous"),
+                role: Role::Anonymous,
+                permissions: Arc::from([]),
+                proof: Proof::None,
+            })
+        });
+        Arc::clone(&NOBODY)
     }
 
     /// Whether the caller is an administrator.

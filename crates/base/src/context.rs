@@ -1,22 +1,26 @@
 //! What is known of one call once the gate has let it in.
 //!
-//! A newcomer's usual mistake is to store facts of a call in a task-local. They travel in the `Context`, by value, so
+//! A newcomer's usual mistake is to store facts of a call in a task-local. They travel in the `Context`, so
 //! that a handler's needs can be read off its signature.
 //!
 //! *Knows:* caller, deadline, ids, request metadata, the reply's metadata, the clock.
 //! *Does not know:* which protocol or route brought the call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{Caller, Clock, Timestamp, Trace, metadata::Metadata, reply::Reply};
 
-/// Facts of one call. Cheap to clone.
+/// The facts of one call, behind one pointer: a call hands them through a dozen futures.
 #[derive(Clone)]
-pub struct Context {
+pub struct Context(Arc<Facts>);
+
+/// What a [`Context`] holds.
+#[derive(Clone)]
+pub struct Facts {
     /// Who calls.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// The method's path, for example `/podium.v1.KeysService/CreateKey`.
     pub procedure: &'static str,
     /// When the caller stops waiting.
@@ -33,11 +37,24 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
 }
 
+impl Deref for Context {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.0
+    }
+}
+
 impl Context {
+    /// A call of which this is known.
+    pub fn new(facts: Facts) -> Context {
+        Context(Arc::new(facts))
+    }
+
     /// A call that no door brought: work that the house begins by itself, and tests.
     pub fn internal(procedure: &'static str, caller: Caller, clock: Arc<dyn Clock>) -> Context {
-        Context {
-            caller,
+        Context::new(Facts {
+            caller: Arc::new(caller),
             procedure,
             deadline: Deadline::NONE,
             id: RequestId::generate(),
@@ -45,7 +62,13 @@ impl Context {
             metadata: Metadata::default(),
             reply: Reply::default(),
             clock,
-        }
+        })
+    }
+
+    /// The same call with other metadata.
+    #[must_use]
+    pub fn with_metadata(self, metadata: Metadata) -> Context {
+        Context::new(Facts { metadata, ..Arc::unwrap_or_clone(self.0) })
     }
 
     /// The wall-clock time.

@@ -25,7 +25,7 @@ pub mod trace;
 
 pub use caller::{Caller, IdentityId, TenantId};
 pub use clock::{Clock, Timestamp};
-pub use context::{Context, Deadline, RequestId};
+pub use context::{Context, Deadline, Facts, RequestId};
 pub use current::Current;
 pub use error::{Code, Error, Result, Retry};
 pub use reason::Reason;

@@ -140,9 +140,15 @@ impl Write for Escaped<'_> {
 
 fn escaped(text: &str, line: &mut String) {
     // The C1 controls, which some terminals obey, are the only ones beyond ASCII; they begin with this byte.
-    let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\' | 0x7f | 0xc2);
-    // Without an early end, so that many bytes are looked at in one step.
-    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+    let odd = |byte: u8| {
+        u8::from(byte < b' ')
+            | u8::from(byte == b'"')
+            | u8::from(byte == b'\\')
+            | u8::from(byte == 0x7f)
+            | u8::from(byte == 0xc2)
+    };
+    // In numbers and without an early end, so that the compiler looks at many bytes in one step.
+    if text.bytes().fold(0, |found, byte| found | odd(byte)) == 0 {
         return line.push_str(text);
     }
     for letter in text.chars() {

@@ -149,7 +149,7 @@ fn resolved(key: &Key, kind: Kind, ended: &tokio_util::sync::CancellationToken) 
         proof: Proof::Key(key.key_id.as_str().into()),
     };
     debug_assert_ne!(key.key_id, BOOTSTRAP_ID);
-    Resolved { caller, rate_limit_rpm: key.rate_limit_rpm, ended: ended.clone() }
+    Resolved { caller: Arc::new(caller), rate_limit_rpm: key.rate_limit_rpm, ended: ended.clone() }
 }
 
 fn out_of_reach(why: impl Into<crate::base::error::BoxError>) -> Error {

@@ -202,3 +202,52 @@ fn envelope(flags: u8, length: usize, bytes: &mut BytesMut) {
     // Messages have a limit far below this.
     bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(protocol: Protocol, headers: &[(&'static str, &'static str)]) -> Option<Plain> {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        Plain::of(protocol, &Method::POST, &headers)
+    }
+
+    #[test]
+    fn whatever_is_coded_or_described_further_is_not_plain() {
+        let grpc = ("content-type", "application/grpc");
+        let json = ("content-type", "application/json");
+        assert!(plain(Protocol::Grpc, &[grpc, ("grpc-accept-encoding", "gzip")]).is_some());
+        assert!(plain(Protocol::Grpc, &[grpc, ("grpc-encoding", "gzip")]).is_none());
+        assert!(plain(Protocol::Connect, &[json, ("connect-protocol-version", "1")]).is_some());
+        assert!(plain(Protocol::Connect, &[json, ("connect-protocol-version", "2")]).is_none());
+        assert!(plain(Protocol::Connect, &[json, ("content-encoding", "gzip")]).is_none());
+        assert!(plain(Protocol::Connect, &[("content-type", "application/json; charset=utf-8")]).is_none());
+        assert!(plain(Protocol::GrpcWebText, &[("content-type", "application/grpc-web-text")]).is_none());
+    }
+
+    #[tokio::test]
+    async fn one_whole_message_is_taken_and_the_engine_gets_every_byte_of_anything_else() {
+        let grpc = plain(Protocol::Grpc, &[("content-type", "application/grpc")]).unwrap();
+        match grpc.take(Body::from(Bytes::from_static(b"\0\0\0\0\x02ab")), 2).await.unwrap() {
+            Taken::Message(message) => assert_eq!(message, "ab"),
+            Taken::Other(_) => panic!("a whole message is plain"),
+        }
+        let others: [&'static [u8]; 6] = [
+            b"",
+            b"\0\0\0\0\x02a",
+            b"\0\0\0\0\x01ab",
+            b"\x01\0\0\0\x02ab",
+            b"\0\0\0\0\x03abc",
+            b"\0\0\0\0\x09abcdefghi",
+        ];
+        for bytes in others {
+            match grpc.take(Body::from(Bytes::from_static(bytes)), 2).await.unwrap() {
+                Taken::Message(message) => panic!("{bytes:?} became {message:?}"),
+                Taken::Other(body) => assert_eq!(body.collect().await.unwrap().to_bytes(), bytes),
+            }
+        }
+    }
+}

@@ -37,7 +37,8 @@ const LINGER_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Inlet {
     body: Option<Body>,
     tasks: Tasks,
-    ends_at: Instant,
+    /// Set when reading begins: most requests have no body, and never wait.
+    ends_at: Option<Instant>,
     lingers: bool,
     waits: bool,
 }
@@ -47,7 +48,7 @@ impl Inlet {
         Inlet {
             body: Some(body),
             tasks: tasks.clone(),
-            ends_at: Instant::now() + BODY_MAX,
+            ends_at: None,
             // HTTP/2 ends one stream without touching the connection.
             lingers: matches!(head.version, Version::HTTP_10 | Version::HTTP_11),
             waits: head.headers.contains_key(header::EXPECT),
@@ -72,7 +73,8 @@ impl Inlet {
         self.waits = false;
         loop {
             let Some(body) = &mut self.body else { return Ok(None) };
-            let limit = self.ends_at.min(Instant::now() + SILENCE_MAX);
+            let now = Instant::now();
+            let limit = (now + SILENCE_MAX).min(*self.ends_at.get_or_insert(now + BODY_MAX));
             let frame = match timeout_at(limit, body.frame()).await {
                 Ok(None) => None,
                 Ok(Some(Ok(frame))) => Some(frame),
