@@ -30,7 +30,7 @@ const HEAD: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b'g'];
 #[tokio::test]
 async fn header_read_timeout_10_s_closes_slow_heads_and_half_open_sockets() {
     let process = Process::start("");
-    let before = process.resident_bytes();
+    let before = process.resident_bytes_peak();
     let began = Instant::now();
     let starts: [&[u8]; 4] = [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nhost: g\r\nx-a: ", &PREFACE[..9]];
     join_all(starts.iter().cycle().take(40).map(|start| attack(&process, start, 0, |_| Vec::new()))).await;
@@ -41,7 +41,7 @@ async fn header_read_timeout_10_s_closes_slow_heads_and_half_open_sockets() {
 #[tokio::test]
 async fn general_hardening_rapid_reset_closes_the_connection() {
     let process = Process::start("");
-    let before = process.resident_bytes();
+    let before = process.resident_bytes_peak();
     attack(&process, PREFACE, 200, |round| {
         let streams = (0..100).map(|stream| (round * 100 + stream) * 2 + 1);
         let frames = streams.flat_map(|stream| {
@@ -56,7 +56,7 @@ async fn general_hardening_rapid_reset_closes_the_connection() {
 #[tokio::test]
 async fn general_hardening_a_continuation_flood_closes_the_connection() {
     let process = Process::start("");
-    let before = process.resident_bytes();
+    let before = process.resident_bytes_peak();
     let more = [0, 1, b'a', 1, b'b'].repeat(3_000);
     let start = [PREFACE, &frame(1, END_STREAM, 1, HEAD)].concat();
     attack(&process, &start, 5_000, |_| frame(9, 0, 1, &more)).await;
@@ -66,7 +66,7 @@ async fn general_hardening_a_continuation_flood_closes_the_connection() {
 #[tokio::test]
 async fn general_hardening_a_settings_flood_by_a_peer_that_never_reads_takes_no_memory() {
     let process = Process::start("");
-    let before = process.resident_bytes();
+    let before = process.resident_bytes_peak();
     let mut peer = TcpStream::connect(process.address()).await.unwrap();
     peer.write_all(PREFACE).await.unwrap();
     let flood = frame(4, 0, 0, &[]).repeat(4_000_000);
@@ -86,7 +86,7 @@ async fn max_headers_64_kib_larger_ones_are_431() {
 #[tokio::test]
 async fn body_caps_hold_for_what_a_compressed_bomb_becomes() {
     let process = Process::start("");
-    let before = process.resident_bytes();
+    let before = process.resident_bytes_peak();
     let mut packing = GzEncoder::new(Vec::new(), Compression::best());
     for _ in 0..256 {
         packing.write_all(&[b' '; 1 << 20]).unwrap();
@@ -104,9 +104,48 @@ async fn body_caps_hold_for_what_a_compressed_bomb_becomes() {
 }
 
 #[tokio::test]
+async fn malformed_envelopes_are_refused_before_their_length_is_believed() {
+    let process = Process::start("");
+    let before = process.resident_bytes_peak();
+    let unknown_flags = envelope(0xfc, b"{}");
+    let huge_length = [&[0, 0xff, 0xff, 0xff, 0xff][..], b"{}"].concat();
+    let cut = envelope(0, b"{}")[..4].to_vec();
+    for (body, codes) in [
+        (unknown_flags, &["invalid_argument"][..]),
+        (huge_length, &["resource_exhausted"]),
+        (cut, &["invalid_argument", "internal"]),
+    ] {
+        let stream = [("content-type", "application/connect+json")];
+        let said = process.ask("POST", "/podium.v1.InstancesService/FollowLogs", &stream, body).await;
+        let told = String::from_utf8_lossy(&said.body);
+        assert!(codes.iter().any(|code| told.contains(code)), "{codes:?}: {told}");
+    }
+    well(&process, before).await;
+}
+
+#[tokio::test]
+async fn tiny_windows_keep_no_answer_in_memory_without_a_bound() {
+    let process = Process::start("");
+    let before = process.resident_bytes_peak();
+    // A window of one byte for each stream, and 200 streams that are never read.
+    let window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 1]);
+    let streams = (0..200).flat_map(|stream| frame(1, END_STREAM | END_HEADERS, stream * 2 + 1, HEAD));
+    let bytes: Vec<u8> = PREFACE.iter().copied().chain(window).chain(streams).collect();
+    let mut peers = Vec::new();
+    for _ in 0..4 {
+        let mut peer = TcpStream::connect(process.address()).await.unwrap();
+        peer.write_all(&bytes).await.unwrap();
+        // It answers, so the streams are open.
+        assert_ne!(peer.read(&mut [0; 64]).await.unwrap(), 0);
+        peers.push(peer);
+    }
+    well(&process, before).await;
+}
+
+#[tokio::test]
 async fn many_bad_keys_are_refused_and_a_good_one_is_served_meanwhile() {
     let process = Process::start("");
-    let before = process.resident_bytes();
+    let before = process.resident_bytes_peak();
     let attackers = join_all((0..8).map(async |attacker| {
         let mut connection = process.connect().await;
         for key in 0..250 {
@@ -141,7 +180,7 @@ async fn attack(process: &Process, start: &[u8], rounds: u32, round: impl Fn(u32
 /// A healthy caller is served, and memory is bounded.
 async fn well(process: &Process, before: u64) {
     assert_eq!(process.ask("GET", "/api/v1/keys", &[], "").await.status, 200);
-    let growth = process.resident_bytes().saturating_sub(before);
+    let growth = process.resident_bytes_peak().saturating_sub(before);
     assert!(growth < GROWTH_BYTES_MAX, "it grew by {growth} bytes");
 }
 
