@@ -1,4 +1,5 @@
 //! What only a process has: signals, an exit code, files that change under it.
 
+mod hostile;
 mod reload;
 mod stop;

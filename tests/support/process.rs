@@ -125,10 +125,10 @@ impl Process {
         assert!(in_time.is_ok(), "it never logged {text:?}:\n{}", self.log());
     }
 
-    /// The memory that it really uses.
-    pub(crate) fn resident_bytes(&self) -> u64 {
+    /// The most memory that it has really used so far: what was given back counts too.
+    pub(crate) fn resident_bytes_peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
     }
 
