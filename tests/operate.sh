@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs what docs/guides/operate.md says of an embedded gateway, word for word: backs it up while it runs, loses its data,
-# restores it, and compares what callers see.
+# restores it, and compares what callers see. Then replaces the sealing key.
 #
 # PORTICO_BIN is the gateway; the debug build when it is not set.
 source "$(dirname "$0")/tools/env.sh"
@@ -106,5 +106,21 @@ diff "$work/before" "$work/after" || fail "what was restored is not what was bac
 # The bundle is there too, not only its record, and the gateway works on.
 ask "$tenant_key" /api/v1/instances --json '{"agent_type": "echo", "agent_id": "echo-1"}' >/dev/null
 upload 2.0.0
+
+# The sealing key is replaced as the guide says, and the old one goes when the log allows it.
+old_key="$(grep -v '^#' "$PORTICO_DATA/secrets.key")"
+new_key="$(python3 -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())')"
+for keys in "$new_key $old_key" "$new_key"; do
+  stop INT
+  printf '%s\n' $keys >"$PORTICO_DATA/secrets.key"
+  start
+  deadline=$((SECONDS + START_SECONDS_MAX))
+  until grep -q "all stored secrets are sealed with the current key" "$work/gateway.log"; do
+    ((SECONDS < deadline)) || fail "the gateway did not say that the old sealing key can go"
+    sleep 0.1
+  done
+done
+ask "$admin" "/api/v1/secrets/echo?tenant_id=acme&reveal=true" | grep -q s3cret || fail "a secret was lost with the old key"
+ask "$tenant_key" /api/v1/deployments >/dev/null
 stop INT
-echo "the backup of docs/guides/operate.md brings everything back"
+echo "the backup of docs/guides/operate.md brings everything back, and the sealing key can be replaced"
