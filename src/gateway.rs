@@ -257,7 +257,7 @@ fn doors(
 ) -> Result<Edge> {
     let stranger = Surface::named("podium").unwrap_or(Surface::NEUTRAL);
     let rest = Rest::new(schema, handlers, Arc::clone(&guard), tasks.clone(), stranger).map_err(Error::internal)?;
-    let site = Site::new(schema, metrics)?;
+    let site = Site::new(schema, metrics);
     let settings = edge::Config { cors: limits::cors(&config.cors), ..edge::Config::default() };
     Ok(Edge::new(schema, handlers, guard, tasks.clone(), settings).with_web(Arc::new(Pages::new(site, rest))))
 }

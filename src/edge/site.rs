@@ -7,7 +7,10 @@
 
 mod page;
 
-use std::{io::Read, sync::Arc};
+use std::{
+    io::Read,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -34,18 +37,16 @@ const CONTENT_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-sr
 
 /// The pages that are not methods.
 pub struct Site {
-    openapi: Bytes,
+    schema: Schema,
+    /// Written when it is first asked for: most processes never are, and none waits for it to start.
+    openapi: OnceLock<Bytes>,
     metrics: Arc<Metrics>,
 }
 
 impl Site {
     /// The site over this schema.
-    ///
-    /// # Errors
-    /// When an embedded example is not JSON.
-    pub fn new(schema: &Schema, metrics: Arc<Metrics>) -> Result<Site> {
-        let document = openapi::document(schema, &examples()?);
-        Ok(Site { openapi: document.to_string().into(), metrics })
+    pub fn new(schema: &Schema, metrics: Arc<Metrics>) -> Site {
+        Site { schema: schema.clone(), openapi: OnceLock::new(), metrics }
     }
 
     /// The page at this path; `None` when there is none.
@@ -53,7 +54,7 @@ impl Site {
         let path = head.uri.path();
         let found = match path {
             "/" | "/docs/" => redirect("/docs"),
-            "/openapi.json" => content(head, "application/json", self.openapi.clone()),
+            "/openapi.json" => self.openapi(head),
             "/metrics" => self.metrics(),
             "/docs/api" => content(head, page::HTML, Bytes::from_static(page::REFERENCE.as_bytes())),
             "/docs/api/start.js" => content(head, page::SCRIPT, Bytes::from_static(page::REFERENCE_START.as_bytes())),
@@ -66,6 +67,23 @@ impl Site {
             Method::GET | Method::HEAD => found,
             _ => not_allowed(),
         })
+    }
+
+    fn openapi(&self, head: &Parts) -> Response<Bytes> {
+        if let Some(document) = self.openapi.get() {
+            return content(head, "application/json", document.clone());
+        }
+        match examples() {
+            Ok(examples) => {
+                let write = || openapi::document(&self.schema, &examples).to_string().into();
+                content(head, "application/json", self.openapi.get_or_init(write).clone())
+            }
+            // They are part of the build, and a test reads them all.
+            Err(error) => {
+                tracing::error!(error = error.report(), "an embedded example cannot be read");
+                status(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
     }
 
     fn metrics(&self) -> Response<Bytes> {

@@ -88,7 +88,7 @@ impl Coordinator {
         let stranger = Surface::named("coordinator").unwrap_or(Surface::NEUTRAL);
         let rest =
             Rest::new(&schema, &handlers, Arc::clone(&guard), tasks.clone(), stranger).map_err(Error::internal)?;
-        let site = Site::new(&schema, metrics)?;
+        let site = Site::new(&schema, metrics);
         let edge = Edge::new(&schema, &handlers, guard, tasks.clone(), edge::Config::default());
         let edge = Arc::new(edge.with_web(Arc::new(Pages::new(site, rest))));
 
