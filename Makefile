@@ -24,6 +24,7 @@ test: ## Installs what the tests need, then runs everything that CI runs
 	@$(MAKE) --no-print-directory clients
 	@$(STEP) "client tests" clients/run.sh
 	@$(STEP) "README" tests/readme.sh
+	@$(STEP) "operate guide" tests/operate.sh
 	@$(STEP) "deploy files" tests/deploy.sh
 	@$(STEP) "cluster" deploy/cluster.sh --once
 

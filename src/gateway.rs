@@ -166,6 +166,9 @@ async fn platform(
 ) -> Result<Platform> {
     let environment = config.environment.as_str();
     let secrets = Secrets::new(Arc::clone(&backends.records), Arc::clone(&backends.sealer), audit.clone());
+    // Dropped when the house closes: the next start walks again.
+    let (resealing, closing) = (secrets.clone().reseal_and_tell(), tasks.closing_token());
+    tasks.spawn(async move { closing.run_until_cancelled(resealing).await });
     let settings = Settings::load(
         settings::Parts {
             records: Arc::clone(&backends.records),

@@ -80,7 +80,7 @@ pub static SETTINGS: &[Setting] = &[
         "The key that seals stored secrets. When it is unset, one is made in the data directory.",
         |config, text| put_some(&mut config.secrets_key, parse::sealing_key(text))),
     secret("secrets_key_previous", "PORTICO_SECRETS_KEY_PREVIOUS", "a list of keys, each 32 bytes as base64 or hex",
-        "Earlier sealing keys, to open what they sealed. Secrets move to the current key when they are next written.",
+        "Earlier sealing keys, to open what they sealed. At its start, a gateway seals anew with the current key what they sealed.",
         |config, text| put(&mut config.secrets_key_previous, parse::list(text, parse::sealing_key))),
     plain("ensemble_url", "PORTICO_ENSEMBLE_URL", "", "an http or https URL",
         "Where Ensemble answers. Without it, there is no list of models.",

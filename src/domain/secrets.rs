@@ -6,9 +6,10 @@
 //! *Knows:* which secrets belong to which tenant and agent type, and their bounds. *Does not know:* how sealing works.
 
 mod names;
+mod reseal;
 mod seal;
 
-pub use self::seal::pepper;
+pub use self::{reseal::Resealed, seal::pepper};
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -9,7 +9,7 @@ use portico::{
         caller::{Proof, Role},
         reason,
     },
-    domain::secrets::{Change, Mode, Secrets, Values, pepper},
+    domain::secrets::{Change, Mode, Resealed, Secrets, Values, pepper},
     port::sealer::Sealer,
 };
 
@@ -104,6 +104,28 @@ async fn a_new_key_opens_old_secrets_and_seals_what_is_written() {
     assert_eq!(revealed(&new.opened(&TenantId::new("acme"), "coder").await.unwrap()), "A=1 B=2");
     let error = secrets(&ground, ring(1, &[])).opened(&TenantId::new("acme"), "coder").await.unwrap_err();
     assert_eq!(error.reason(), reason::SECRETS_UNDECRYPTABLE);
+}
+
+#[tokio::test]
+async fn a_walk_moves_everything_to_the_new_key_and_says_what_it_could_not_move() {
+    const AGENTS: u64 = 150; // More than two pages.
+    let ground = Ground::new();
+    let cx = ground.call(&tenant("acme"), &[]);
+    let old = secrets(&ground, ring(1, &[]));
+    for at in 0..AGENTS {
+        old.set(&cx, &format!("agent-{at}"), "", change(&[("A", Some("1"))])).await.unwrap();
+    }
+    secrets(&ground, ring(3, &[])).set(&cx, "foreign", "", change(&[("A", Some("1"))])).await.unwrap();
+    let rotating = secrets(&ground, ring(2, &[1]));
+    rotating.set(&cx, "agent-0", "", change(&[("A", Some("1"))])).await.unwrap();
+
+    assert_eq!(rotating.reseal().await.unwrap(), Resealed { moved: AGENTS - 1, current: 1, left: 1 });
+    assert_eq!(rotating.reseal().await.unwrap(), Resealed { moved: 0, current: AGENTS, left: 1 });
+
+    let new = secrets(&ground, ring(2, &[]));
+    for at in 0..AGENTS {
+        assert_eq!(revealed(&new.opened(&TenantId::new("acme"), &format!("agent-{at}")).await.unwrap()), "A=1");
+    }
 }
 
 #[tokio::test]
