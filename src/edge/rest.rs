@@ -25,6 +25,7 @@ mod render;
 pub(super) use bind::{Message, unfit};
 pub(super) use call::bounded;
 pub(super) use flow::{Flow, Turn, draining, revoked};
+pub(super) use inlet::{BODY_MAX, SILENCE_MAX, too_slow};
 
 use std::sync::Arc;
 

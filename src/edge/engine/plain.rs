@@ -19,11 +19,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use portico_json::MessageType;
+use tokio::time::{Instant, timeout_at};
 
 use super::{COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, PROTOCOL_VERSION};
 use crate::{
     base::{Error, Result, reply},
-    edge::{Body, Protocol, body::Trailed},
+    edge::{
+        Body, Protocol,
+        body::Trailed,
+        rest::{BODY_MAX, SILENCE_MAX, too_slow},
+    },
 };
 
 /// An envelope's flags and length.
@@ -83,11 +88,13 @@ impl Plain {
     /// Reads the body. What is larger than `message_bytes_max` is not read to its end.
     ///
     /// # Errors
-    /// When the caller has gone.
+    /// When the caller has gone, or `upload_timeout` when nothing comes for too long.
     pub(super) async fn take(self, mut body: Body, message_bytes_max: usize) -> Result<Taken> {
         let mut read = Bytes::new();
+        let ends_at = Instant::now() + BODY_MAX;
         while !http_body::Body::is_end_stream(&body)
-            && let Some(frame) = body.frame().await
+            && let Some(frame) =
+                timeout_at(ends_at.min(Instant::now() + SILENCE_MAX), body.frame()).await.map_err(|_| too_slow())?
         {
             // Trailers of a request mean nothing here.
             let Ok(data) = frame?.into_data() else { continue };
@@ -226,6 +233,14 @@ mod tests {
         assert!(plain(Protocol::Connect, &[json, ("content-encoding", "gzip")]).is_none());
         assert!(plain(Protocol::Connect, &[("content-type", "application/json; charset=utf-8")]).is_none());
         assert!(plain(Protocol::GrpcWebText, &[("content-type", "application/grpc-web-text")]).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let grpc = Plain { protocol: Protocol::Grpc, is_json: false, media_type: "" };
+        let silent = StreamBody::new(stream::pending::<Result<Frame<Bytes>>>());
+        let error = grpc.take(Body::boxed(silent), 2).await.err().unwrap();
+        assert_eq!(error.reason(), crate::base::reason::UPLOAD_TIMEOUT);
     }
 
     #[tokio::test]

@@ -22,10 +22,10 @@ use crate::{
 pub(super) const JSON_BYTES_MAX: usize = 1 << 20;
 
 /// How long a caller may send nothing. Longer is a hung peer or one that holds connections on purpose.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+pub(in crate::edge) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// How long a whole body may take. The largest upload over a slow line stays below.
-const BODY_MAX: Duration = Duration::from_secs(600);
+pub(in crate::edge) const BODY_MAX: Duration = Duration::from_secs(600);
 
 /// How much of a refused body is read and thrown away, so that the caller gets to read the refusal.
 const LINGER_BYTES_MAX: usize = 4 << 20;
@@ -149,6 +149,7 @@ pub(super) fn too_large(limit: usize) -> Error {
     Error::new(Code::ResourceExhausted, reason::BODY_TOO_LARGE, format!("the body is larger than {limit} bytes"))
 }
 
-fn too_slow() -> Error {
+/// The error of a body that does not come.
+pub(in crate::edge) fn too_slow() -> Error {
     Error::new(Code::DeadlineExceeded, reason::UPLOAD_TIMEOUT, "the body did not arrive in time")
 }
