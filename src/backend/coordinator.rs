@@ -342,7 +342,7 @@ impl Fleet for Coordinators {
         Box::pin(async move {
             let answer = self.begin(at, &file_tail(path), About::Instance).await?;
             let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-            let size_bytes = length.and_then(|length| length.parse().ok()).unwrap_or_default();
+            let size_bytes = length.and_then(|length| length.parse().ok());
             let bytes = answer.into_body().into_data_stream().map_err(failure::gone);
             Ok(FileContent { size_bytes, bytes: bytes.boxed() })
         })

@@ -70,7 +70,7 @@ pub(super) async fn read(workspace: &Path, path: &WorkspacePath) -> Result<FileC
         .await?;
         Ok((!chunk.is_empty()).then_some((chunk, file)))
     });
-    Ok(FileContent { size_bytes, bytes: Box::pin(chunks) })
+    Ok(FileContent { size_bytes: Some(size_bytes), bytes: Box::pin(chunks) })
 }
 
 /// Writes a file, whole or not at all, making the folders above it. Answers its size.

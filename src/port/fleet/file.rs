@@ -124,8 +124,8 @@ pub struct FileList {
 
 /// An open file.
 pub struct FileContent {
-    /// Its size when it was opened.
-    pub size_bytes: u64,
+    /// Its size when it was opened, if the host says it.
+    pub size_bytes: Option<u64>,
     /// Its bytes.
     pub bytes: Incoming<Bytes>,
 }
