@@ -31,6 +31,7 @@ test: ## Installs what the tests need, then runs everything that CI runs
 check: ## Checks format, lints and contracts, exactly as CI does
 	@$(STEP) "rustfmt" cargo fmt --all --check
 	@$(STEP) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(STEP) "lock of the peers" sh -c 'cargo metadata --locked --format-version 1 --manifest-path benches/peers/Cargo.toml >/dev/null'
 	@tests/tools/node.sh
 	@$(STEP) "buf lint" buf lint
 	@$(STEP) "buf breaking" tests/tools/breaking.sh

@@ -242,7 +242,7 @@ impl Connection {
 
 fn http1(heard: Heard) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(HeadTimer(heard)).header_read_timeout(IDLE_PATIENCE).max_header_size(HEAD_BYTES_MAX as usize);
+    builder.timer(HeadTimer::new(heard)).header_read_timeout(IDLE_PATIENCE).max_header_size(HEAD_BYTES_MAX as usize);
     builder
 }
 

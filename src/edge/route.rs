@@ -162,7 +162,8 @@ impl<T> Node<T> {
                 }
             }
             Some((first, rest)) => {
-                let literal = decoded(first).and_then(|text| self.literals.get(&*text));
+                let literal = if self.literals.is_empty() { None } else { decoded(first) };
+                let literal = literal.and_then(|text| self.literals.get(&*text));
                 if let Some(target) = literal.and_then(|node| node.find(rest, search)) {
                     return Some(target);
                 }

@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -37,7 +37,20 @@ impl Heard {
 }
 
 /// The timer of one connection. The library asks it for a sleep when it begins to wait for a head.
-pub(super) struct HeadTimer(pub(super) Heard);
+///
+/// One sleep serves the whole connection: setting a timer further away costs next to nothing, making and removing one
+/// for every request would.
+pub(super) struct HeadTimer {
+    heard: Heard,
+    alarm: Arc<Mutex<Pin<Box<time::Sleep>>>>,
+}
+
+impl HeadTimer {
+    /// For the connection that these bytes come by.
+    pub(super) fn new(heard: Heard) -> HeadTimer {
+        HeadTimer { heard, alarm: Arc::new(Mutex::new(Box::pin(time::sleep(IDLE_PATIENCE)))) }
+    }
+}
 
 impl Timer for HeadTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
@@ -45,9 +58,9 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.0.0.store(false, Ordering::Relaxed);
-        let sleep = Box::pin(time::sleep_until(deadline.into()));
-        Box::pin(Waiting { heard: self.0.clone(), begun: false, sleep })
+        self.heard.0.store(false, Ordering::Relaxed);
+        set(&self.alarm, deadline.into());
+        Box::pin(Waiting { heard: self.heard.clone(), begun: false, alarm: Arc::clone(&self.alarm) })
     }
 
     fn now(&self) -> Instant {
@@ -59,7 +72,7 @@ impl Timer for HeadTimer {
 struct Waiting {
     heard: Heard,
     begun: bool,
-    sleep: Pin<Box<time::Sleep>>,
+    alarm: Arc<Mutex<Pin<Box<time::Sleep>>>>,
 }
 
 impl Future for Waiting {
@@ -69,13 +82,19 @@ impl Future for Waiting {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if !self.begun && self.heard.0.load(Ordering::Relaxed) {
             self.begun = true;
-            self.sleep.as_mut().reset(time::Instant::now() + HEAD_PATIENCE);
+            set(&self.alarm, time::Instant::now() + HEAD_PATIENCE);
         }
-        self.sleep.as_mut().poll(cx)
+        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        alarm.as_mut().poll(cx)
     }
 }
 
 impl Sleep for Waiting {}
+
+/// What this lock guards is whole after every statement, so a poisoned lock is still good. Only one connection takes it.
+fn set(alarm: &Mutex<Pin<Box<time::Sleep>>>, deadline: time::Instant) {
+    alarm.lock().unwrap_or_else(PoisonError::into_inner).as_mut().reset(deadline);
+}
 
 #[cfg(test)]
 mod tests {
