@@ -23,6 +23,7 @@ mod socket;
 mod sse;
 mod stack;
 mod tunnel;
+mod unread;
 mod web;
 
 pub use body::Body;

@@ -97,7 +97,7 @@ impl Web for Rest {
 
 impl Doors {
     async fn answer(&self, mut head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
-        let inlet = Inlet::new(body, &head, &self.tasks);
+        let mut inlet = Inlet::new(body, &head, &self.tasks);
         let path = head.uri.path().to_owned();
         let verb = match &head.method {
             _ if socket::is_asked(&head) => Verb::Socket,
@@ -109,6 +109,10 @@ impl Doors {
         if verb == Verb::Socket && !matches!(found, Match::Route(..)) {
             // Asking for an upgrade does not oblige a server; the same path may have an ordinary answer.
             found = self.router.find(&Verb::Http(head.method.clone()), &path);
+        }
+        if matches!(found, Match::Others(_) | Match::Nothing) {
+            // Whatever came with it, the answer is the same.
+            let _broken = inlet.ended().await.is_err();
         }
         match found {
             Match::Route(Target::Call(plan), segments) => {

@@ -172,7 +172,9 @@ fn status(status: StatusCode) -> Response<Bytes> {
 }
 
 fn redirect(to: &'static str) -> Response<Bytes> {
-    let mut answer = status(StatusCode::PERMANENT_REDIRECT);
+    // For whoever does not follow, a person or a suite that looks for content.
+    let mut answer = typed(page::HTML, format!("<a href=\"{to}\">{to}</a>\n").into());
+    *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
     answer.headers_mut().insert(LOCATION, HeaderValue::from_static(to));
     answer
 }

@@ -5,14 +5,13 @@
 //!
 //! *Knows:* the order. *Does not know:* what happens inside a room.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
 };
-use http_body_util::BodyExt;
 
-use super::{Body, Edge, Kind, Protocol, classify::classify, dialect, engine, shield};
+use super::{Body, Edge, Kind, Protocol, classify::classify, dialect, engine, shield, unread};
 use crate::{
     base::{Code, Deadline, Error, RequestId, reason},
     gate::{Admission, Head, Peer},
@@ -29,10 +28,6 @@ const MEDIA_TYPES: HeaderValue = HeaderValue::from_static(
      application/grpc+proto, application/grpc-web, application/grpc-web+json, application/grpc-web+proto, \
      application/grpc-web-text, application/json, application/proto",
 );
-/// Most that is read of a refused HTTP/1.1 body: enough for small calls to keep their connection, too little to be abused.
-const DRAIN_BYTES_MAX: usize = 64 << 10;
-/// How long a refusal waits for those bytes.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Edge {
     /// Answers one request.
@@ -207,20 +202,10 @@ async fn bare(status: StatusCode, version: Version, body: Body) -> Response<Body
     response
 }
 
-/// Reads a small rest of the request: an HTTP/1.1 client that is still sending would else see a broken pipe, not the answer.
+/// Lets an HTTP/1.1 client finish what it sends, so that it sees the answer. HTTP/2 ends one stream without the others.
 async fn drain(version: Version, mut body: Body) {
-    if version >= Version::HTTP_2 {
-        return;
+    if version < Version::HTTP_2 {
+        // Whatever came, the answer is the same.
+        let _broken = unread::ended(&mut body).await.is_err();
     }
-    let reading = async {
-        let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if bytes > DRAIN_BYTES_MAX {
-                return;
-            }
-        }
-    };
-    // Whether it ended in time changes nothing: the answer is the same.
-    let _in_time = tokio::time::timeout(DRAIN_PATIENCE, reading).await.is_ok();
 }

@@ -3,7 +3,7 @@
 use http::{Response, request::Parts};
 use portico_wire::BoxFuture;
 
-use super::{Body, Rest, Site, Web};
+use super::{Body, Rest, Site, Web, unread};
 use crate::{base::RequestId, gate::Peer};
 
 /// The site, and REST behind it.
@@ -22,8 +22,14 @@ impl Pages {
 impl Web for Pages {
     fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
         match self.site.answer(&head) {
-            Some(page) => Box::pin(std::future::ready(page.map(Body::from))),
+            Some(page) => Box::pin(shown(page.map(Body::from), body)),
             None => self.rest.call(head, body, peer, id),
         }
     }
+}
+
+/// A page, once the request for it has ended. Who asks for one with a body that breaks gets the page all the same.
+async fn shown(page: Response<Body>, mut asked: Body) -> Response<Body> {
+    let _broken = unread::ended(&mut asked).await.is_err();
+    page
 }

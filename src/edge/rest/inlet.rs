@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     base::{Code, Error, Result, reason, tasks::Tasks},
-    edge::Body,
+    edge::{Body, unread},
 };
 
 /// Largest JSON body. Published pages have no larger messages; files go by upload.
@@ -94,6 +94,18 @@ impl Inlet {
             {
                 return Ok(Some(data));
             }
+        }
+    }
+
+    /// Waits for the end of a body that means nothing, for as long as it is worth it.
+    ///
+    /// # Errors
+    /// When the request turns out to be malformed, or its caller to have gone.
+    pub(super) async fn ended(&mut self) -> Result<()> {
+        match &mut self.body {
+            // A caller that waits for 100 Continue is to be answered at once, and sends nothing then.
+            Some(body) if !self.waits => unread::ended(body).await,
+            _ => Ok(()),
         }
     }
 

@@ -219,7 +219,7 @@ impl Plan {
             (_, Intake::Octets(field)) => {
                 field.append(&inlet.collect(JSON_BYTES_MAX).await?, message.bytes_mut());
             }
-            (BodyRule::None, _) => {}
+            (BodyRule::None, _) => inlet.ended().await?,
             (BodyRule::Whole, _) => message.whole(&json(asking, &mut inlet).await?, self.method.rest.flat)?,
             (BodyRule::Field(field), _) => message.field(field, &json(asking, &mut inlet).await?)?,
         }
