@@ -5,6 +5,7 @@
 //!
 //! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
 
+mod budget;
 mod certificate;
 mod credential;
 mod entry;
@@ -20,7 +21,7 @@ pub use certificate::Bindings;
 pub use entry::{Closed, Entry, Outlet};
 pub use guard::Guard;
 pub use ledger::Ledger;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Side, Way};
 pub use open::Open;
 pub use trusted::{TENANT, TOKEN, Trust, Trusted};
 

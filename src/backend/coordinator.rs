@@ -120,6 +120,12 @@ impl Coordinators {
         Ok(Coordinators { directory, transport, source_base: config.source_base })
     }
 
+    /// Tells at any time how many hosts are left alone after failures in a row.
+    pub fn left_alone(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let directory = Arc::downgrade(&self.directory);
+        move || directory.upgrade().map_or(0, |directory| directory.left_alone())
+    }
+
     /// Asks a host. What it refuses is an error.
     async fn ask(&self, host: &str, ask: Ask<'_>) -> Result<Response<Bytes>> {
         let host = self.directory.host(host).await?;
