@@ -22,6 +22,7 @@ pub mod site;
 mod socket;
 mod sse;
 mod stack;
+mod taking;
 mod tunnel;
 mod unread;
 mod web;

@@ -5,6 +5,7 @@
 //!
 //! *Knows:* heads of requests, methods, keys, limits. *Does not know:* message bodies, handlers, how a refusal is printed.
 
+mod budget;
 mod certificate;
 mod credential;
 mod entry;
@@ -20,11 +21,17 @@ pub use certificate::Bindings;
 pub use entry::{Closed, Entry, Outlet};
 pub use guard::Guard;
 pub use ledger::Ledger;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Side, Way};
 pub use open::Open;
 pub use trusted::{TENANT, TOKEN, Trust, Trusted};
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use http::HeaderMap;
 use portico_wire::BoxFuture;
@@ -50,21 +57,27 @@ pub struct Head {
     pub bearer: Option<String>,
 }
 
+/// Failed credentials of one connection after which it is closed. A client that has lost its key gives up long before; a
+/// proxy that carries many callers connects again.
+const FAILURES_OF_CONNECTION_MAX: u32 = 64;
+
 /// Who is at the other end of a connection. Cheap to clone: every request of a connection has the same one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer(Arc<End>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct End {
     address: SocketAddr,
     host: String,
     certificate: Option<Box<[u8]>>,
+    failures: AtomicU32,
 }
 
 impl Peer {
     /// The peer at this address, with its certificate in DER when it proved one by TLS.
     pub fn new(address: SocketAddr, certificate: Option<Box<[u8]>>) -> Peer {
-        Peer(Arc::new(End { address, host: address.ip().to_string(), certificate }))
+        let host = address.ip().to_string();
+        Peer(Arc::new(End { address, host, certificate, failures: AtomicU32::new(0) }))
     }
 
     /// Its address.
@@ -80,6 +93,16 @@ impl Peer {
     /// Its certificate in DER, when it proved one.
     pub fn certificate(&self) -> Option<&[u8]> {
         self.0.certificate.as_deref()
+    }
+
+    /// Whether so many credentials failed here that the connection is to be closed.
+    pub fn is_guessing(&self) -> bool {
+        self.0.failures.load(Ordering::Relaxed) >= FAILURES_OF_CONNECTION_MAX
+    }
+
+    /// Counts a failed credential.
+    fn note_failure(&self) {
+        self.0.failures.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ mod backends;
 mod coordinator;
 mod hosts;
 mod limits;
+mod measured;
 pub mod migration;
 mod reload;
 
@@ -39,7 +40,7 @@ use crate::{
         settings::{self, Settings},
     },
     edge::{self, Edge, Pages, Rest, Site, listen},
-    gate::{Admit, Bindings, Guard, Ledger, Metrics},
+    gate::{Admit, Bindings, Guard, Ledger, Metrics, metrics::Placed},
     schema::{Schema, Surface},
     surface,
 };
@@ -80,8 +81,9 @@ impl Gateway {
     pub async fn start(config: Config) -> Result<Gateway> {
         let tasks = Tasks::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let backends = Backends::open(&config, &clock, &tasks).await?;
         let metrics = Arc::new(Metrics::new());
+        let backends = Backends::open(&config, &clock, &tasks, &metrics).await?;
+        tasks.spawn(measured::watch_hosts(Arc::clone(&backends.fleet), Arc::clone(&metrics), tasks.clone()));
         let audit = Audit::new(Arc::clone(&backends.records), &tasks);
 
         let keys = Keys::new(
@@ -208,6 +210,7 @@ async fn platform(
         audit: audit.clone(),
         clock: Arc::clone(clock),
         tasks: tasks.clone(),
+        told: placements(metrics),
     });
     let measured = Arc::clone(metrics);
     let told = move |checks: &[Check]| {
@@ -225,6 +228,18 @@ async fn platform(
         health,
         environment,
         sockets_open: Arc::new(move || sockets.sockets_open()),
+    })
+}
+
+/// Counts attempts to place instances.
+fn placements(metrics: &Arc<Metrics>) -> instances::Told {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move |attempt| {
+        metrics.placed(match attempt {
+            instances::Attempt::Placed => Placed::There,
+            instances::Attempt::Retried => Placed::Retried,
+            instances::Attempt::Failed => Placed::Failed,
+        });
     })
 }
 

@@ -7,6 +7,7 @@ mod live;
 mod matrix;
 mod panics;
 mod refusals;
+mod slow;
 mod sockets;
 mod streams;
 mod unary;
@@ -19,10 +20,12 @@ use http_body_util::BodyExt;
 use portico::{
     base::{Context, Result, tasks::Tasks},
     edge::{Body, Config, Edge},
-    gate::{self, Admit, Peer},
-    schema::Schema,
-    wire::{Handlers, SCHEMA, Wire, podium::v1::*},
+    gate::{self, Admission, Admit, Closed, Entry, Head, Outlet, Peer},
+    schema::{Method, Schema},
+    wire::{BoxFuture, Handlers, SCHEMA, Wire, podium::v1::*},
 };
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
 
 const MUTATING: &str = "/podium.v1.KeysService/CreateKey";
 const READING: &str = "/podium.v1.KeysService/ListKeys";
@@ -72,7 +75,10 @@ fn peer() -> Peer {
 }
 
 async fn send(edge: &Edge, request: Builder, body: impl Into<Bytes>) -> Answer {
-    let response = edge.call(request.body(Body::from(body.into())).unwrap(), peer()).await;
+    read(edge.call(request.body(Body::from(body.into())).unwrap(), peer()).await).await
+}
+
+async fn read(response: http::Response<Body>) -> Answer {
     let (parts, body) = response.into_parts();
     let collected = body.collect().await.unwrap();
     let trailers = collected.trailers().cloned().unwrap_or_default();
@@ -82,6 +88,35 @@ async fn send(edge: &Edge, request: Builder, body: impl Into<Bytes>) -> Answer {
 fn envelope(flags: u8, message: &[u8]) -> Vec<u8> {
     let size = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[flags], size.as_slice(), message].concat()
+}
+
+/// A gate that lets everybody in and tells of every record that closes: bytes in, bytes out.
+struct Recording(UnboundedSender<(u64, u64)>);
+
+impl Recording {
+    fn gate() -> (Arc<dyn Admit>, UnboundedReceiver<(u64, u64)>) {
+        let (told, records) = unbounded_channel();
+        (Arc::new(Recording(told)), records)
+    }
+}
+
+impl Admit for Recording {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+        let (open, told) = (gate::Open.admit(method, head), Told(self.0.clone()));
+        Box::pin(async move {
+            let entry = Entry::open(told, CancellationToken::new());
+            Ok(Admission { context: open.await?.context, entry })
+        })
+    }
+}
+
+struct Told(UnboundedSender<(u64, u64)>);
+
+impl Outlet for Told {
+    fn closed(&self, record: &Closed) {
+        // A test that has ended does not listen any more.
+        let _heard = self.0.send((record.bytes_in, record.bytes_out)).is_ok();
+    }
 }
 
 /// A house where creating a key answers with the label that came, and listing answers with nothing.

@@ -9,4 +9,5 @@ mod hosts;
 mod instances;
 mod keys;
 mod secrets;
+mod silence;
 mod websocket;

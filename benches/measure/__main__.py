@@ -11,14 +11,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import calls
+import creates
+import guesses
+import objects
 import seed
+import shared
 import sockets
 import starts
 import table
+import tunnel
 import uploads
-from processes import LOAD_CORE, Server, awake
+from processes import LOAD_CORE, SERVER_CORE, Server, awake
 
-PARTS = ("unary", "sockets", "upload", "start")
+PARTS = ("unary", "sockets", "upload", "start", "tunnel", "creates", "objects", "shared", "guesses")
 REQUESTS = int(os.environ.get("PORTICO_BENCH_REQUESTS", "20000"))
 ROUNDS = int(os.environ.get("PORTICO_BENCH_ROUNDS", "3"))
 LOG_LEVEL = os.environ.get("PORTICO_BENCH_LOG_LEVEL", "info")
@@ -33,20 +38,21 @@ def say(what):
     print(f"    {what}", file=sys.stderr, flush=True)
 
 
-def gateway(data):
+def gateway(data, **more):
     environment = {
         "PORTICO_LISTEN": "127.0.0.1:{port}",
         "PORTICO_DATA": str(data),
         "PORTICO_ADMIN_KEY": seed.ADMIN_KEY,
         "PORTICO_LIMITS": "off",
         "PORTICO_LOG_LEVEL": LOG_LEVEL,
+        "PORTICO_FLEET_INSTANCES_MAX": "128",
         "PORTICO_UPLOADS_BUNDLE_BYTES_MAX": "2GiB",
     }
-    return Server("gateway", [GATEWAY, "serve"], FOLDER / "gateway.log", environment)
+    return Server("gateway", [GATEWAY, "serve"], FOLDER / "gateway.log", environment | more)
 
 
-def peer(name, *words):
-    return Server(name, [TARGET / "release" / name, "{port}", *words], FOLDER / f"{name}.log")
+def peer(name, *words, core=SERVER_CORE):
+    return Server(name, [TARGET / "release" / name, "{port}", *words], FOLDER / f"{name}.log", core=core)
 
 
 def main(parts):
@@ -69,6 +75,7 @@ def main(parts):
     copy = FOLDER / "copy"
     shutil.copytree(data / "records.sqlite", copy)
 
+    driver = sockets.Driver(TARGET / "release" / "drive")
     result = {"settings": settings()}
     with ExitStack() as stack:
         running = stack.enter_context(gateway(data))
@@ -79,15 +86,27 @@ def main(parts):
             with awake(LOAD_CORE):
                 result["unary"] = calls.unary(servers, *asked, FOLDER, deployment, REQUESTS, ROUNDS, say)
         if "sockets" in parts:
-            instance = seed.Caller(running.port, key).new_instance(deployment)
-            driver = sockets.Driver(TARGET / "release" / "drive")
             echo = stack.enter_context(peer("echo"))
             with awake(LOAD_CORE):
-                result["sockets"] = sockets.measure(driver, running, echo, instance, key, ROUNDS, say)
+                result["sockets"] = sockets.measure(driver, running, echo, deployment, key, ROUNDS, say)
     if "upload" in parts:
         with gateway(FOLDER / "uploads") as running:
             result["upload"] = uploads.measure(running, FOLDER, say)
         shutil.rmtree(FOLDER / "uploads")
+    if "tunnel" in parts:
+        with awake(LOAD_CORE):
+            result["tunnel"] = tunnel.measure(gateway, peer, driver, GATEWAY, bundle, FOLDER, ROUNDS, say)
+    if "creates" in parts:
+        with awake(LOAD_CORE):
+            result["creates"] = creates.measure(gateway, peer, bundle, FOLDER, ROUNDS, say)
+    if "objects" in parts:
+        result["objects"] = objects.measure(gateway, TARGET / "release" / "put", FOLDER, ROUNDS, say)
+    if "shared" in parts:
+        with awake(LOAD_CORE):
+            result["shared"] = shared.measure(gateway, bundle, FOLDER, REQUESTS, ROUNDS, say)
+    if "guesses" in parts:
+        with gateway(data, PORTICO_LIMITS="on") as running:
+            result["guesses"] = guesses.measure(running, TARGET / "release" / "guess", say)
     if "start" in parts:
         result["start"] = starts.measure(gateway, GATEWAY, FOLDER, say)
 

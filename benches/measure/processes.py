@@ -47,10 +47,11 @@ def awake(core):
 
 
 class Server:
-    """A server on SERVER_CORE. `command` contains "{port}" where its port goes."""
+    """A server on a processor, SERVER_CORE if no other is named. `command` contains "{port}" where its port goes."""
 
-    def __init__(self, name, command, log, environment=None):
+    def __init__(self, name, command, log, environment=None, core=SERVER_CORE):
         self.name = name
+        self.core = core
         self.port = free_port()
         self.command = [str(word).format(port=self.port) for word in command]
         self.environment = {key: value.format(port=self.port) for key, value in (environment or {}).items()}
@@ -62,7 +63,7 @@ class Server:
         kept = {name: os.environ[name] for name in ("HOME", "PATH", "LANG", "TMPDIR") if name in os.environ}
         with self.log.open("ab") as log:
             self.process = pinned(
-                SERVER_CORE,
+                self.core,
                 lambda: subprocess.Popen(
                     self.command, env=kept | self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 ),

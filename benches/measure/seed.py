@@ -39,8 +39,9 @@ class Caller:
     def new_tenant_key(self):
         return self.call("POST", "/api/v1/keys", body={"tenant_id": "bench"})["key"]
 
-    def new_instance(self, deployment_id):
-        instance = self.call("POST", "/api/v1/instances", body={"deployment_id": deployment_id})["instance_id"]
+    def new_instance(self, deployment_id, name=""):
+        body = {"deployment_id": deployment_id, "agent_id": name}
+        instance = self.call("POST", "/api/v1/instances", body=body)["instance_id"]
         end = time.monotonic() + READY_PATIENCE_SECONDS
         while time.monotonic() < end:
             status = self.call("GET", f"/api/v1/instances/{instance}")["status"]

@@ -6,12 +6,15 @@ import subprocess
 import time
 
 from processes import LOAD_CORE, pinned
+from seed import Caller
 
 # Answered by the host of an instance itself, so that the tunnel is measured and not an agent.
 PING = json.dumps({"type": "ping", "content": {"text": "x" * 96}})
 TURN = json.dumps({"type": "process_message", "content": {"text": "hello"}})
 PATIENCE_SECONDS = 180
-IDLE_SOCKETS = 5_000
+# An instance takes so many clients and no more.
+SOCKETS_OF_INSTANCE = 16
+IDLE_SOCKETS = 1_024
 SETTLE_SECONDS = 2
 
 
@@ -37,12 +40,12 @@ class Driver:
         said["per_second"] = said["rounds"] / said["seconds"]
         return said
 
-    def idle_bytes(self, server, *arguments):
+    def idle_bytes(self, server, sockets, *arguments):
         """Growth of the server's memory for each socket that has answered once and is then left alone."""
         time.sleep(SETTLE_SECONDS)
         before = server.memory()
         start = lambda: subprocess.Popen(
-            self.words("idle", *arguments, IDLE_SOCKETS), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self.words("idle", *arguments, sockets), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         driver = pinned(LOAD_CORE, start)
         said = driver.stdout.readline()
@@ -55,8 +58,17 @@ class Driver:
         return grown / json.loads(said)["open"]
 
 
-def measure(driver, gateway, echo, instance, key, rounds, say):
-    tunnel = (f"127.0.0.1:{gateway.port}/agent/{instance}", key, PING, '"pong"')
+def instances(caller, deployment, sockets, say):
+    """As many instances as these sockets need, called `bench-0` and so on."""
+    count = sockets // SOCKETS_OF_INSTANCE
+    say(f"starts {count} instances")
+    for number in range(count):
+        caller.new_instance(deployment, f"bench-{number}")
+
+
+def measure(driver, gateway, echo, deployment, key, rounds, say):
+    instances(Caller(gateway.port, key), deployment, IDLE_SOCKETS, say)
+    tunnel = (f"127.0.0.1:{gateway.port}/agent/bench-#", key, PING, '"pong"')
     direct = (f"127.0.0.1:{echo.port}/", "", PING, "")
     shapes = {"one socket": (1, 3_000), "32 sockets": (32, 500)}
     result = {}
@@ -77,7 +89,7 @@ def measure(driver, gateway, echo, instance, key, rounds, say):
     say(f"{IDLE_SOCKETS} idle sockets")
     result["idle"] = {
         "sockets": IDLE_SOCKETS,
-        "tunnel_bytes": driver.idle_bytes(gateway, *tunnel),
-        "direct_bytes": driver.idle_bytes(echo, *direct),
+        "tunnel_bytes": driver.idle_bytes(gateway, IDLE_SOCKETS, *tunnel),
+        "direct_bytes": driver.idle_bytes(echo, IDLE_SOCKETS, *direct),
     }
     return result

@@ -1,5 +1,14 @@
 """The figures as one table for the eye, with what was to be reached."""
 
+import creates
+import guesses
+import objects
+import shared
+import tunnel
+
+# What tells its own rows.
+TELLERS = {"tunnel": tunnel, "creates": creates, "objects": objects, "shared": shared, "guesses": guesses}
+
 UNARY_SHARE_MIN = 0.85
 REST_CPU_MAX = 1.3
 COLD_START_MS_MAX = 50
@@ -41,6 +50,9 @@ def render(result):
         sockets(result["sockets"], lines, judge)
     if "upload" in result:
         uploads(result["upload"], lines, judge)
+    for name, teller in TELLERS.items():
+        if name in result:
+            teller.tell(result[name], lines, judge)
     if "start" in result:
         start(result["start"], lines, judge)
     lines.append("Missed: " + ("; ".join(missed) if missed else "nothing"))

@@ -24,7 +24,7 @@ mod transport;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{Method, Response, StatusCode, header};
 use http_body::Frame as Part;
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
@@ -34,6 +34,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout};
 
 use self::{
+    address::Address,
     directory::{Directory, Host},
     refusal::About,
     transport::{Body, Transport, collect, whole},
@@ -58,6 +59,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(15);
 /// How long a file may take on its way to a host.
 const UPLOAD_WAIT: Duration = Duration::from_secs(600);
+/// How long a host may be silent in the middle of a file.
+const FILE_SILENCE_MAX: Duration = Duration::from_secs(45);
 /// How often a host that cannot wait for an instance to become ready is asked again.
 const READY_EVERY: Duration = Duration::from_millis(250);
 /// What a path segment need not escape.
@@ -117,6 +120,12 @@ impl Coordinators {
         Ok(Coordinators { directory, transport, source_base: config.source_base })
     }
 
+    /// Tells at any time how many hosts are left alone after failures in a row.
+    pub fn left_alone(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let directory = Arc::downgrade(&self.directory);
+        move || directory.upgrade().map_or(0, |directory| directory.left_alone())
+    }
+
     /// Asks a host. What it refuses is an error.
     async fn ask(&self, host: &str, ask: Ask<'_>) -> Result<Response<Bytes>> {
         let host = self.directory.host(host).await?;
@@ -141,8 +150,8 @@ impl Coordinators {
         read(&answer)
     }
 
-    /// Begins an answer that is read as it comes.
-    async fn begin(&self, at: &At, tail: &str, about: About) -> Result<Response<hyper::body::Incoming>> {
+    /// Begins an answer that is read as it comes, from the address that is answered too.
+    async fn begin(&self, at: &At, tail: &str, about: About) -> Result<(Response<hyper::body::Incoming>, Address)> {
         let host = self.directory.host(&at.host).await?;
         let begun = async {
             let address = host.address.as_ref().ok_or_else(|| failure::broken("the host may not be dialled there"))?;
@@ -150,7 +159,7 @@ impl Coordinators {
             let begun = self.transport.begin(address, Method::GET, &path, &at.asked, None);
             let answer = timeout(ANSWER_WAIT, begun).await.unwrap_or_else(|_| Err(failure::timeout()))?;
             if answer.status().is_success() {
-                return Ok(answer);
+                return Ok((answer, address.clone()));
             }
             let (head, body) = answer.into_parts();
             let body = timeout(ANSWER_WAIT, collect(body)).await.unwrap_or_else(|_| Err(failure::timeout()))?;
@@ -324,8 +333,8 @@ impl Fleet for Coordinators {
     fn follow_logs<'a>(&'a self, at: &'a At, level: LogLevel, after: u64) -> Answer<'a, Outgoing<LogEntry>> {
         Box::pin(async move {
             let tail = format!("/logs:follow?level={}&after={after}", level.as_str());
-            let answer = self.begin(at, &tail, About::Extension).await?;
-            Ok(lines::entries(answer.into_body(), at.instance.clone()))
+            let (answer, address) = self.begin(at, &tail, About::Extension).await?;
+            Ok(lines::entries(answer.into_body(), at.instance.clone(), self.transport.clone(), address))
         })
     }
 
@@ -340,11 +349,17 @@ impl Fleet for Coordinators {
 
     fn read_file<'a>(&'a self, at: &'a At, path: &'a WorkspacePath) -> Answer<'a, FileContent> {
         Box::pin(async move {
-            let answer = self.begin(at, &file_tail(path), About::Instance).await?;
+            let (answer, _) = self.begin(at, &file_tail(path), About::Instance).await?;
             let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
             let size_bytes = length.and_then(|length| length.parse().ok());
-            let bytes = answer.into_body().into_data_stream().map_err(failure::gone);
-            Ok(FileContent { size_bytes, bytes: bytes.boxed() })
+            let content = stream::unfold(answer.into_body().into_data_stream(), |mut content| async move {
+                let piece = match timeout(FILE_SILENCE_MAX, content.next()).await {
+                    Ok(piece) => piece?.map_err(failure::gone),
+                    Err(_) => Err(failure::gone("the host was silent in the middle of a file")),
+                };
+                Some((piece, content))
+            });
+            Ok(FileContent { size_bytes, bytes: Box::pin(content) })
         })
     }
 

@@ -70,11 +70,6 @@ impl Otlp {
         tasks.spawn(exporter.run(waiting, tasks.clone()));
         Ok(Otlp { queue, lost })
     }
-
-    /// How many spans the collector did not get since the start.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
 }
 
 impl Spans for Otlp {
@@ -87,6 +82,10 @@ impl Spans for Otlp {
 
     fn begins_traces(&self) -> bool {
         true
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 }
 

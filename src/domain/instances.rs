@@ -78,7 +78,23 @@ pub struct Ground {
     pub clock: Arc<dyn Clock>,
     /// For what outlives a call.
     pub tasks: Tasks,
+    /// Hears of every attempt to place an instance.
+    pub told: Told,
 }
+
+/// How an attempt to place an instance on a host ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It runs there.
+    Placed,
+    /// It does not, and another host is tried.
+    Retried,
+    /// It does not, and no other host is tried.
+    Failed,
+}
+
+/// Hears of attempts.
+pub type Told = Arc<dyn Fn(Attempt) + Send + Sync>;
 
 /// All instances. Cheap to clone.
 #[derive(Clone)]

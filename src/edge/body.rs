@@ -3,6 +3,9 @@
 //! A newcomer's usual mistake is to box a body once per layer. Every layer here works on the same type: what a body is
 //! made of is a variant, and counting is a field.
 //!
+//! Answers leave in pieces. A peer that takes one byte of an answer would else have all of it, as far as anybody here can
+//! see: it would wait inside the HTTP library, where nothing counts it.
+//!
 //! *Knows:* frames, and the record that counts them. *Does not know:* what the bytes mean.
 
 use std::{
@@ -12,20 +15,27 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 
-use super::engine::RpcBody;
+use super::{engine::RpcBody, taking};
 use crate::{
     base::{Code, Error, reason},
     gate::Entry,
 };
 
+/// Most that leaves at once: the usual limit of a frame of HTTP/2.
+const PIECE_BYTES_MAX: usize = 16 << 10;
+
 /// The body of a request or an answer.
 pub struct Body {
     kind: Kind,
     meter: Option<Meter>,
+    /// Whether it is an answer that leaves over a connection.
+    leaves: bool,
+    /// What is left of a frame that was larger than a piece. Boxed, because few are.
+    rest: Option<Box<Bytes>>,
 }
 
 enum Kind {
@@ -82,8 +92,51 @@ impl Body {
         self
     }
 
+    /// The same body, on its way out: in pieces, and watched.
+    #[must_use]
+    pub(super) fn leaving(mut self) -> Body {
+        self.leaves = true;
+        self
+    }
+
+    /// The next piece of a frame that did not leave at once.
+    fn piece(&mut self) -> Option<Frame<Bytes>> {
+        let rest = self.rest.as_mut()?;
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES_MAX));
+        if rest.is_empty() {
+            self.rest = None;
+        }
+        Some(Frame::data(piece))
+    }
+
+    /// The frame, or the first piece of it.
+    fn cut(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if !self.leaves || frame.data_ref().is_none_or(|data| data.len() <= PIECE_BYTES_MAX) {
+            return frame;
+        }
+        match frame.into_data() {
+            Ok(mut data) => {
+                let piece = data.split_to(PIECE_BYTES_MAX);
+                self.rest = Some(Box::new(data));
+                Frame::data(piece)
+            }
+            Err(frame) => frame,
+        }
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.kind {
+            Kind::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(interrupted),
+            Kind::Trailed(body) => Poll::Ready(body.next().map(Ok)),
+            Kind::Rpc(body) => Pin::new(&mut **body).poll_frame(cx),
+            Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
+        }
+        .map_ok(|frame| self.cut(frame))
+    }
+
     fn of(kind: Kind) -> Body {
-        Body { kind, meter: None }
+        Body { kind, meter: None, leaves: false, rest: None }
     }
 }
 
@@ -127,12 +180,9 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        let polled = match &mut this.kind {
-            Kind::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(interrupted),
-            Kind::Trailed(body) => Poll::Ready(body.next().map(Ok)),
-            Kind::Rpc(body) => Pin::new(&mut **body).poll_frame(cx),
-            Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
+        let polled = match this.piece() {
+            Some(piece) => Poll::Ready(Some(Ok(piece))),
+            None => this.poll_kind(cx),
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -143,10 +193,16 @@ impl http_body::Body for Body {
             Poll::Ready(_) => this.meter = None,
             Poll::Pending => {}
         }
+        if this.leaves {
+            taking::note(polled.is_ready());
+        }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.rest.is_some() {
+            return false;
+        }
         match &self.kind {
             Kind::Full(body) => body.is_end_stream(),
             Kind::Incoming(body) => body.is_end_stream(),
@@ -157,6 +213,9 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.rest.is_some() {
+            return SizeHint::default();
+        }
         match &self.kind {
             Kind::Full(body) => body.size_hint(),
             Kind::Incoming(body) => body.size_hint(),

@@ -11,6 +11,7 @@ mod envelopes;
 mod failure;
 mod inflow;
 mod outflow;
+mod patience;
 mod plain;
 mod text;
 pub mod timeout;
@@ -192,7 +193,7 @@ impl Mounted {
     /// Makes a call of any kind.
     async fn engine(&self, frame: &Frame, head: &Parts, body: Body, context: Context, entry: &Entry) -> Response<Body> {
         let fault = Fault::default();
-        let mut request = Request::new(Inflow::new(body, frame.protocol, fault.clone()));
+        let mut request = Request::new(Inflow::new(body, frame.protocol, self.method.shape, fault.clone()));
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.uri.clone();
         *request.version_mut() = head.version;

@@ -7,6 +7,7 @@
 
 mod greeting;
 mod head;
+mod line;
 mod tls;
 
 pub use tls::{Certificates, Tls};
@@ -33,8 +34,9 @@ use tokio_util::sync::CancellationToken;
 use self::{
     greeting::{Greeted, Version},
     head::{HeadTimer, Heard, IDLE_PATIENCE},
+    line::Line,
 };
-use super::{Body, Edge};
+use super::{Body, Edge, taking};
 use crate::{
     base::{Code, Error, Result, reason, tasks::Tasks},
     gate::Peer,
@@ -105,6 +107,7 @@ impl Listener {
             Error::new(Code::FailedPrecondition, reason::INTERNAL, message).caused_by(error)
         };
         let socket = TcpListener::bind(config.address).await.map_err(unbound)?;
+        line::attend(&socket).map_err(unbound)?;
         let address = socket.local_addr().map_err(unbound)?;
         let tls = config.tls.as_ref().map(Certificates::new).transpose()?;
         let slots = Arc::new(Semaphore::new(config.connections_max));
@@ -203,22 +206,32 @@ impl Connection {
     {
         let (leaving, cut) = (self.tasks.leaving_token(), self.tasks.cut_token());
         let (edge, tasks) = (self.edge, self.tasks.clone());
+        // Cancelled when the peer has shown that it guesses keys.
+        let farewell = CancellationToken::new();
+        let unwelcome = farewell.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (edge, peer, tasks) = (Arc::clone(&edge), peer.clone(), tasks.clone());
+            let unwelcome = unwelcome.clone();
             // Boxed, because the HTTP library hands it through several tasks and futures of its own.
             Box::pin(async move {
                 let spoken = request.version();
-                let mut answer = edge.call(request.map(Body::from), peer).await;
+                let mut answer = edge.call(request.map(Body::from), peer.clone()).await;
+                let is_unwelcome = peer.is_guessing();
+                if is_unwelcome {
+                    unwelcome.cancel();
+                }
                 // HTTP/2 has GOAWAY for this.
-                if tasks.is_draining() && spoken < Spoken::HTTP_2 && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+                if (is_unwelcome || tasks.is_draining())
+                    && spoken < Spoken::HTTP_2
+                    && answer.status() != StatusCode::SWITCHING_PROTOCOLS
                 {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(Body::leaving))
             })
         });
         let (version, heard) = (io.version(), io.heard());
-        let io = TokioIo::new(io);
+        let io = TokioIo::new(Line::new(io));
         match version {
             Version::Http1 => {
                 let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
@@ -233,6 +246,7 @@ impl Connection {
                 tokio::select! {
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
                     () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = farewell.cancelled() => connection.as_mut().graceful_shutdown(),
                 }
                 finish(cut, connection).await
             }
@@ -275,7 +289,7 @@ where
 {
     fn execute(&self, work: F) {
         // Nobody waits for one stream; the house waits for all of its tasks.
-        drop(self.0.serve(work));
+        drop(self.0.serve(taking::Watched::new(work)));
     }
 }
 

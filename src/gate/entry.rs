@@ -12,11 +12,13 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::{Side, Way};
 use crate::base::{Code, Error, Reason, Result};
 
 /// The open record of one call. Clones share it; the last one dropped closes it.
@@ -27,6 +29,12 @@ pub struct Entry(Arc<Inner<dyn Outlet>>);
 pub trait Outlet: Send + Sync + 'static {
     /// Takes the closed record.
     fn closed(&self, record: &Closed);
+
+    /// A frame of a socket has passed.
+    fn passed(&self, _way: Way, _bytes: usize) {}
+
+    /// A side of a socket did not take frames for this long.
+    fn stalled(&self, _side: Side, _time: Duration) {}
 }
 
 /// A closed record.
@@ -90,6 +98,20 @@ impl Entry {
     /// Counts body bytes sent.
     pub fn sent(&self, bytes: usize) {
         self.0.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a frame of a socket.
+    pub fn passed(&self, way: Way, bytes: usize) {
+        match way {
+            Way::In => self.received(bytes),
+            Way::Out => self.sent(bytes),
+        }
+        self.0.outlet.passed(way, bytes);
+    }
+
+    /// Notes that a side of a socket did not take frames for this long.
+    pub fn stalled(&self, side: Side, time: Duration) {
+        self.0.outlet.stalled(side, time);
     }
 
     /// Resolves when the credential of the call is revoked or expired. Streams and sockets end then.

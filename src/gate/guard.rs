@@ -139,6 +139,7 @@ impl Parts {
             Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),
             Err(_) if method.access == Access::Public => Ok(Known::nobody()),
             Err(error) if error.code() == Code::Unauthenticated => {
+                head.peer.note_failure();
                 Err(self.failures.note(head.peer.address().ip()).map_or(error, too_many_failures))
             }
             Err(error) => Err(error),

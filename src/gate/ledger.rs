@@ -6,15 +6,16 @@
 //!
 //! *Knows:* methods, callers, outcomes. *Does not know:* messages.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Closed, Door, Entry, Outlet, Peer,
+    budget::Budget,
     limits::Permit,
-    metrics::{Call, Metrics},
+    metrics::{Call, Metrics, Side, Way},
 };
 use crate::{
     base::{Caller, Clock, Code, Error, RequestId, Trace, id},
@@ -30,8 +31,27 @@ pub struct Ledger(Arc<Books>);
 struct Books {
     metrics: Arc<Metrics>,
     spans: Arc<dyn Spans>,
-    audit: Option<Audit>,
+    audit: Option<Trail>,
     clock: Arc<dyn Clock>,
+}
+
+/// The audit of refusals. A stranger can cause as many as the machine can answer, so the trail has so many a second and no
+/// more; those of known callers do not wait behind those of strangers. What the trail does not have the log has.
+struct Trail {
+    audit: Audit,
+    strangers: Budget,
+    known: Budget,
+}
+
+impl Trail {
+    fn new(audit: Audit) -> Trail {
+        Trail { audit, strangers: Budget::default(), known: Budget::default() }
+    }
+
+    fn takes(&self, caller: &Caller) -> bool {
+        let budget = if caller.key_id().is_some() { &self.known } else { &self.strangers };
+        budget.allows()
+    }
 }
 
 /// What names a call.
@@ -47,7 +67,7 @@ pub(super) struct Line {
 impl Ledger {
     /// A ledger that writes to these.
     pub fn new(metrics: Arc<Metrics>, spans: Arc<dyn Spans>, audit: Audit, clock: Arc<dyn Clock>) -> Ledger {
-        Ledger(Arc::new(Books { metrics, spans, audit: Some(audit), clock }))
+        Ledger(Arc::new(Books { metrics, spans, audit: Some(Trail::new(audit)), clock }))
     }
 
     /// A ledger where refusals are logged and counted alone: for a process without records.
@@ -71,18 +91,12 @@ impl Ledger {
 
     /// Writes the record of a refused call.
     pub(super) fn refused(&self, line: Line, error: &Error) {
-        if let Some(audit) = &self.0.audit {
-            audit.record(Note {
-                id: id::random("audit_", 20),
-                at: self.0.clock.now(),
-                request_id: line.id.to_string(),
-                actor: line.caller.identity.to_string(),
-                key_id: line.caller.key_id().map(str::to_owned),
-                tenant: line.caller.tenant.to_string(),
-                action: line.method.path.to_owned(),
-                subject: line.peer.host().to_owned(),
-                outcome: error.reason().to_string(),
-            });
+        if let Some(trail) = &self.0.audit {
+            if trail.takes(&line.caller) {
+                trail.audit.record(self.note(&line, error));
+            } else {
+                self.0.metrics.unaudited();
+            }
         }
         let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
         written.closed(&Closed {
@@ -92,6 +106,20 @@ impl Ledger {
             bytes_in: 0,
             bytes_out: 0,
         });
+    }
+
+    fn note(&self, line: &Line, error: &Error) -> Note {
+        Note {
+            id: id::random("audit_", 20),
+            at: self.0.clock.now(),
+            request_id: line.id.to_string(),
+            actor: line.caller.identity.to_string(),
+            key_id: line.caller.key_id().map(str::to_owned),
+            tenant: line.caller.tenant.to_string(),
+            action: line.method.path.to_owned(),
+            subject: line.peer.host().to_owned(),
+            outcome: error.reason().to_string(),
+        }
     }
 }
 
@@ -103,6 +131,14 @@ struct Written {
 }
 
 impl Outlet for Written {
+    fn passed(&self, way: Way, bytes: usize) {
+        self.ledger.0.metrics.flows().passed(way, bytes);
+    }
+
+    fn stalled(&self, side: Side, time: Duration) {
+        self.ledger.0.metrics.flows().stalled(side, time);
+    }
+
     fn closed(&self, record: &Closed) {
         let Line { method, door, id: request, trace, caller, peer } = &self.line;
         let elapsed = record.began.elapsed();

@@ -5,6 +5,15 @@
 //!
 //! *Knows:* every metric. *Does not know:* who scrapes them.
 
+mod flows;
+mod told;
+mod world;
+
+pub(super) use flows::Flows;
+pub use flows::{Side, Way};
+pub use told::Told;
+pub use world::{Answered, Hosts, Placed, Uploaded};
+
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
@@ -23,14 +32,18 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use self::{told::Reading, world::World};
 use super::Door;
 use crate::base::{Code, Reason, health::State};
 
 /// All metrics of one gateway.
 pub struct Metrics {
-    registry: Registry,
+    registry: RwLock<Registry>,
+    flows: Flows,
+    world: World,
     calls: Family<CallLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
+    unaudited: Counter,
     seconds: Family<DoorLabels, Histogram>,
     bytes: Family<ByteLabels, Counter>,
     in_flight: Gauge,
@@ -101,8 +114,11 @@ impl Metrics {
         let mut registry = Registry::with_prefix("portico");
         let seconds: Family<DoorLabels, Histogram> = Family::new_with_constructor(latencies);
         let metrics = Metrics {
+            flows: Flows::new(&mut registry),
+            world: World::new(&mut registry),
             calls: Family::default(),
             refusals: Family::default(),
+            unaudited: Counter::default(),
             seconds,
             bytes: Family::default(),
             in_flight: Gauge::default(),
@@ -110,10 +126,12 @@ impl Metrics {
             parts: Family::default(),
             probes: Family::default(),
             usual: RwLock::default(),
-            registry: Registry::default(),
+            registry: RwLock::default(),
         };
         registry.register("calls", "Calls that ended, by method, door and code", metrics.calls.clone());
         registry.register("refusals", "Calls that the gate refused, by reason", metrics.refusals.clone());
+        let unaudited = "Refusals that are in the log alone, because there were too many in their second";
+        registry.register("refusals_unaudited", unaudited, metrics.unaudited.clone());
         registry.register_with_unit(
             "call_duration",
             "From admission to the last byte",
@@ -128,7 +146,20 @@ impl Metrics {
         let probes = "How long a part took to say how it is";
         registry.register_with_unit("part_probe", probes, Unit::Seconds, metrics.probes.clone());
         registry.register("build", "What runs here", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        Metrics { registry, ..metrics }
+        Metrics { registry: RwLock::new(registry), ..metrics }
+    }
+
+    /// Shows a number that somebody else keeps under this name. It is read whenever the metrics are.
+    pub fn tell(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        what: Told,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let reading = Reading { name, help, what, read: Box::new(read) };
+        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(reading));
     }
 
     /// The registry's text in the OpenMetrics format.
@@ -137,7 +168,7 @@ impl Metrics {
     /// Never in practice: writing to a string cannot fail.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        encode(&mut text, &self.registry.read().unwrap_or_else(PoisonError::into_inner))?;
         Ok(text)
     }
 
@@ -155,6 +186,40 @@ impl Metrics {
         };
         self.parts.get_or_create(&PartLabels { part }).set(up);
         self.probes.get_or_create(&PartLabels { part }).set(latency.as_secs_f64());
+    }
+
+    /// Notes how a question to a port ended, and how long that took.
+    pub fn answered(&self, port: &'static str, operation: &'static str, how: Answered, time: Duration) {
+        self.world.answered(port, operation, how, time);
+    }
+
+    /// Notes bytes of an upload that have arrived.
+    pub fn upload_grew(&self, bytes: usize) {
+        self.world.grew(bytes);
+    }
+
+    /// Notes how an upload ended, and how long it took.
+    pub fn uploaded(&self, how: Uploaded, time: Duration) {
+        self.world.uploaded(how, time);
+    }
+
+    /// Notes how an attempt to place an instance ended.
+    pub fn placed(&self, how: Placed) {
+        self.world.placed(how);
+    }
+
+    /// Notes how the hosts are.
+    pub fn hosts_seen(&self, hosts: &Hosts) {
+        self.world.seen(hosts);
+    }
+
+    pub(super) fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// Counts a refusal that the audit has no room for.
+    pub(super) fn unaudited(&self) {
+        self.unaudited.inc();
     }
 
     pub(super) fn opened(&self, door: Door) {

@@ -81,6 +81,7 @@ impl Parts {
         let line = Line { method, door, id, trace, caller: Arc::clone(&caller), peer };
         if !believed && line.method.access != Access::Public {
             let error = credential::unauthorized();
+            line.peer.note_failure();
             self.ledger.refused(line, &error);
             return Err(error);
         }

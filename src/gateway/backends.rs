@@ -4,6 +4,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use super::measured::Measured;
 use crate::{
     backend::{
         coordinator::{self, Coordinators},
@@ -21,6 +22,7 @@ use crate::{
     base::{Clock, Result, Secret, health::Health, tasks::Tasks},
     config::{self, Config},
     domain::health::Part,
+    gate::{Metrics, metrics::Told},
     port::{
         Answer,
         blobs::Blobs,
@@ -47,18 +49,25 @@ pub(super) struct Backends {
 }
 
 impl Backends {
-    pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Backends> {
-        let blobs = blobs(config, clock, tasks).await?;
-        let (registry, bus) = registry_and_bus(config, tasks)?;
+    /// Opens them. What is asked over a network is timed, and so is every blob store; what is embedded answers in
+    /// microseconds, in the middle of every call.
+    pub(super) async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        tasks: &Tasks,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Backends> {
+        let blobs: Arc<dyn Blobs> = Measured::new(blobs(config, clock, tasks).await?, metrics);
+        let (registry, bus) = registry_and_bus(config, tasks, metrics)?;
         Ok(Backends {
-            records: records(config, clock, tasks).await?,
-            fleet: fleet(config, &blobs, &registry, clock, tasks)?,
+            records: records(config, clock, tasks, metrics).await?,
+            fleet: fleet(config, &blobs, &registry, clock, tasks, metrics)?,
             blobs,
             bus,
             registry,
             sealer: Arc::new(keyring(config)?),
-            catalog: catalog(config)?,
-            spans: spans(config, tasks)?,
+            catalog: catalog(config, metrics)?,
+            spans: spans(config, tasks, metrics)?,
         })
     }
 
@@ -98,8 +107,17 @@ fn owned<P: ?Sized + Send + Sync + 'static>(
     Box::pin(async move { ask(&port).await })
 }
 
-async fn records(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Records>> {
-    Ok(archive(config, clock, tasks).await?)
+async fn records(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn Records>> {
+    let records: Arc<dyn Records> = archive(config, clock, tasks).await?;
+    Ok(match &config.records {
+        config::Records::Sqlite(_) => records,
+        config::Records::Postgres(_) => Measured::new(records, metrics),
+    })
 }
 
 pub(super) async fn blobs(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Blobs>> {
@@ -122,7 +140,12 @@ pub(super) async fn archive(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tas
 }
 
 /// Registry and bus at the same URL share one connection for commands.
-fn registry_and_bus(config: &Config, tasks: &Tasks) -> Result<(Arc<dyn Registry>, Arc<dyn Bus>)> {
+fn registry_and_bus(
+    config: &Config,
+    tasks: &Tasks,
+    metrics: &Arc<Metrics>,
+) -> Result<(Arc<dyn Registry>, Arc<dyn Bus>)> {
+    let timed = |bus: Arc<dyn Bus>| -> Arc<dyn Bus> { Measured::new(bus, metrics) };
     let open = |url| Valkey::open(url, tasks);
     let shared = match &config.registry {
         config::Registry::Local => None,
@@ -130,12 +153,15 @@ fn registry_and_bus(config: &Config, tasks: &Tasks) -> Result<(Arc<dyn Registry>
     };
     let bus: Arc<dyn Bus> = match (&config.bus, &shared) {
         (config::Bus::Local, _) => Arc::new(LocalBus::new()),
-        (config::Bus::Valkey(url), Some((same, valkey))) if url == *same => Arc::new(valkey.bus()),
-        (config::Bus::Valkey(url), _) => Arc::new(open(url)?.bus()),
+        (config::Bus::Valkey(url), Some((same, valkey))) if url == *same => timed(Arc::new(valkey.bus())),
+        (config::Bus::Valkey(url), _) => timed(Arc::new(open(url)?.bus())),
     };
     Ok(match shared {
         None => (Arc::new(LocalRegistry::new()), bus),
-        Some((_, valkey)) => (Arc::new(valkey.registry()), bus),
+        Some((_, valkey)) => {
+            let registry: Arc<dyn Registry> = Arc::new(valkey.registry());
+            (Measured::new(registry, metrics), bus)
+        }
     })
 }
 
@@ -181,11 +207,14 @@ pub(super) fn registry(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Registr
     }
 }
 
-pub(super) fn spans(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Spans>> {
-    Ok(match &config.otlp.endpoint {
+pub(super) fn spans(config: &Config, tasks: &Tasks, metrics: &Metrics) -> Result<Arc<dyn Spans>> {
+    let spans: Arc<dyn Spans> = match &config.otlp.endpoint {
         Some(endpoint) => Arc::new(Otlp::start(endpoint, config.environment.as_str(), tasks)?),
         None => Arc::new(NoSpans),
-    })
+    };
+    let counted = Arc::clone(&spans);
+    metrics.tell("spans_lost", "Spans that no collector got", Told::Count, move || counted.lost());
+    Ok(spans)
 }
 
 fn fleet(
@@ -194,6 +223,7 @@ fn fleet(
     registry: &Arc<dyn Registry>,
     clock: &Arc<dyn Clock>,
     tasks: &Tasks,
+    metrics: &Metrics,
 ) -> Result<Arc<dyn Fleet>> {
     match &config.fleet.host {
         config::Host::Local => Ok(Arc::new(local_fleet(config, blobs, clock, tasks)?)),
@@ -209,7 +239,10 @@ fn fleet(
                 key: read(peers.key.as_deref(), "fleet.key")?.map(Secret::new),
                 source_base: source_base(config),
             };
-            Ok(Arc::new(Coordinators::start(settings, Arc::clone(registry), tasks.clone())?))
+            let coordinators = Coordinators::start(settings, Arc::clone(registry), tasks.clone())?;
+            let help = "Hosts that are left alone for a while after failures in a row";
+            metrics.tell("hosts_left_alone", help, Told::Level, coordinators.left_alone());
+            Ok(Arc::new(coordinators))
         }
     }
 }
@@ -251,7 +284,8 @@ fn keyring(config: &Config) -> Result<Keyring> {
     }
 }
 
-fn catalog(config: &Config) -> Result<Option<Arc<dyn Catalog>>> {
+fn catalog(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<dyn Catalog>>> {
     let Some(url) = &config.ensemble_url else { return Ok(None) };
-    Ok(Some(Arc::new(Ensemble::new(&url.to_string(), config.ensemble_key.as_ref())?)))
+    let ensemble: Arc<dyn Catalog> = Arc::new(Ensemble::new(&url.to_string(), config.ensemble_key.as_ref())?);
+    Ok(Some(Measured::new(ensemble, metrics)))
 }

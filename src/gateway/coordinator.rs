@@ -9,7 +9,7 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use portico_wire::{Handlers, coordinator::v1 as coordinator};
 
-use super::{Stop, backends, listening, reload};
+use super::{Stop, backends, listening, measured::Measured, reload};
 use crate::{
     base::{
         Clock, Code, Error, Result,
@@ -58,9 +58,10 @@ impl Coordinator {
         let proves_certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         protected(&config, proves_certificates)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let blobs: Arc<dyn Blobs> = backends::blobs_to_read(&config, &clock, &tasks).await;
+        let metrics = Arc::new(Metrics::new());
+        let blobs: Arc<dyn Blobs> = Measured::new(backends::blobs_to_read(&config, &clock, &tasks).await, &metrics);
         let fleet = Arc::new(backends::local_fleet(&config, &blobs, &clock, &tasks)?);
-        let spans: Arc<dyn Spans> = backends::spans(&config, &tasks)?;
+        let spans: Arc<dyn Spans> = backends::spans(&config, &tasks, &metrics)?;
 
         let listener = listen::Listener::bind(listening(&config)?, tasks.clone()).await?;
         let address = listener.address();
@@ -76,7 +77,6 @@ impl Coordinator {
         };
         let host = Host::new(place, fleet, registry);
 
-        let metrics = Arc::new(Metrics::new());
         let schema = Schema::of(portico_wire::SCHEMA, schema::COORDINATOR).map_err(Error::internal)?;
         let mut handlers = Handlers::new();
         let page = surface::coordinator::Coordinator::new(host.clone());

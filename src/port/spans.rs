@@ -33,6 +33,9 @@ pub trait Spans: Send + Sync + 'static {
 
     /// Whether calls that belong to no trace yet shall begin one that is recorded.
     fn begins_traces(&self) -> bool;
+
+    /// How many spans nobody got since the start.
+    fn lost(&self) -> u64;
 }
 
 /// Takes spans nowhere.
@@ -44,5 +47,9 @@ impl Spans for NoSpans {
 
     fn begins_traces(&self) -> bool {
         false
+    }
+
+    fn lost(&self) -> u64 {
+        0
     }
 }

@@ -2,9 +2,12 @@
 must find something in what a gateway with calls behind it tells."""
 
 import argparse
+import functools
+import io
 import json
 import pathlib
 import sys
+import tarfile
 import time
 import urllib.error
 import urllib.parse
@@ -14,6 +17,7 @@ import yaml
 
 PAUSE_SECONDS = 0.5
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
+ECHO = pathlib.Path(__file__).parents[2] / "examples/agents/echo"
 
 
 def main() -> None:
@@ -42,14 +46,18 @@ def main() -> None:
 
 
 def call(gateway: str, key: str) -> None:
-    """Two calls that succeed, with a body each way, one that fails and one that the gate refuses."""
-    for path, credential, body in (
-        ("/health", "", None),
-        ("/api/v1/keys", key, b'{"tenant_id": "acme", "name": "deploy"}'),
-        ("/api/v1/instances/nobody", key, None),
-        ("/api/v1/instances", "wrong", None),
+    """Calls that succeed, with a body each way, one that fails and one that the gate refuses; among them an upload, and
+    a start of what was uploaded."""
+    json_type = "application/json"
+    for path, credential, content_type, body in (
+        ("/health", "", json_type, None),
+        ("/api/v1/keys", key, json_type, b'{"tenant_id": "acme", "name": "deploy"}'),
+        ("/api/v1/instances/nobody", key, json_type, None),
+        ("/api/v1/instances", "wrong", json_type, None),
+        ("/api/v1/deployments", key, "multipart/form-data; boundary=b", form()),
+        ("/api/v1/instances", key, json_type, b'{"agent_type": "echo", "agent_id": "echo"}'),
     ):
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": content_type}
         if credential:
             headers["Authorization"] = f"Bearer {credential}"
         request = urllib.request.Request(gateway + path, data=body, headers=headers)
@@ -59,6 +67,20 @@ def call(gateway: str, key: str) -> None:
             refused.read()
         except urllib.error.URLError:
             return  # not up yet
+
+
+@functools.cache
+def form() -> bytes:
+    """The echo agent as an upload, the same every time."""
+    bundle = io.BytesIO()
+    with tarfile.open(fileobj=bundle, mode="w:gz") as archive:
+        archive.add(ECHO, ".")
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in (("agent_type", "echo"), ("version", "1.0.0"))
+    ]
+    file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="echo.tar.gz"\r\n\r\n'
+    return b"".join([*parts, file, bundle.getvalue(), b"\r\n--b--\r\n"])
 
 
 def ask(prometheus: str, query: str) -> list:

@@ -113,6 +113,7 @@ impl House {
             audit: ground.audit.clone(),
             clock: Arc::new(ground.clock.clone()),
             tasks: ground.tasks.clone(),
+            told: Arc::new(|_| {}),
         });
         House { ground, instances, fleet, deployments, secrets, settings, _data: data }
     }

@@ -103,25 +103,9 @@ async fn async_count(messages: &mut Incoming<AttachRequest>) -> Result<usize> {
 
 #[tokio::test]
 async fn the_record_closes_with_the_last_byte() {
-    struct Told(tokio::sync::mpsc::UnboundedSender<(u64, u64)>);
-    impl Outlet for Told {
-        fn closed(&self, record: &Closed) {
-            self.0.send((record.bytes_in, record.bytes_out)).unwrap();
-        }
-    }
-    struct Recording(tokio::sync::mpsc::UnboundedSender<(u64, u64)>);
-    impl Admit for Recording {
-        fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
-            let (open, told) = (gate::Open.admit(method, head), Told(self.0.clone()));
-            Box::pin(async move {
-                let entry = Entry::open(told, CancellationToken::new());
-                Ok(Admission { context: open.await?.context, entry })
-            })
-        }
-    }
-    let (told, mut records) = tokio::sync::mpsc::unbounded_channel();
+    let (gate, mut records) = Recording::gate();
     let handlers = following(|| Box::pin(stream::iter([Ok(FollowLogsResponse::default())])));
-    let edge = edge_with(&handlers, Arc::new(Recording(told)), Tasks::new(), Config::default());
+    let edge = edge_with(&handlers, gate, Tasks::new(), Config::default());
     let request = post(STREAMING, "application/grpc").body(Body::from(Bytes::from(envelope(0, b"")))).unwrap();
     let mut body = edge.call(request, peer()).await.into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());

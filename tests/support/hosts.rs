@@ -130,11 +130,12 @@ impl RealHost {
     }
 }
 
-/// A line to a host that can be cut.
+/// A line to a host that can be cut, or freeze.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
     to: SocketAddr,
     cut: CancellationToken,
+    frozen: CancellationToken,
     tasks: Tasks,
 }
 
@@ -142,19 +143,26 @@ impl Line {
     async fn to(to: SocketAddr) -> Line {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let line = Line { address, to, cut: CancellationToken::new(), tasks: Tasks::new() };
+        let line =
+            Line { address, to, cut: CancellationToken::new(), frozen: CancellationToken::new(), tasks: Tasks::new() };
         line.carry(listener);
         line
     }
 
     fn carry(&self, listener: TcpListener) {
-        let (to, cut, tasks) = (self.to, self.cut.clone(), self.tasks.clone());
+        let (to, cut, frozen, tasks) = (self.to, self.cut.clone(), self.frozen.clone(), self.tasks.clone());
         let carrying = async move {
             while let Some(Ok((mut near, _))) = cut.run_until_cancelled(listener.accept()).await {
-                let cut = cut.clone();
+                let (cut, frozen) = (cut.clone(), frozen.clone());
                 let _ends_by_itself = tasks.spawn(async move {
                     let mut far = TcpStream::connect(to).await.unwrap();
-                    let _cut = cut.run_until_cancelled(copy_bidirectional(&mut near, &mut far)).await;
+                    let passing = async {
+                        let passed = frozen.run_until_cancelled(copy_bidirectional(&mut near, &mut far)).await;
+                        if passed.is_none() {
+                            std::future::pending::<()>().await;
+                        }
+                    };
+                    let _cut = cut.run_until_cancelled(passing).await;
                 });
             }
         };
@@ -167,6 +175,11 @@ impl Line {
         while TcpStream::connect(self.address).await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Freezes it: what is connected stays connected, what comes is taken, and nothing passes any more.
+    pub(crate) fn freeze(&self) {
+        self.frozen.cancel();
     }
 
     /// Joins it again.

@@ -15,8 +15,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{
+    http1::{SendRequest, handshake},
+    http2,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -141,6 +144,15 @@ impl Process {
         sender
     }
 
+    /// An HTTP/2 connection.
+    pub(crate) async fn connect_http2(&self) -> http2::SendRequest<Full<Bytes>> {
+        let stream = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        // Ends with the connection, at the latest with the runtime of the test.
+        drop(portico::base::tasks::Tasks::new().spawn(connection));
+        sender
+    }
+
     /// One request on a connection of its own.
     pub(crate) async fn ask(&self, verb: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Said {
         read(send(&mut self.connect().await, verb, path, headers, body.into()).await).await
@@ -200,6 +212,27 @@ pub(crate) async fn send(
     }
     let sent = sender.send_request(request.body(Full::new(body)).unwrap());
     tokio::time::timeout(PATIENCE, sent).await.expect("an answer in time").unwrap()
+}
+
+/// Makes a call over HTTP/2 as the administrator. Trailers are among the headers of what is said.
+pub(crate) async fn call(
+    sender: &http2::SendRequest<Full<Bytes>>,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Said {
+    let mut request = Request::post(format!("http://gateway{path}"));
+    request = request.header(header::AUTHORIZATION, format!("Bearer {ADMIN}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut sender = sender.clone();
+    let sent = sender.send_request(request.body(Full::new(body)).unwrap());
+    let answer = tokio::time::timeout(PATIENCE, sent).await.expect("an answer in time").unwrap();
+    let (mut head, body) = answer.into_parts();
+    let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("an end in time").unwrap();
+    head.headers.extend(body.trailers().cloned().unwrap_or_default());
+    Said { status: head.status, headers: head.headers, body: body.to_bytes() }
 }
 
 /// Reads an answer to its end.

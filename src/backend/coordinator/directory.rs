@@ -150,6 +150,11 @@ impl Directory {
         }
     }
 
+    /// How many hosts are left alone.
+    pub(super) fn left_alone(&self) -> u64 {
+        self.all().iter().filter(|host| !host.state().breaker.is_closed()).count() as u64
+    }
+
     fn known(&self, id: &str) -> Option<Arc<Host>> {
         self.hosts().get(id).cloned()
     }

@@ -49,6 +49,12 @@ pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(2);
 const IDLE_KEPT: Duration = Duration::from_secs(60);
 /// Idle connections to one host: a burst of calls finds them, and a thousand hosts stay below the usual limit of files.
 const IDLE_MAX: usize = 16;
+/// How long a connection is silent before the kernel asks whether the host is there.
+const ASKED_AFTER: Duration = Duration::from_secs(15);
+/// How often it asks again.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+/// How often it asks in all: a host is given up as soon as a silent socket is.
+const ASKED_TIMES: u32 = 3;
 /// Largest answer that is read whole.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -83,6 +89,10 @@ impl Transport {
         http.set_connect_timeout(Some(CONNECT_WAIT));
         http.set_nodelay(true);
         http.enforce_http(false);
+        // An answer that is read as it comes may be quiet for hours; a host that vanished must not be waited for as long.
+        http.set_keepalive(Some(ASKED_AFTER));
+        http.set_keepalive_interval(Some(ASKED_EVERY));
+        http.set_keepalive_retries(Some(ASKED_TIMES));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls.clone())
             .https_or_http()

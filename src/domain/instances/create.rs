@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
 use super::{
-    Inner, Instances,
+    Attempt, Inner, Instances,
     record::{Instance, Request},
     rules,
 };
@@ -135,14 +135,19 @@ impl Inner {
 
             let at = At::new(&host.id, &start.instance).asked_by(cx);
             let error = match self.begin(&at, start.clone(), until).await {
-                Ok(info) => return self.begun(cx, &at, record, info).await,
+                Ok(info) => {
+                    (self.ground.told)(Attempt::Placed);
+                    return self.begun(cx, &at, record, info).await;
+                }
                 Err(error) => error,
             };
             tried.push(at.host);
             let elsewhere = matches!(error.retry_hint(), Retry::After(_) | Retry::Safe);
             if !elsewhere || tried.len() >= HOSTS_TRIED_MAX || tried.len() >= hosts.len() || Moment::now() >= until {
+                (self.ground.told)(Attempt::Failed);
                 return Err(error);
             }
+            (self.ground.told)(Attempt::Retried);
         }
     }
 

@@ -26,6 +26,11 @@ impl Envelopes {
         Envelopes { known, head: 0, left: 0 }
     }
 
+    /// Whether the last envelope is complete and no other has begun.
+    pub(super) fn is_between(&self) -> bool {
+        self.head == 0
+    }
+
     /// Takes the next bytes. Answers the flags of an envelope that has unknown ones.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), u8> {
         while let Some((&first, rest)) = bytes.split_first() {

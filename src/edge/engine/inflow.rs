@@ -3,7 +3,7 @@
 //! A newcomer's usual mistake is to answer with a body error alone: the engine calls any of them internal. What is wrong
 //! with the bytes is kept as a [`Fault`], and whoever answers looks there first.
 //!
-//! *Knows:* base64 and envelope flags. *Does not know:* messages.
+//! *Knows:* base64, envelope flags, how long a caller may take. *Does not know:* messages.
 
 use std::{
     pin::Pin,
@@ -14,16 +14,18 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::{envelopes::Envelopes, text::Decoder};
+use super::{envelopes::Envelopes, patience::Patience, text::Decoder};
 use crate::{
     base::{Code, Error, reason},
-    edge::{Body, Protocol},
+    edge::{Body, Protocol, rest::too_slow},
+    schema::Shape,
 };
 
 pub(super) struct Inflow {
     body: Body,
     text: Option<Decoder>,
     envelopes: Option<Envelopes>,
+    patience: Patience,
     fault: Fault,
 }
 
@@ -35,6 +37,7 @@ pub(super) struct Fault(Arc<OnceLock<Wrong>>);
 enum Wrong {
     Flags(u8),
     Base64,
+    Slow,
 }
 
 impl Fault {
@@ -43,6 +46,7 @@ impl Fault {
         let text = match self.0.get()? {
             Wrong::Flags(flags) => format!("an envelope has the unknown flags {flags:#010b}"),
             Wrong::Base64 => "the body is not base64".to_owned(),
+            Wrong::Slow => return Some(too_slow()),
         };
         Some(Error::new(Code::InvalidArgument, reason::INVALID_MESSAGE, text))
     }
@@ -55,11 +59,12 @@ impl Fault {
 }
 
 impl Inflow {
-    pub(super) fn new(body: Body, protocol: Protocol, fault: Fault) -> Inflow {
+    pub(super) fn new(body: Body, protocol: Protocol, shape: Shape, fault: Fault) -> Inflow {
         Inflow {
             body,
             text: (protocol == Protocol::GrpcWebText).then(Decoder::default),
             envelopes: protocol.is_enveloped().then(|| Envelopes::new(protocol)),
+            patience: Patience::new(shape),
             fault,
         }
     }
@@ -72,6 +77,10 @@ impl Inflow {
             envelopes.pass(&data).map_err(|flags| self.fault.note(Wrong::Flags(flags)))?;
         }
         Ok(data)
+    }
+
+    fn is_between_messages(&self) -> bool {
+        self.envelopes.as_ref().is_some_and(Envelopes::is_between)
     }
 }
 
@@ -87,11 +96,15 @@ impl http_body::Body for Inflow {
                     Ok(data) => this.pass(data).map(Frame::data),
                     Err(trailers) => Ok(trailers),
                 };
+                this.patience.heard(this.is_between_messages());
                 Poll::Ready(Some(passed))
             }
             Poll::Ready(None) if this.text.as_ref().is_some_and(|text| !text.is_complete()) => {
                 this.text = None;
                 Poll::Ready(Some(Err(this.fault.note(Wrong::Base64))))
+            }
+            Poll::Pending if this.patience.is_over(this.is_between_messages(), cx) => {
+                Poll::Ready(Some(Err(this.fault.note(Wrong::Slow))))
             }
             other => other,
         }

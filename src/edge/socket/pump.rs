@@ -34,7 +34,7 @@ use super::{
 use crate::{
     base::{Code, Error, Outgoing, Reason, Result, reason, tasks::Tasks},
     edge::rest::{draining, revoked},
-    gate::Entry,
+    gate::{Entry, Side, Way},
 };
 
 /// How often a ping goes out. Load balancers close what is silent for a minute.
@@ -174,7 +174,7 @@ impl Pump {
             };
             match self.framing.given(&message) {
                 Ok(Some(frame)) => {
-                    self.entry.sent(frame.len());
+                    self.entry.passed(Way::Out, frame.len());
                     if let Err(end) = self.put(frame) {
                         return Some(end);
                     }
@@ -194,7 +194,7 @@ impl Pump {
                 match self.inbound.poll_ready(cx) {
                     Poll::Ready(room) => {
                         let message = self.held.take();
-                        self.handler_blocked = None;
+                        self.unblocked(Side::Handler);
                         // A handler that wants no more messages may still have some to say.
                         if let (Ok(()), Some(message)) = (room, message) {
                             let _no_longer_wanted = self.inbound.start_send(Ok(message)).is_err();
@@ -218,7 +218,7 @@ impl Pump {
                 // Pongs are sent by the library, with its next read.
                 Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => {}
                 Frame::Text(_) | Frame::Binary(_) => {
-                    self.entry.received(frame.len());
+                    self.entry.passed(Way::In, frame.len());
                     match self.framing.taken(frame) {
                         Ok(message) => self.held = Some(message),
                         Err(error) => return Some(self.fail(&error)),
@@ -239,7 +239,7 @@ impl Pump {
             return Poll::Pending;
         };
         if std::mem::take(&mut self.awaits_room) {
-            self.caller_blocked = None;
+            self.unblocked(Side::Caller);
         }
         Poll::Ready(room.map_err(|error| self.broken(&error)))
     }
@@ -261,7 +261,7 @@ impl Pump {
             return None;
         };
         self.is_dirty = false;
-        self.caller_blocked = None;
+        self.unblocked(Side::Caller);
         flushed.err().map(|error| self.broken(&error))
     }
 
@@ -272,9 +272,11 @@ impl Pump {
             return Some(self.fail(&draining()));
         }
         if self.caller_blocked.is_some_and(|since| now >= since + BLOCKED_MAX) {
+            self.unblocked(Side::Caller);
             return Some(self.give_up(1013, reason::SLOW_CONSUMER, "slow_consumer"));
         }
         if self.handler_blocked.is_some_and(|since| now >= since + BLOCKED_MAX) {
+            self.unblocked(Side::Handler);
             return Some(self.give_up(1011, reason::CANCELED, "upstream_blocked"));
         }
         // Who is not read from cannot be heard.
@@ -300,6 +302,17 @@ impl Pump {
         let next = [self.ping_at, self.heard_at + SILENCE_MAX].into_iter().chain(self.leave_at).chain(blocked).min();
         self.timer.as_mut().reset(next.unwrap_or(self.ping_at));
         None
+    }
+
+    /// A side takes frames, and perhaps did not before.
+    fn unblocked(&mut self, side: Side) {
+        let blocked = match side {
+            Side::Caller => &mut self.caller_blocked,
+            Side::Handler => &mut self.handler_blocked,
+        };
+        if let Some(since) = blocked.take() {
+            self.entry.stalled(side, since.elapsed());
+        }
     }
 
     fn fail(&self, error: &Error) -> End {

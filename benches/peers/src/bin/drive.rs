@@ -21,9 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Sockets to one instance; more are refused.
+const SOCKETS_OF_INSTANCE: usize = 16;
+
 /// What to talk to, and how.
 struct Target {
-    /// `HOST:PORT/PATH`.
+    /// `HOST:PORT/PATH`. A `#` in it becomes the number of the instance: so many sockets are for 0, as many for 1.
     address: String,
     /// Sent as a bearer token; none when empty.
     key: String,
@@ -49,7 +52,7 @@ async fn main() -> Result<()> {
 }
 
 async fn round_trips(target: &Target, sockets: usize, rounds: usize) -> Result<()> {
-    let open = try_join_all((0..sockets).map(|_| target.open())).await?;
+    let open = try_join_all((0..sockets).map(|number| target.open(number))).await?;
     let started = Instant::now();
     let taken = try_join_all(open.into_iter().map(|mut socket| async move {
         let mut taken = Vec::with_capacity(rounds);
@@ -76,8 +79,8 @@ async fn idle(target: &Target, sockets: usize) -> Result<()> {
     let mut open = Vec::with_capacity(sockets);
     while open.len() < sockets {
         let batch = (sockets - open.len()).min(HANDSHAKES_MAX);
-        let batch = (0..batch).map(|_| async {
-            let mut socket = target.open().await?;
+        let batch = (open.len()..open.len() + batch).map(|number| async move {
+            let mut socket = target.open(number).await?;
             target.round(&mut socket).await?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(socket)
         });
@@ -89,11 +92,12 @@ async fn idle(target: &Target, sockets: usize) -> Result<()> {
 }
 
 impl Target {
-    async fn open(&self) -> Result<Socket> {
-        let (authority, _) = self.address.split_once('/').ok_or("the address has no path")?;
+    async fn open(&self, number: usize) -> Result<Socket> {
+        let address = self.address.replace('#', &(number / SOCKETS_OF_INSTANCE).to_string());
+        let (authority, _) = address.split_once('/').ok_or("the address has no path")?;
         let stream = TcpStream::connect(authority).await?;
         stream.set_nodelay(true)?;
-        let mut request = format!("ws://{}", self.address).into_client_request()?;
+        let mut request = format!("ws://{address}").into_client_request()?;
         if !self.key.is_empty() {
             request.headers_mut().insert("authorization", format!("Bearer {}", self.key).parse()?);
         }

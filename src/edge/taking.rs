@@ -1,0 +1,108 @@
+//! Whether an answer is taken, on connections that carry many.
+//!
+//! A newcomer's usual mistake is to look at the connection alone. Over HTTP/2 a peer can read and answer pings and yet open
+//! no window for a stream: what that stream holds would be held for as long as the peer likes.
+//!
+//! *Knows:* that the next piece of a body is asked for when the one before has gone. *Does not know:* windows, frames.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Sleep, sleep};
+
+/// How long a stream may take nothing: as long as a connection.
+const UNTAKEN_MAX: Duration = Duration::from_secs(60);
+
+tokio::task_local! {
+    /// What was last heard of the body, while its stream is polled.
+    static HEARD: Cell<Option<Heard>>;
+}
+
+#[derive(Clone, Copy)]
+enum Heard {
+    /// It gave a piece, which is to be taken now.
+    Gave,
+    /// It has nothing to give.
+    Waits,
+}
+
+/// Notes that a body was asked for its next piece. Where nobody watches, nothing happens.
+pub(super) fn note(gave: bool) {
+    let heard = if gave { Heard::Gave } else { Heard::Waits };
+    // Over HTTP/1.1 the connection itself is watched.
+    let _watched = HEARD.try_with(|cell| cell.set(Some(heard))).is_ok();
+}
+
+/// The work of one stream, which ends by itself when a piece of its answer is not taken for too long. Dropping it resets
+/// the stream.
+pub(super) struct Watched<F> {
+    /// Boxed, because the libraries on both sides move it about.
+    work: Pin<Box<F>>,
+    /// Whether a piece is to be taken now.
+    is_owed: bool,
+    /// Set up when a piece has to wait: most answers are taken at once.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future> Watched<F> {
+    pub(super) fn new(work: F) -> Watched<F> {
+        Watched { work: Box::pin(work), is_owed: false, timer: None }
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    /// Nothing when the work was given up.
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let (polled, heard) = HEARD.sync_scope(Cell::new(None), || {
+            let polled = this.work.as_mut().poll(cx);
+            (polled, HEARD.with(Cell::get))
+        });
+        if let Poll::Ready(output) = polled {
+            return Poll::Ready(Some(output));
+        }
+        if let Some(heard) = heard {
+            this.is_owed = matches!(heard, Heard::Gave);
+            this.timer = None;
+        }
+        if !this.is_owed {
+            return Poll::Pending;
+        }
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(UNTAKEN_MAX)));
+        timer.as_mut().poll(cx).map(|()| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_that_is_not_taken_ends_its_stream_and_a_handler_that_waits_does_not() {
+        let slow = async {
+            note(false);
+            sleep(UNTAKEN_MAX * 5).await;
+            note(true);
+            sleep(UNTAKEN_MAX / 2).await;
+        };
+        assert_eq!(Watched::new(slow).await, Some(()));
+        let began = Instant::now();
+        let stuck = async {
+            note(true);
+            sleep(UNTAKEN_MAX / 2).await;
+            note(true);
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(Watched::new(stuck).await, None);
+        assert_eq!(began.elapsed(), UNTAKEN_MAX / 2 + UNTAKEN_MAX);
+    }
+}
