@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use super::manifest::Manifest;
 use crate::{
-    base::{Code, Error, Result, id},
+    base::{Code, Error, Result, id, reason},
     port::{
         blobs::{Blobs, Range},
         fleet::{Bundle, failure},
@@ -168,8 +168,12 @@ fn complete(place: &Path, checksum: &str) -> Result<bool> {
     }
 }
 
+/// A store that is away comes back; what it refuses it will refuse again.
 fn unfetched(error: Error) -> Error {
-    failure::undeployable("the bundle could not be fetched").caused_by(error.report())
+    match error.reason() {
+        reason::STORAGE_UNAVAILABLE | reason::STORAGE_TIMEOUT => failure::unfetchable(error.report()),
+        _ => failure::undeployable("the bundle could not be fetched").caused_by(error.report()),
+    }
 }
 
 fn disk(error: std::io::Error) -> Error {
