@@ -31,6 +31,7 @@ use crate::{
         audit::Audit,
         deployments::{self, Deployments},
         health::{Board, Check},
+        installation,
         instances::{self, Instances},
         keys::{self, Digester, KeyRole, Keys, NewKey},
         models::Models,
@@ -208,6 +209,7 @@ async fn platform(
         audit: audit.clone(),
         clock: Arc::clone(clock),
         tasks: tasks.clone(),
+        installation: installation::id(&backends.records).await?,
     });
     let measured = Arc::clone(metrics);
     let told = move |checks: &[Check]| {

@@ -21,7 +21,7 @@ use crate::{
     base::{Code, Error, Result, id, reason},
     port::{
         blobs::{Blobs, Range},
-        fleet::{Bundle, failure},
+        fleet::{Bundle, Cached, failure},
     },
 };
 
@@ -57,7 +57,7 @@ impl Deployments {
     }
 
     /// The deployment ids that need no fetching.
-    pub(super) fn cached(&self) -> Vec<String> {
+    pub(super) fn cached(&self) -> Cached {
         self.with(|ready| ready.values().map(|(id, _)| id.clone()).collect())
     }
 
