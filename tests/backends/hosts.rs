@@ -77,6 +77,37 @@ async fn a_host_announces_itself_says_that_it_drains_and_is_gone() {
 }
 
 #[tokio::test]
+async fn what_runs_on_a_host_that_the_registry_forgot_is_still_asked_for_and_nothing_new_is_sent_there() {
+    let (registry, tasks, folder) = (LocalRegistry::new(), Tasks::new(), tempfile::tempdir().unwrap());
+    let config = Sources::new()
+        .set("test", "listen", "127.0.0.1:0")
+        .set("test", "data", folder.path().to_str().unwrap())
+        .set("test", "fleet.id", "host-1");
+    // It announces itself in a registry of its own, and is announced here by hand.
+    let host = Coordinator::start(config.load().unwrap().config).await.unwrap();
+    let said = Announced {
+        url: format!("http://{}", host.address()),
+        environment: "dev".to_owned(),
+        status: "healthy".to_owned(),
+        max_agents: 9,
+        ..Announced::default()
+    };
+    let announcement = Announcement { id: "host-1".to_owned(), body: serde_json::to_string(&said).unwrap() };
+    registry.announce(ANNOUNCED, announcement, TTL).await.unwrap();
+    let fleet = gateway(&registry, &tasks);
+    until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
+
+    registry.withdraw(ANNOUNCED, "host-1").await.unwrap();
+    until(&fleet, <[HostLoad]>::is_empty).await;
+    let answered = fleet.info(&At::new("host-1", "nobody")).await.map(|_| ()).unwrap_err();
+    assert_eq!(answered.reason(), reason::INSTANCE_NOT_FOUND, "it says so itself");
+    host.drain(Stop::AtOnce).await;
+    let away = fleet.info(&At::new("host-1", "nobody")).await.map(|_| ()).unwrap_err();
+    assert_eq!(away.reason(), reason::COORDINATOR_UNAVAILABLE);
+    tasks.close();
+}
+
+#[tokio::test]
 async fn an_announced_url_outside_of_the_allowed_schemes_and_networks_is_not_dialled() {
     let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
     let say = async |id: &str, body: String| {

@@ -40,6 +40,9 @@ const RESERVED_FOR: Duration = Duration::from_secs(90);
 const PROBES_MAX: usize = 64;
 /// How long a listed host that does not answer is known by its id. Longer ago, its instances are unreachable all the same.
 const GONE_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How long a host that is no longer announced is still asked for what runs there, though it is given nothing new: a registry
+/// may forget, and a host may be slow to say that it is here.
+const UNANNOUNCED_KEPT: Duration = Duration::from_secs(60);
 
 /// The hosts of a fleet.
 pub(super) struct Directory {
@@ -67,6 +70,8 @@ pub(super) struct Host {
 struct State {
     load: HostLoad,
     seen_at: Instant,
+    /// Whether the registry does not know it any more.
+    unannounced: bool,
     probed_at: Option<Instant>,
     breaker: Breaker,
 }
@@ -173,7 +178,7 @@ impl Directory {
     /// Puts the loads together anew.
     fn tell(&self) {
         let mut last = self.last_loads();
-        let mut loads: Vec<HostLoad> = self.all().iter().map(|host| host.load()).collect();
+        let mut loads: Vec<HostLoad> = self.all().iter().filter_map(|host| host.load()).collect();
         loads.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         *last = loads.into();
     }
@@ -226,7 +231,7 @@ impl Directory {
         Ok(())
     }
 
-    /// What is announced is here, and what is not is gone.
+    /// What is announced is here, and what is not is going.
     async fn read_registry(&self) -> Result<()> {
         let live = self.registry.live(ANNOUNCED).await?;
         let mut hosts = self.hosts();
@@ -247,6 +252,12 @@ impl Directory {
             let host = seen(hosts.remove(&load.id), load, address);
             here.insert(host.id.clone(), host);
         }
+        let going = hosts.drain().filter(|(_, host)| {
+            let mut state = host.state();
+            state.unannounced = true;
+            state.seen_at.elapsed() < UNANNOUNCED_KEPT
+        });
+        here.extend(going);
         *hosts = here;
         Ok(())
     }
@@ -310,10 +321,12 @@ impl Host {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn load(&self) -> HostLoad {
+    /// What it said of itself, if it is here.
+    fn load(&self) -> Option<HostLoad> {
         let (_, healthy) = self.now();
         let state = self.state();
-        HostLoad { healthy, age: state.seen_at.elapsed(), ..state.load.clone() }
+        let load = || HostLoad { healthy, age: state.seen_at.elapsed(), ..state.load.clone() };
+        (!state.unannounced).then(load)
     }
 
     /// How many instances it runs, and whether it answers.
@@ -352,13 +365,20 @@ fn seen(known: Option<Arc<Host>>, load: HostLoad, address: Option<Address>) -> A
             let mut state = host.state();
             state.load = load;
             state.seen_at = Instant::now();
+            state.unannounced = false;
             drop(state);
             host
         }
         _ => Arc::new(Host {
             id: load.id.clone(),
             address,
-            state: Mutex::new(State { load, seen_at: Instant::now(), probed_at: None, breaker: Breaker::default() }),
+            state: Mutex::new(State {
+                load,
+                seen_at: Instant::now(),
+                unannounced: false,
+                probed_at: None,
+                breaker: Breaker::default(),
+            }),
         }),
     }
 }
