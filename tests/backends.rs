@@ -7,4 +7,5 @@ mod hosts;
 mod otlp;
 mod records;
 mod registry;
+mod trust;
 mod valkey;
