@@ -9,6 +9,7 @@ pub mod audit;
 pub mod deployments;
 pub mod health;
 pub mod host;
+pub mod installation;
 pub mod instances;
 pub mod keys;
 pub mod models;

@@ -32,6 +32,7 @@ use crate::{
         audit::Audit,
         deployments::{self, Deployments},
         health::{Board, Check},
+        installation,
         instances::{self, Instances},
         keys::{self, Digester, KeyRole, Keys, NewKey},
         models::Models,
@@ -211,6 +212,7 @@ async fn platform(
         clock: Arc::clone(clock),
         tasks: tasks.clone(),
         told: placements(metrics),
+        installation: installation::id(&backends.records).await?,
     });
     let measured = Arc::clone(metrics);
     let told = move |checks: &[Check]| {

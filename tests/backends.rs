@@ -7,4 +7,6 @@ mod hosts;
 mod otlp;
 mod records;
 mod registry;
+mod simulation;
+mod trust;
 mod valkey;

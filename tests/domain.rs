@@ -1,6 +1,7 @@
 //! What the words mean, tried over the embedded backends.
 
 mod deployments;
+mod gateways;
 mod instances;
 mod keys;
 mod models;

@@ -1,5 +1,6 @@
 //! What tests share.
 
+pub(crate) mod certificates;
 pub(crate) mod doors;
 pub(crate) mod ensemble;
 pub(crate) mod example;

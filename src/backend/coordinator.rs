@@ -130,7 +130,7 @@ impl Coordinators {
     async fn ask(&self, host: &str, ask: Ask<'_>) -> Result<Response<Bytes>> {
         let host = self.directory.host(host).await?;
         let result = self.ask_at(&host, ask).await;
-        host.note(&result);
+        self.directory.note(&host, &result);
         result
     }
 
@@ -166,7 +166,7 @@ impl Coordinators {
             Err(refusal::of(head.status, &body, about, &at.instance))
         };
         let result = begun.await;
-        host.note(&result);
+        self.directory.note(&host, &result);
         result
     }
 
@@ -191,7 +191,7 @@ impl<'a> Ask<'a> {
 }
 
 impl Fleet for Coordinators {
-    fn hosts(&self) -> Answer<'_, Vec<HostLoad>> {
+    fn hosts(&self) -> Answer<'_, Arc<[HostLoad]>> {
         Box::pin(self.directory.loads())
     }
 
@@ -240,6 +240,7 @@ impl Fleet for Coordinators {
                 "deployment_id": start.bundle.deployment_id, "agent_id": start.instance, "config": start.config,
                 "secrets": secrets, "environment": start.environment, "tenant_id": start.tenant.as_str(),
                 "source": self.source(&start.bundle), "checksum": format!("sha256:{}", start.bundle.checksum),
+                "installation_id": start.installation,
             });
             let ask = Ask {
                 verb: Method::POST,
@@ -254,9 +255,9 @@ impl Fleet for Coordinators {
             self.directory.reserve(&host.id).await;
             let answer = self.ask_at(&host, ask.with(&body)).await;
             self.directory.release(&host.id).await;
-            host.note(&answer);
+            self.directory.note(&host, &answer);
             let told: said::Told = read(&answer?)?;
-            host.took_one();
+            self.directory.took_one(&host);
             Ok(told.into())
         })
     }
@@ -387,7 +388,7 @@ impl Fleet for Coordinators {
                 return Err(failure::broken("the host may not be dialled there"));
             };
             let opened = socket::open(&self.transport, address, &path(at, ""), &at.asked, &at.instance, incoming).await;
-            host.note(&opened);
+            self.directory.note(&host, &opened);
             opened
         })
     }

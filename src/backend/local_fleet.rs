@@ -217,21 +217,22 @@ async fn forget(instances: &Instances, instance: &Arc<Instance>) {
 }
 
 impl Fleet for LocalFleet {
-    fn hosts(&self) -> Answer<'_, Vec<HostLoad>> {
+    fn hosts(&self) -> Answer<'_, Arc<[HostLoad]>> {
         Box::pin(async {
-            Ok(vec![HostLoad {
+            Ok(Arc::from([HostLoad {
                 id: HOST.to_owned(),
                 epoch: self.epoch.clone(),
                 active: self.active(),
                 active_max: self.config.instances_max,
                 cpu: machine_cpu(),
                 memory: machine_memory(),
+                disk_free_bytes: disk_free(&self.config.root),
                 draining: self.tasks.is_closing(),
                 healthy: true,
                 cached: self.deployments.cached(),
                 reserved: 0,
                 age: Duration::ZERO,
-            }])
+            }]))
         })
     }
 
@@ -242,6 +243,7 @@ impl Fleet for LocalFleet {
                 instance: instance.id.clone(),
                 state: instance.state(),
                 deployment_id: instance.deployment_id.clone(),
+                installation: instance.installation.clone(),
             };
             Ok(self.with(|all| all.values().map(running).collect()))
         })
@@ -431,6 +433,12 @@ fn socket_folder(root: &Path) -> io::Result<PathBuf> {
     let far = Path::new("/tmp").join(id::random("portico-", 12));
     std::fs::DirBuilder::new().mode(0o700).create(&far)?;
     Ok(far)
+}
+
+/// What is free on the disk of a folder for whoever is not root, where the system tells.
+fn disk_free(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// How busy the processors are, 0 to 1, where the system tells.

@@ -31,7 +31,12 @@ pub(crate) async fn run(flags: configuration::Flags, variables: Variables, scree
 
     let told = loop {
         match signals.next().await {
-            Told::Reload => tracing::warn!("a host hears of a changed configuration when it is started again"),
+            Told::Reload => match host.renew() {
+                Ok(()) => {
+                    tracing::info!("the certificates were read again; a host hears of the rest at its next start")
+                }
+                Err(error) => tracing::error!(error = error.report(), "the old certificates stay in use"),
+            },
             told => break told,
         }
     };

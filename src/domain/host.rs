@@ -101,8 +101,8 @@ impl Host {
     /// # Errors
     /// When its fleet does not say.
     pub async fn load(&self) -> Result<HostLoad> {
-        let mut hosts = self.0.fleet.hosts().await?;
-        hosts.pop().ok_or_else(|| failure::unavailable("the fleet of this host is empty"))
+        let hosts = self.0.fleet.hosts().await?;
+        hosts.first().cloned().ok_or_else(|| failure::unavailable("the fleet of this host is empty"))
     }
 
     /// How it is, in one word.

@@ -10,6 +10,7 @@ mod configure;
 mod create;
 mod idle;
 mod owed;
+mod places;
 mod record;
 mod remove;
 mod rules;
@@ -38,8 +39,13 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use self::record::{Request, TENANT};
-use super::{audit::Audit, deployments::Deployments, secrets::Secrets, settings::Settings, table::Table};
+use self::{
+    places::Places,
+    record::{Request, TENANT},
+};
+use super::{
+    audit::Audit, deployments::Deployments, placement::Placement, secrets::Secrets, settings::Settings, table::Table,
+};
 use crate::{
     base::{
         Clock, Context, Error, Incoming, Outgoing, Result,
@@ -80,6 +86,8 @@ pub struct Ground {
     pub tasks: Tasks,
     /// Hears of every attempt to place an instance.
     pub told: Told,
+    /// Which installation this is.
+    pub installation: String,
 }
 
 /// How an attempt to place an instance on a host ended.
@@ -104,12 +112,13 @@ struct Inner {
     ground: Ground,
     table: Table<Instance>,
     requests: Table<Request>,
-    /// Instances on their way to a host, whose own numbers do not show them yet.
-    pending: Mutex<HashMap<String, u32>>,
+    placement: Placement,
     /// What hosts ran at the last look that nothing is written down of.
     orphans: Mutex<HashSet<(String, String)>>,
     /// Clients that are attached through this gateway, by instance.
     attached: Mutex<HashMap<String, u32>>,
+    /// Where instances run, as it was a moment ago.
+    places: Places,
 }
 
 impl Instances {
@@ -120,9 +129,10 @@ impl Instances {
             ground,
             table,
             requests,
-            pending: Mutex::default(),
+            placement: Placement::default(),
             orphans: Mutex::default(),
             attached: Mutex::default(),
+            places: Places::default(),
         }));
         instances.0.ground.tasks.spawn(upkeep::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
         instances.0.ground.tasks.spawn(owed::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
@@ -170,13 +180,18 @@ impl Instances {
     /// # Errors
     /// `instance_not_found`, `instance_not_ready`, `instance_terminated`, and the host's failures.
     pub async fn attach(&self, cx: &Context, id: &str, incoming: Incoming<Frame>) -> Result<Outgoing<Frame>> {
-        let at = self.at(cx, id).await?;
-        let place = attached::Place::take(&self.0, id)?;
         let fleet = &self.0.ground.fleet;
         // It is written down, so a host that does not know it has lost it.
         let lost =
             |error: Error| if error.reason() == reason::INSTANCE_NOT_FOUND { failure::terminated() } else { error };
-        match fleet.settled(&at, READY_PATIENCE).await.map_err(lost)? {
+        let mut at = self.0.find(cx, id).await?;
+        let place = attached::Place::take(&self.0, id)?;
+        let mut settled = fleet.settled(&at, READY_PATIENCE).await.map_err(lost);
+        if let Err(error) = settled {
+            at = self.0.found_elsewhere(cx, at, error).await?;
+            settled = fleet.settled(&at, READY_PATIENCE).await.map_err(lost);
+        }
+        match settled? {
             state if state.is_starting() => Err(failure::not_ready()),
             state if state.is_over() => Err(failure::terminated()),
             _ => Ok(place.held_by(fleet.attach(&at, incoming).await.map_err(lost)?)),
@@ -189,51 +204,56 @@ impl Instances {
     /// `validation_failed`, and those of [`Instances::attach`].
     pub async fn send(&self, cx: &Context, id: &str, message: NewMessage) -> Result<String> {
         rules::message(&message)?;
-        self.0.ground.fleet.send(&self.at(cx, id).await?, message).await
+        let asked = self.0.ask(cx, id, |fleet, at| {
+            let message = message.clone();
+            async move { fleet.send(&at, message).await }
+        });
+        asked.await
     }
 
     /// Messages that passed, oldest first.
     pub async fn messages(&self, cx: &Context, id: &str, window: Window) -> Result<Vec<Message>> {
-        self.0.ground.fleet.messages(&self.at(cx, id).await?, window).await
+        self.0.ask(cx, id, |fleet, at| async move { fleet.messages(&at, window).await }).await
     }
 
     /// Log entries, oldest first.
     pub async fn logs(&self, cx: &Context, id: &str, query: LogQuery) -> Result<Vec<LogEntry>> {
-        self.0.ground.fleet.logs(&self.at(cx, id).await?, query).await
+        self.0.ask(cx, id, |fleet, at| async move { fleet.logs(&at, query).await }).await
     }
 
     /// Log entries after a sequence number as they come, until the instance ends.
     pub async fn follow_logs(&self, cx: &Context, id: &str, level: LogLevel, after: u64) -> Result<Outgoing<LogEntry>> {
-        self.0.ground.fleet.follow_logs(&self.at(cx, id).await?, level, after).await
+        self.0.ask(cx, id, |fleet, at| async move { fleet.follow_logs(&at, level, after).await }).await
     }
 
     /// Files and folders of the workspace, in order of their paths.
     pub async fn files(&self, cx: &Context, id: &str, folder: &str, depth: u32) -> Result<FileList> {
         let folder = WorkspacePath::folder(folder)?;
-        self.0.ground.fleet.files(&self.at(cx, id).await?, &folder, depth).await
+        let asked = self.0.ask(cx, id, |fleet, at| {
+            let folder = folder.clone();
+            async move { fleet.files(&at, &folder, depth).await }
+        });
+        asked.await
     }
 
     /// A file of the workspace.
     pub async fn read_file(&self, cx: &Context, id: &str, path: &str) -> Result<FileContent> {
         let path = WorkspacePath::parse(path)?;
-        self.0.ground.fleet.read_file(&self.at(cx, id).await?, &path).await
+        let asked = self.0.ask(cx, id, |fleet, at| {
+            let path = path.clone();
+            async move { fleet.read_file(&at, &path).await }
+        });
+        asked.await
     }
 
     /// Writes a file into the workspace, whole or not at all. Answers its size.
     pub async fn write_file(&self, cx: &Context, id: &str, path: &str, content: Incoming<Bytes>) -> Result<u64> {
         let path = WorkspacePath::parse(path)?;
-        let written = self.0.ground.fleet.write_file(&self.at(cx, id).await?, &path, rules::bounded(content)).await;
+        // What is read once cannot be sent twice, so this goes where the record says.
+        let at = self.0.at(cx, id).await?;
+        let written = self.0.ground.fleet.write_file(&at, &path, rules::bounded(content)).await;
         self.0.ground.audit.note(cx, "instance.write_file", id, &written);
         written
-    }
-
-    /// Where an instance of the caller's runs.
-    async fn at(&self, cx: &Context, id: &str) -> Result<At> {
-        let instance = self.0.visible(cx, id).await?.value;
-        if instance.is_tombstone() {
-            return Err(not_found(id));
-        }
-        instance.at().map(|at| at.asked_by(cx)).ok_or_else(failure::not_ready)
     }
 }
 
@@ -242,6 +262,59 @@ impl Inner {
     async fn visible(&self, cx: &Context, id: &str) -> Result<super::table::Stored<Instance>> {
         let found = self.table.get(id).await?;
         found.filter(|stored| cx.caller.owns(&stored.value.tenant())).ok_or_else(|| not_found(id))
+    }
+
+    /// Asks the host of an instance of the caller's; once more when it turns out to run elsewhere.
+    async fn ask<T, F: Future<Output = Result<T>>>(
+        &self,
+        cx: &Context,
+        id: &str,
+        ask: impl Fn(Arc<dyn Fleet>, At) -> F,
+    ) -> Result<T> {
+        let at = self.find(cx, id).await?;
+        match ask(Arc::clone(&self.ground.fleet), at.clone()).await {
+            Err(error) => {
+                let at = self.found_elsewhere(cx, at, error).await?;
+                ask(Arc::clone(&self.ground.fleet), at).await
+            }
+            told => told,
+        }
+    }
+
+    /// Where an instance of the caller's runs, as it is remembered or written down.
+    async fn find(&self, cx: &Context, id: &str) -> Result<At> {
+        match self.places.find(cx, id) {
+            Some(at) => Ok(at),
+            None => self.at(cx, id).await,
+        }
+    }
+
+    /// Where an instance of the caller's runs, as it is written down.
+    async fn at(&self, cx: &Context, id: &str) -> Result<At> {
+        let instance = self.visible(cx, id).await?.value;
+        if instance.is_tombstone() {
+            return Err(not_found(id));
+        }
+        self.places.note(&instance);
+        instance.at().map(|at| at.asked_by(cx)).ok_or_else(failure::not_ready)
+    }
+
+    /// Where an instance runs after all, when the host that was asked does not hold it or cannot be reached, and has done
+    /// nothing.
+    ///
+    /// # Errors
+    /// The host's, when the record names no other one; `instance_not_found` when the instance was deleted meanwhile.
+    async fn found_elsewhere(&self, cx: &Context, asked: At, error: Error) -> Result<At> {
+        self.places.forget(&asked.instance);
+        let may_be_elsewhere = matches!(
+            error.reason(),
+            reason::INSTANCE_NOT_FOUND | reason::INSTANCE_TERMINATED | reason::COORDINATOR_UNAVAILABLE
+        );
+        if !may_be_elsewhere {
+            return Err(error);
+        }
+        let written = self.at(cx, &asked.instance).await?;
+        if written.host == asked.host { Err(error) } else { Ok(written) }
     }
 }
 

@@ -1,13 +1,23 @@
-//! Where a new instance goes: one pure function.
+//! Where a new instance goes: one pure function, and what it is told of instances on their way.
 //!
 //! A newcomer's usual mistake is to ask a host. Hosts have said what they have to say; the choice is a matter of numbers,
 //! and the same numbers give the same choice, so that tests and people can predict it.
 //!
 //! *Knows:* loads. *Does not know:* how hosts are reached, or what an instance is for.
 
-use std::time::Duration;
+use std::{
+    cmp::Ordering,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use crate::port::fleet::HostLoad;
+use foldhash::fast::RandomState;
+
+use crate::{
+    base::id,
+    port::fleet::{HostLoad, cached::Number},
+};
 
 /// How much of the machine's load is the processor's, the rest being memory's: what runs out last weighs less.
 const CPU_SHARE: f64 = 0.7;
@@ -21,6 +31,64 @@ const STEPS: f64 = 20.0;
 const FRESH: Duration = Duration::from_secs(2);
 /// How many of the best hosts are drawn from then.
 const BEST: usize = 3;
+
+/// Places instances, and counts those on their way to a host, whose own numbers do not show them yet. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Placement(Arc<Mutex<HashMap<String, u32, RandomState>>>);
+
+/// An instance on its way to a host, until it is dropped.
+pub struct OnItsWay {
+    placement: Placement,
+    host: String,
+}
+
+impl Placement {
+    /// Chooses a host as [`choose`] does.
+    ///
+    /// # Errors
+    /// Why none may take it.
+    pub fn choose<'a>(
+        &self,
+        hosts: &'a [HostLoad],
+        deployment_id: &str,
+        tried: &[String],
+    ) -> Result<&'a HostLoad, Nowhere> {
+        let mut dice = [0; 8];
+        id::draw(&mut dice);
+        let counts = self.counts();
+        let on_the_way = |host: &str| counts.get(host).copied().unwrap_or(0);
+        choose(hosts, deployment_id, tried, on_the_way, u64::from_le_bytes(dice))
+    }
+
+    /// Counts an instance that is on its way to this host.
+    #[must_use]
+    pub fn on_its_way(&self, host: &str) -> OnItsWay {
+        let mut counts = self.counts();
+        if let Some(count) = counts.get_mut(host) {
+            *count += 1;
+        } else {
+            counts.insert(host.to_owned(), 1);
+        }
+        drop(counts);
+        OnItsWay { placement: self.clone(), host: host.to_owned() }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<String, u32, RandomState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        let mut counts = self.placement.counts();
+        if let Some(count) = counts.get_mut(&self.host) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.host);
+            }
+        }
+    }
+}
 
 /// Why no host was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +116,7 @@ pub fn choose<'a>(
     dice: u64,
 ) -> Result<&'a HostLoad, Nowhere> {
     let open = hosts.iter().filter(|host| host.healthy && !host.draining && !tried.contains(&host.id));
+    let bundle = Number::of(deployment_id);
     let mut nowhere = Nowhere::NoHost;
     let mut best: [Option<Candidate<'a>>; BEST] = [None; BEST];
     for host in open {
@@ -57,7 +126,11 @@ pub fn choose<'a>(
             continue;
         }
         let candidate = Candidate::of(host, on_the_way);
-        let place = best.iter().position(|other| other.is_none_or(|other| candidate.beats(&other, deployment_id)));
+        if best[BEST - 1].is_some_and(|last| candidate.is_fuller(&last)) {
+            continue;
+        }
+        let candidate = Candidate { is_cold: !host.cached.has(bundle), ..candidate };
+        let place = best.iter().position(|other| other.is_none_or(|other| candidate.beats(&other)));
         if let Some(place) = place {
             best[place..].rotate_right(1);
             best[place] = Some(candidate);
@@ -77,6 +150,8 @@ struct Candidate<'a> {
     /// The score in steps, see [`STEPS`].
     steps: f64,
     places: f64,
+    /// Whether the bundle is not there yet. Looked up for those that may be chosen.
+    is_cold: bool,
     host: &'a HostLoad,
 }
 
@@ -84,17 +159,21 @@ impl<'a> Candidate<'a> {
     fn of(host: &'a HostLoad, pending: u32) -> Candidate<'a> {
         let taken = f64::from(host.active) + f64::from(pending);
         let places = taken / f64::from(host.active_max.max(1));
-        Candidate { steps: (score(host, pending) * STEPS).floor(), places, host }
+        Candidate { steps: (score(host, pending) * STEPS).floor(), places, is_cold: true, host }
     }
 
-    fn beats(&self, other: &Candidate<'_>, deployment_id: &str) -> bool {
-        let is_cold = |host: &HostLoad| !host.cached.iter().any(|cached| cached == deployment_id);
-        // Looked up only where it decides: few hosts are equally loaded, and lists of bundles are long.
-        let by_bundle = || is_cold(self.host).cmp(&is_cold(other.host));
-        let by_score = self.steps.total_cmp(&other.steps);
-        let by_places = || self.places.total_cmp(&other.places);
-        let order = by_score.then_with(by_places).then_with(by_bundle).then_with(|| self.host.id.cmp(&other.host.id));
-        order.is_lt()
+    /// Whether it is behind, whatever bundles there are.
+    fn is_fuller(&self, other: &Candidate<'_>) -> bool {
+        self.by_load(other).is_gt()
+    }
+
+    fn beats(&self, other: &Candidate<'_>) -> bool {
+        let by_bundle = || self.is_cold.cmp(&other.is_cold);
+        self.by_load(other).then_with(by_bundle).then_with(|| self.host.id.cmp(&other.host.id)).is_lt()
+    }
+
+    fn by_load(&self, other: &Candidate<'_>) -> Ordering {
+        self.steps.total_cmp(&other.steps).then_with(|| self.places.total_cmp(&other.places))
     }
 }
 
@@ -119,6 +198,7 @@ fn score(host: &HostLoad, pending: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::fleet::Cached;
 
     fn host(id: &str, active: u32) -> HostLoad {
         HostLoad {
@@ -128,9 +208,10 @@ mod tests {
             active_max: 10,
             cpu: None,
             memory: None,
+            disk_free_bytes: None,
             draining: false,
             healthy: true,
-            cached: Vec::new(),
+            cached: Cached::default(),
             reserved: 0,
             age: Duration::ZERO,
         }
@@ -157,7 +238,7 @@ mod tests {
         let busy = |id: &str, active, cpu| HostLoad { cpu: Some(cpu), memory: Some(0.5), ..host(id, active) };
         assert_eq!(chosen(&[busy("a", 2, 0.72), busy("b", 1, 0.73)]), Ok("b"), "one machine, two hosts");
         assert_eq!(chosen(&[host("b", 1), host("a", 1)]), Ok("a"));
-        let warm = HostLoad { cached: vec!["echo:1.0.0@00000000".to_owned()], ..host("b", 1) };
+        let warm = HostLoad { cached: Cached::from_iter(["echo:1.0.0@00000000".to_owned()]), ..host("b", 1) };
         assert_eq!(chosen(&[warm, host("a", 1)]), Ok("b"));
     }
 

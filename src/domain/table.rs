@@ -97,10 +97,14 @@ impl<T: Entity> Table<T> {
         Ok(versions.first().copied().unwrap_or_default())
     }
 
-    /// Removes an entity, whatever its version. Removing what is not there is fine.
-    pub async fn delete(&self, id: &str) -> Result<()> {
-        let delete = Write::Delete { collection: T::COLLECTION, id: id.to_owned(), expect: Expect::Anything };
-        self.records.commit(vec![delete]).await.map(|_| ())
+    /// Removes an entity, unless somebody changed it meanwhile, who then knows better. Answers whether it was removed.
+    pub async fn remove(&self, id: &str, version: u64) -> Result<bool> {
+        let delete = Write::Delete { collection: T::COLLECTION, id: id.to_owned(), expect: Expect::Version(version) };
+        match self.records.commit(vec![delete]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.reason() == crate::base::reason::CONFLICT => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A page of entities, newest (highest sort key) first, all of them or those with a facet.

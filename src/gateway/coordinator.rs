@@ -12,12 +12,12 @@ use portico_wire::{Handlers, coordinator::v1 as coordinator};
 use super::{Stop, backends, listening, measured::Measured, reload};
 use crate::{
     base::{
-        Clock, Code, Error, Result,
+        Clock, Code, Current, Error, Result,
         clock::SystemClock,
         id, reason,
         tasks::{Drain, Tasks},
     },
-    config::Config,
+    config::{self, Config},
     domain::host::{Host, Place},
     edge::{self, Edge, Pages, Rest, Site, listen},
     gate::{Admit, Ledger, Metrics, Trusted},
@@ -33,6 +33,9 @@ pub struct Coordinator {
     host: Host,
     tasks: Tasks,
     drain: Drain,
+    certificates: Option<listen::Certificates>,
+    /// Which files the certificates are in.
+    files: Current<Option<config::Tls>>,
 }
 
 impl Coordinator {
@@ -92,9 +95,15 @@ impl Coordinator {
         let edge = Edge::new(&schema, &handlers, guard, tasks.clone(), edge::Config::default());
         let edge = Arc::new(edge.with_web(Arc::new(Pages::new(site, rest))));
 
+        let (certificates, files) = (listener.certificates(), Current::new(config.tls.clone()));
+        if let Some(certificates) = certificates.clone() {
+            let (files, closing) = (files.clone(), tasks.closing_token());
+            let watching = async move { reload::watch(&certificates, &files).await };
+            tasks.spawn(async move { closing.run_until_cancelled(watching).await });
+        }
         tasks.spawn(listener.serve(Arc::clone(&edge)));
         tasks.spawn(host.clone().keep_announcing(tasks.clone()));
-        Ok(Coordinator { address, edge, host, tasks, drain: reload::drain(&config) })
+        Ok(Coordinator { address, edge, host, tasks, drain: reload::drain(&config), certificates, files })
     }
 
     /// The address that it listens on.
@@ -110,6 +119,17 @@ impl Coordinator {
     /// The id that gateways know it by.
     pub fn id(&self) -> &str {
         &self.host.place().id
+    }
+
+    /// Reads the files of its certificates again. Connections that stand keep what they began with.
+    ///
+    /// # Errors
+    /// When they cannot be used; the old ones stay.
+    pub fn renew(&self) -> Result<()> {
+        match (&self.certificates, &*self.files.get()) {
+            (Some(certificates), Some(files)) => certificates.replace(&reload::read(files)?),
+            _ => Ok(()),
+        }
     }
 
     /// Ends in order: says that it is draining, lets what is in flight end for as long as the configuration says, and

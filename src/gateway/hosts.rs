@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    base::id,
     domain::{
         deployments::{Deployment, Hosts},
-        placement,
+        placement::Placement,
     },
     port::{
         Answer,
@@ -28,18 +27,13 @@ impl Hosts for Fleet {
                 checksum: deployment.checksum.clone(),
                 blob_key: deployment.blob_key.clone(),
             };
-            let Ok(host) = placement::choose(&hosts, &bundle.deployment_id, &[], |_| 0, draw()) else {
+            let Ok(host) = Placement::default().choose(&hosts, &bundle.deployment_id, &[]) else {
                 return Ok(None);
             };
-            self.0.deploy(&host.id, &bundle).await?;
-            Ok(Some(host.id.clone()))
+            let host = host.id.clone();
+            drop(hosts);
+            self.0.deploy(&host, &bundle).await?;
+            Ok(Some(host))
         })
     }
-}
-
-/// Where numbers are old, not every gateway shall choose the same host.
-fn draw() -> u64 {
-    let mut bytes = [0; 8];
-    id::draw(&mut bytes);
-    u64::from_le_bytes(bytes)
 }

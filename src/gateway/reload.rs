@@ -52,15 +52,21 @@ impl Reload {
 
     /// Looks at the certificate files for as long as it runs.
     pub(super) async fn watch(self) {
-        let Some(certificates) = &self.certificates else { return };
-        let mut seen = None;
-        loop {
-            let files = self.files.get();
-            if let Some(files) = &*files {
-                look(files, certificates, &mut seen);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(certificates) = &self.certificates {
+            watch(certificates, &self.files).await;
         }
+    }
+}
+
+/// Looks at these files for as long as it runs, and takes over what is new in them.
+pub(super) async fn watch(certificates: &Certificates, files: &Current<Option<config::Tls>>) {
+    let mut seen = None;
+    loop {
+        let files = files.get();
+        if let Some(files) = &*files {
+            look(files, certificates, &mut seen);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -10,16 +10,18 @@
 //! records, how a host is reached.
 
 pub mod announced;
+pub mod cached;
 pub mod failure;
 pub mod file;
 pub mod frame;
 pub mod log;
 pub mod state;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use announced::{ANNOUNCED, Announced};
 use bytes::Bytes;
+pub use cached::Cached;
 pub use file::{FileContent, FileEntry, FileKind, FileList, WorkspacePath};
 pub use frame::{Frame, Utf8};
 pub use log::{LogEntry, LogLevel, LogQuery, LogSource};
@@ -87,6 +89,8 @@ pub struct Running {
     pub state: State,
     /// What it runs; empty when the host does not say.
     pub deployment_id: String,
+    /// The installation that started it; empty when the host does not say.
+    pub installation: String,
 }
 
 /// What a live host says of itself.
@@ -104,15 +108,17 @@ pub struct HostLoad {
     pub cpu: Option<f64>,
     /// Memory use, 0 to 1, if known.
     pub memory: Option<f64>,
+    /// What is free on the disk that workspaces and bundles lie on, if known.
+    pub disk_free_bytes: Option<u64>,
     /// Whether it takes no new instances.
     pub draining: bool,
     /// Whether it answers.
     pub healthy: bool,
     /// The deployment ids whose bundles lie unpacked there.
-    pub cached: Vec<String>,
+    pub cached: Cached,
     /// Instances on their way there that its own numbers do not show yet, as far as gateways have told each other.
     pub reserved: u32,
-    /// How old these numbers are.
+    /// How old these numbers were at the last look.
     pub age: Duration,
 }
 
@@ -146,6 +152,8 @@ pub struct Start {
     pub environment: BTreeMap<String, String>,
     /// Whose it is.
     pub tenant: TenantId,
+    /// The installation that starts it, which alone may reap it.
+    pub installation: String,
     /// Who asks for it.
     pub asked: Asked,
 }
@@ -229,8 +237,8 @@ pub struct Window {
 /// has no such instance, with `coordinator_unavailable` when the host is out of reach, with `coordinator_timeout` when
 /// it did not answer in time and with `coordinator_error` when it failed.
 pub trait Fleet: Send + Sync + 'static {
-    /// The hosts that live.
-    fn hosts(&self) -> Answer<'_, Vec<HostLoad>>;
+    /// The hosts that live, by id. Every placement asks this, so nobody is asked for it and nothing is copied.
+    fn hosts(&self) -> Answer<'_, Arc<[HostLoad]>>;
 
     /// Everything that a host runs, and what ended there a moment ago.
     ///

@@ -28,6 +28,8 @@ use tokio::sync::mpsc;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// An agent that does what it is told.
+const SCRIPTED: &str = "tests/backends/fleet/scripted";
 
 struct House {
     folder: TempDir,
@@ -113,7 +115,7 @@ impl House {
     async fn load(&self, is_so: impl Fn(&HostLoad) -> bool) -> HostLoad {
         let asking = async {
             loop {
-                let load = self.fleet.hosts().await.unwrap().remove(0);
+                let load = self.fleet.hosts().await.unwrap()[0].clone();
                 if is_so(&load) {
                     return load;
                 }
@@ -125,25 +127,11 @@ impl House {
 
     /// The archive of a folder of code, as somebody would have uploaded it.
     async fn bundle(&self, code: &Path) -> Bundle {
-        let packed = Command::new("tar").arg("-cz").arg("-C").arg(code).arg(".").output().unwrap();
-        assert!(packed.status.success());
-        let mut staging = self.blobs.stage(None).await.unwrap();
-        staging.write(packed.stdout.into()).await.unwrap();
-        let staged = staging.seal().await.unwrap();
-        let checksum = staged.digest().to_string();
-        let blob_key = format!("bundles/{checksum}");
-        staged.commit(&blob_key, Default::default()).await.unwrap();
-        Bundle {
-            deployment_id: format!("scripted:1.0.0@{}", &checksum[..8]),
-            agent_type: "scripted".to_owned(),
-            version: "1.0.0".to_owned(),
-            checksum,
-            blob_key,
-        }
+        stored(&*self.blobs, code).await
     }
 
     async fn scripted(&self) -> Bundle {
-        self.bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backends/fleet/scripted")).await
+        self.bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SCRIPTED)).await
     }
 
     /// A bundle with this manifest and this shell script.
@@ -169,6 +157,30 @@ impl House {
     }
 }
 
+/// The archive of a folder of code in this store.
+async fn stored(blobs: &dyn Blobs, code: &Path) -> Bundle {
+    let packed = Command::new("tar").arg("-cz").arg("-C").arg(code).arg(".").output().unwrap();
+    assert!(packed.status.success());
+    let mut staging = blobs.stage(None).await.unwrap();
+    staging.write(packed.stdout.into()).await.unwrap();
+    let staged = staging.seal().await.unwrap();
+    let checksum = staged.digest().to_string();
+    let blob_key = format!("bundles/{checksum}");
+    staged.commit(&blob_key, Default::default()).await.unwrap();
+    Bundle {
+        deployment_id: format!("scripted:1.0.0@{}", &checksum[..8]),
+        agent_type: "scripted".to_owned(),
+        version: "1.0.0".to_owned(),
+        checksum,
+        blob_key,
+    }
+}
+
+/// The scripted agent in the store of this folder.
+pub(super) async fn scripted(blobs: &Path) -> Bundle {
+    stored(&Disk::open(blobs).unwrap(), &Path::new(env!("CARGO_MANIFEST_DIR")).join(SCRIPTED)).await
+}
+
 fn open(root: &Path, blobs: &Arc<dyn Blobs>, tasks: &Tasks) -> Result<LocalFleet> {
     let config = Config {
         root: root.join("fleet"),
@@ -179,7 +191,7 @@ fn open(root: &Path, blobs: &Arc<dyn Blobs>, tasks: &Tasks) -> Result<LocalFleet
     LocalFleet::open(config, Arc::clone(blobs), Arc::new(SystemClock), tasks.clone())
 }
 
-fn start(id: &str, bundle: Bundle) -> Start {
+pub(super) fn start(id: &str, bundle: Bundle) -> Start {
     Start {
         instance: id.to_owned(),
         bundle,
@@ -187,6 +199,7 @@ fn start(id: &str, bundle: Bundle) -> Start {
         secrets: BTreeMap::from([("api_key".to_owned(), Secret::new("s3cret"))]),
         environment: BTreeMap::from([("COLOUR".to_owned(), "green".to_owned())]),
         tenant: TenantId::new("tenant-a"),
+        installation: "installation-a".to_owned(),
         asked: Default::default(),
     }
 }
@@ -412,10 +425,12 @@ async fn a_host_takes_one_instance_of_an_id_and_no_more_than_it_can_hold(house: 
     house.start("d").await;
     let full = house.fleet.create(&house.host, start("e", house.scripted().await)).await.map(|_| ()).unwrap_err();
     assert_eq!(full.reason(), reason::CAPACITY_EXHAUSTED);
-    let load = house.load(|load| load.active == 4 && load.cached.len() == 1).await;
+    let load =
+        house.load(|load| load.active == 4 && load.cached.ids().len() == 1 && load.disk_free_bytes > Some(0)).await;
     assert_eq!(load.active_max, 4);
     let mut running = house.fleet.running(&house.host).await.unwrap();
     running.sort_by(|one, other| one.instance.cmp(&other.instance));
+    assert!(running.iter().all(|it| it.installation == "installation-a"), "{running:?}");
     let named: Vec<_> = running.iter().map(|it| (it.instance.as_str(), it.state == State::Ready)).collect();
     assert_eq!(named, [("a", true), ("b", true), ("c", true), ("d", true)]);
 }

@@ -21,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than any test.
 const TTL: Duration = Duration::from_secs(600);
 
-fn gateway(registry: &LocalRegistry, tasks: &Tasks) -> Coordinators {
-    let config = Config {
+fn config() -> Config {
+    Config {
         listed: Vec::new(),
         environment: "dev".to_owned(),
         token: None,
@@ -31,11 +31,14 @@ fn gateway(registry: &LocalRegistry, tasks: &Tasks) -> Coordinators {
         certificate: None,
         key: None,
         source_base: "blobs:///".to_owned(),
-    };
-    Coordinators::start(config, Arc::new(registry.clone()), tasks.clone()).unwrap()
+    }
 }
 
-async fn until(fleet: &Coordinators, is_so: impl Fn(&[HostLoad]) -> bool) -> Vec<HostLoad> {
+fn gateway(registry: &LocalRegistry, tasks: &Tasks) -> Coordinators {
+    Coordinators::start(config(), Arc::new(registry.clone()), tasks.clone()).unwrap()
+}
+
+async fn until(fleet: &Coordinators, is_so: impl Fn(&[HostLoad]) -> bool) -> Arc<[HostLoad]> {
     let asking = async {
         loop {
             let hosts = fleet.hosts().await.unwrap();
@@ -74,7 +77,38 @@ async fn a_host_announces_itself_says_that_it_drains_and_is_gone() {
 }
 
 #[tokio::test]
-async fn a_registry_that_somebody_poisoned_leads_nowhere() {
+async fn what_runs_on_a_host_that_the_registry_forgot_is_still_asked_for_and_nothing_new_is_sent_there() {
+    let (registry, tasks, folder) = (LocalRegistry::new(), Tasks::new(), tempfile::tempdir().unwrap());
+    let config = Sources::new()
+        .set("test", "listen", "127.0.0.1:0")
+        .set("test", "data", folder.path().to_str().unwrap())
+        .set("test", "fleet.id", "host-1");
+    // It announces itself in a registry of its own, and is announced here by hand.
+    let host = Coordinator::start(config.load().unwrap().config).await.unwrap();
+    let said = Announced {
+        url: format!("http://{}", host.address()),
+        environment: "dev".to_owned(),
+        status: "healthy".to_owned(),
+        max_agents: 9,
+        ..Announced::default()
+    };
+    let announcement = Announcement { id: "host-1".to_owned(), body: serde_json::to_string(&said).unwrap() };
+    registry.announce(ANNOUNCED, announcement, TTL).await.unwrap();
+    let fleet = gateway(&registry, &tasks);
+    until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
+
+    registry.withdraw(ANNOUNCED, "host-1").await.unwrap();
+    until(&fleet, <[HostLoad]>::is_empty).await;
+    let answered = fleet.info(&At::new("host-1", "nobody")).await.map(|_| ()).unwrap_err();
+    assert_eq!(answered.reason(), reason::INSTANCE_NOT_FOUND, "it says so itself");
+    host.drain(Stop::AtOnce).await;
+    let away = fleet.info(&At::new("host-1", "nobody")).await.map(|_| ()).unwrap_err();
+    assert_eq!(away.reason(), reason::COORDINATOR_UNAVAILABLE);
+    tasks.close();
+}
+
+#[tokio::test]
+async fn an_announced_url_outside_of_the_allowed_schemes_and_networks_is_not_dialled() {
     let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
     let say = async |id: &str, body: String| {
         registry.announce(ANNOUNCED, Announcement { id: id.to_owned(), body }, TTL).await.unwrap();
@@ -99,7 +133,26 @@ async fn a_registry_that_somebody_poisoned_leads_nowhere() {
     let hosts = until(&fleet, |hosts| hosts.iter().all(|host| !host.healthy)).await;
     let ids: Vec<_> = hosts.iter().map(|host| host.id.as_str()).collect();
     assert_eq!(ids, ["file", "metadata", "name"]);
-    let refused = fleet.info(&At::new("metadata", "a")).await.map(|_| ()).unwrap_err();
-    assert_eq!(refused.reason(), reason::COORDINATOR_ERROR);
+    for outside in ["metadata", "file"] {
+        let at = At::new(outside, "a");
+        let (called, opened) =
+            (fleet.info(&at).await, fleet.attach(&at, Box::pin(futures_util::stream::pending())).await);
+        for refused in [called.map(|_| ()), opened.map(|_| ())] {
+            assert_eq!(refused.unwrap_err().reason(), reason::COORDINATOR_ERROR, "{outside}");
+        }
+    }
+    tasks.close();
+}
+
+#[tokio::test]
+async fn a_listed_url_outside_of_the_allowed_schemes_and_networks_is_refused_at_the_start() {
+    let tasks = Tasks::new();
+    for url in ["http://169.254.169.254", "http://8.8.8.8:9090", "file:///etc/passwd", "gopher://127.0.0.1:9090"] {
+        let config = Config { listed: vec![url.to_owned()], ..config() };
+        let refused = Coordinators::start(config, Arc::new(LocalRegistry::new()), tasks.clone()).map(|_| ());
+        assert!(refused.unwrap_err().message().contains("outside of fleet.networks"), "{url}");
+    }
+    let config = Config { listed: vec!["http://127.0.0.1:9".to_owned()], ..config() };
+    assert!(Coordinators::start(config, Arc::new(LocalRegistry::new()), tasks.clone()).is_ok());
     tasks.close();
 }

@@ -1,10 +1,16 @@
 //! Instances: created once, shown without their secrets, invisible to strangers, gone when they are deleted. They run the
 //! echo agent, for real.
 
-use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use portico::{
     backend::{
         disk::Disk,
@@ -39,12 +45,14 @@ use super::Ground;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 const ALL: PageRequest = PageRequest { limit: 100, after: None };
+/// What the houses here are called.
+pub(super) const INSTALLATION: &str = "here";
 
 /// Instances over real stores and the embedded fleet.
 pub(super) struct House {
     pub(super) ground: Ground,
     deployments: Deployments,
-    instances: Instances,
+    pub(super) instances: Instances,
     fleet: Arc<dyn Fleet>,
     secrets: Secrets,
     settings: Settings,
@@ -114,11 +122,12 @@ impl House {
             clock: Arc::new(ground.clock.clone()),
             tasks: ground.tasks.clone(),
             told: Arc::new(|_| {}),
+            installation: INSTALLATION.to_owned(),
         });
         House { ground, instances, fleet, deployments, secrets, settings, _data: data }
     }
 
-    fn call(&self, who: &str) -> Context {
+    pub(super) fn call(&self, who: &str) -> Context {
         self.call_with(who, &[])
     }
 
@@ -313,6 +322,16 @@ async fn creating_twice_creates_once() {
     assert_eq!(reason_of(house.create("acme", other).await), reason::INSTANCE_ID_CONFLICT);
     house.instances.remove(&house.call("acme"), "agent_1", Stop::Now).await.unwrap();
     assert!(!house.create("acme", echo("agent_1")).await.unwrap().existing, "a deleted id is free");
+}
+
+#[tokio::test]
+async fn one_request_that_comes_to_several_gateways_at_once_creates_once() {
+    let house = House::new().await;
+    let cx = house.call_with("acme", &[("idempotency-key", "once")]);
+    let created = join_all((0..6).map(|_| house.instances.create(&cx, echo("")))).await;
+    let ids: BTreeSet<String> = created.into_iter().map(|created| created.unwrap().instance.id).collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    assert_eq!(house.fleet.hosts().await.unwrap()[0].active, 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Records and hosts are held against each other: what a host lost has failed, what runs unrecorded is stopped.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,24 +12,35 @@ use portico::{
     port::{
         Answer,
         fleet::{
-            At, Bundle, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel, LogQuery, Message,
-            NewMessage, Running, Start, State, Stop, Window, WorkspacePath, failure,
+            At, Bundle, Cached, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel, LogQuery,
+            Message, NewMessage, Role, Running, Start, State, Stop, Window, WorkspacePath, failure,
         },
         records::{Expect, Record, Write},
     },
 };
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
-use super::{Ground, NOW, instances::House, time_stands};
+use super::{
+    Ground, NOW,
+    instances::{House, INSTALLATION},
+    time_stands,
+};
 
 /// A host that runs what it is told to run, and notes what it was told to stop.
 #[derive(Default)]
-struct PaperHost {
-    running: Mutex<BTreeMap<String, State>>,
-    stopped: Mutex<Vec<String>>,
-    away: Mutex<bool>,
+pub(super) struct PaperHost {
+    pub(super) running: Mutex<BTreeMap<String, State>>,
+    pub(super) stopped: Mutex<Vec<String>>,
+    pub(super) away: Mutex<bool>,
     /// How often it was asked what it runs.
     asked: Mutex<usize>,
+    /// Where messages can be asked for, as `host/instance`.
+    pub(super) places: Mutex<BTreeSet<String>>,
+    /// Whether it does not say what it runs.
+    pub(super) silent: Mutex<bool>,
+    /// Stopping takes until there is a permit, when there is such a thing.
+    pub(super) until: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl PaperHost {
@@ -39,7 +50,7 @@ impl PaperHost {
 }
 
 impl Fleet for PaperHost {
-    fn hosts(&self) -> Answer<'_, Vec<HostLoad>> {
+    fn hosts(&self) -> Answer<'_, Arc<[HostLoad]>> {
         let healthy = self.here().is_ok();
         let load = HostLoad {
             id: "paper".to_owned(),
@@ -48,24 +59,29 @@ impl Fleet for PaperHost {
             active_max: 9,
             cpu: None,
             memory: None,
+            disk_free_bytes: None,
             draining: false,
             healthy,
-            cached: Vec::new(),
+            cached: Cached::default(),
             reserved: 0,
             age: Duration::ZERO,
         };
-        Box::pin(async move { Ok(vec![load]) })
+        Box::pin(async move { Ok(Arc::from([load])) })
     }
 
     fn running<'a>(&'a self, _host: &'a str) -> Answer<'a, Vec<Running>> {
         Box::pin(async {
             *self.asked.lock().unwrap() += 1;
             self.here()?;
+            if *self.silent.lock().unwrap() {
+                return Err(failure::timeout());
+            }
             let running = self.running.lock().unwrap();
             let said = running.iter().map(|(id, state)| Running {
                 instance: id.clone(),
                 state: state.clone(),
                 deployment_id: String::new(),
+                installation: if id == "theirs" { "there" } else { INSTALLATION }.to_owned(),
             });
             Ok(said.collect())
         })
@@ -84,6 +100,10 @@ impl Fleet for PaperHost {
         Box::pin(async {
             self.here()?;
             self.stopped.lock().unwrap().push(at.instance.clone());
+            let until = self.until.lock().unwrap().clone();
+            if let Some(until) = until {
+                until.acquire().await.unwrap().forget();
+            }
             let known = self.running.lock().unwrap().remove(&at.instance);
             known.map(|_| ()).ok_or_else(|| failure::lost(&at.instance))
         })
@@ -105,8 +125,13 @@ impl Fleet for PaperHost {
         nothing()
     }
 
-    fn messages<'a>(&'a self, _at: &'a At, _window: Window) -> Answer<'a, Vec<Message>> {
-        nothing()
+    fn messages<'a>(&'a self, at: &'a At, _window: Window) -> Answer<'a, Vec<Message>> {
+        Box::pin(async {
+            self.here()?;
+            let is_there = self.places.lock().unwrap().contains(&format!("{}/{}", at.host, at.instance));
+            let said = Message { id: String::new(), role: Role::User, text: at.host.clone(), created_at: NOW };
+            if is_there { Ok(vec![said]) } else { Err(failure::lost(&at.instance)) }
+        })
     }
 
     fn logs<'a>(&'a self, _at: &'a At, _query: LogQuery) -> Answer<'a, Vec<LogEntry>> {
@@ -147,7 +172,7 @@ fn nothing<'a, T: 'a>() -> Answer<'a, T> {
 }
 
 /// Writes an instance down as a gateway of another day has.
-async fn written(ground: &Ground, id: &str, status: &str, owed: bool, at: Timestamp) {
+pub(super) async fn written(ground: &Ground, id: &str, status: &str, owed: bool, at: Timestamp) {
     let standing = match status {
         "deploying" => "deploying",
         "terminated" => "deleted",
@@ -168,7 +193,7 @@ async fn written(ground: &Ground, id: &str, status: &str, owed: bool, at: Timest
     ground.records.commit(vec![Write::Put { collection: "instances", record, expect: Expect::Absent }]).await.unwrap();
 }
 
-async fn field(ground: &Ground, id: &str, name: &str) -> Value {
+pub(super) async fn field(ground: &Ground, id: &str, name: &str) -> Value {
     let record = ground.records.get("instances", id).await.unwrap();
     record.map_or(Value::Null, |record| serde_json::from_str::<Value>(&record.body).unwrap()[name].clone())
 }
@@ -176,7 +201,7 @@ async fn field(ground: &Ground, id: &str, name: &str) -> Value {
 #[tokio::test(start_paused = true)]
 async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_nobody_wrote_down_is_stopped() {
     let host = Arc::new(PaperHost::default());
-    for id in ["survived", "stuck-and-there", "unknown", "owed"] {
+    for id in ["survived", "stuck-and-there", "unknown", "owed", "theirs"] {
         host.running.lock().unwrap().insert(id.to_owned(), State::Ready);
     }
     *host.away.lock().unwrap() = true;
@@ -218,11 +243,11 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
     tokio::time::advance(Duration::from_secs(31)).await;
     eventually("the orphan is stopped", async || *host.stopped.lock().unwrap() == ["owed", "unknown"]).await;
     let running: Vec<String> = host.running.lock().unwrap().keys().cloned().collect();
-    assert_eq!(running, ["stuck-and-there", "survived"]);
+    assert_eq!(running, ["stuck-and-there", "survived", "theirs"], "what another installation started is its own");
 }
 
 /// Asks until it is so. Time stands, but the threads of the store work.
-async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+pub(super) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
     for _ in 0..20_000 {
         if is_so().await {
             return;

@@ -5,7 +5,7 @@ use portico::schema::{Access, Method};
 use serde_json::{Value, json};
 
 use crate::support::{
-    doors::{Call, Door},
+    doors::{Call, Door, Told},
     example,
     gateway::ADMIN,
     stage::{Stage, bundle},
@@ -27,38 +27,38 @@ async fn every_method_answers_its_example_through_every_door() {
             // The stage's deployment is the administrator's, and so is the name of its agent type.
             let for_admin = method.access == Access::Admin || method.name == "UploadDeployment";
             let key = if for_admin { ADMIN } else { &stage.tenant };
-            let call = Call { method, messages: vec![request.clone()], key, answers_max: 1 };
+            let call = Call { method, messages: vec![request], key, answers_max: 1 };
             let told = door.call(&stage.house, &call).await;
-            let name = format!("{} by {door:?}", method.path);
-            if told.code != "ok" {
-                wrong.push(format!("{name}: {} {} {}", told.code, told.status, told.text));
-                continue;
-            }
-            // A download comes in pieces; the first may only say what it is.
-            let Some(answer) = told.messages.first() else {
-                wrong.push(format!("{name}: no message"));
-                continue;
-            };
-            let is_piece = method.rest.raw.is_some() && method.shape.streams_out();
-            let mut expected = example.response.clone();
-            if let (true, Some(_), Value::Object(members)) = (door == Door::Rest, method.rest.raw, &mut expected) {
-                // What is not the body itself stays behind.
-                members.retain(|name, _| answer.get(name).is_some());
-            }
-            if let Err(problem) = if is_piece { Ok(()) } else { resembles("", &expected, answer, &request) } {
-                wrong.push(format!("{name}: {problem}\n  {answer}"));
-            }
-            if door == Door::Rest {
-                let rest = &method.rest;
-                let expected = [rest.success, rest.existing];
-                if !expected.contains(&told.status.as_u16()) {
-                    wrong.push(format!("{name}: {}", told.status));
-                }
+            if let Err(problem) = like(&example.response, door, &call, &told) {
+                wrong.push(format!("{} by {door:?}: {problem}", method.path));
             }
         }
     }
     stage.house.close().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether what was told is like the example of an answer.
+pub(super) fn like(example: &Value, door: Door, call: &Call<'_>, told: &Told) -> Result<(), String> {
+    let method = call.method;
+    if told.code != "ok" {
+        return Err(format!("{} {} {}", told.code, told.status, told.text));
+    }
+    let rest = &method.rest;
+    if door == Door::Rest && ![rest.success, rest.existing].contains(&told.status.as_u16()) {
+        return Err(told.status.to_string());
+    }
+    let answer = told.messages.first().ok_or("no message")?;
+    // A download comes in pieces; the first may only say what it is.
+    if rest.raw.is_some() && method.shape.streams_out() {
+        return Ok(());
+    }
+    let mut expected = example.clone();
+    if let (Door::Rest, Some(_), Value::Object(members)) = (door, rest.raw, &mut expected) {
+        // What is not the body itself stays behind.
+        members.retain(|name, _| answer.get(name).is_some());
+    }
+    resembles("", &expected, answer, &call.messages[0]).map_err(|problem| format!("{problem}\n  {answer}"))
 }
 
 /// What the examples speak of.

@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::support::{example, source};
 
 #[test]
-fn every_method_of_the_page_has_an_example_that_fits() {
-    for method in example::podium() {
+fn every_method_has_an_example_that_fits() {
+    for method in example::podium().chain(example::coordinator()) {
         let example = example::of(method);
         fits(method, &method.input, &example.request);
         fits(method, &method.output, &example.response);
@@ -19,7 +19,7 @@ fn every_method_of_the_page_has_an_example_that_fits() {
 
 #[test]
 fn every_example_is_of_a_method() {
-    let methods: BTreeSet<String> = example::podium().map(example::path).collect();
+    let methods: BTreeSet<String> = example::podium().chain(example::coordinator()).map(example::path).collect();
     let files: BTreeSet<String> = source::files("docs/examples").into_iter().collect();
     assert_eq!(files, methods);
 }

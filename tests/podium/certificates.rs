@@ -1,7 +1,7 @@
 //! A client certificate is as good as the key that it stands for, and no better. Seen by a real TLS client, with
 //! certificates of OpenSSL.
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -18,7 +18,10 @@ use tokio_rustls::{
     },
 };
 
-use crate::support::gateway::{ADMIN, TestHouse};
+use crate::support::{
+    certificates,
+    gateway::{ADMIN, TestHouse},
+};
 
 #[tokio::test]
 async fn a_certificate_calls_as_the_key_that_it_stands_for() {
@@ -104,21 +107,13 @@ async fn get(house: &TestHouse, files: &Path, certificate: Option<&str>, key: &s
 
 /// An issuer, the server's certificate, and three of clients.
 fn issue(files: &Path) {
-    let make = |name: &str, names: &str, more: &[&str]| {
-        let made = Command::new("openssl")
-            .current_dir(files)
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-            .args(["-subj", &format!("/CN={name}"), "-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")])
-            .args(["-addext", names])
-            .args(more)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    };
-    let issued = ["-CA", "issuer.pem", "-CAkey", "issuer.key", "-addext", "basicConstraints=critical,CA:FALSE"];
-    make("issuer", "keyUsage=critical,keyCertSign", &[]);
-    make("server", "subjectAltName=DNS:localhost", &issued);
-    make("ci", "subjectAltName=DNS:ops.globex.example,URI:spiffe://acme/ci", &issued);
-    make("ops", "subjectAltName=DNS:ops.globex.example", &issued);
-    make("stranger", "subjectAltName=URI:spiffe://nobody/knows", &issued);
+    certificates::authority(files, "issuer");
+    for (name, names) in [
+        ("server", "DNS:localhost"),
+        ("ci", "DNS:ops.globex.example,URI:spiffe://acme/ci"),
+        ("ops", "DNS:ops.globex.example"),
+        ("stranger", "URI:spiffe://nobody/knows"),
+    ] {
+        certificates::issue(files, "issuer", name, names);
+    }
 }

@@ -1,5 +1,8 @@
 //! A gateway over hosts on other machines: what callers see when hosts fill up, vanish, return or talk nonsense.
 
+mod bundles;
+mod headers;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;

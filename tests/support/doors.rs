@@ -7,7 +7,7 @@ mod answer;
 mod rest;
 pub(crate) mod socket;
 
-use std::convert::Infallible;
+use std::{convert::Infallible, net::SocketAddr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use portico::{
-    edge::Body,
+    edge::{Body, Edge},
     schema::{Idempotency, Method, Shape},
 };
 use portico_json::{Parse, Unknown};
@@ -25,7 +25,16 @@ use serde_json::Value;
 
 pub(crate) use answer::Told;
 
-use super::gateway::TestHouse;
+use super::gateway::{PATIENCE, peer};
+
+/// What stands behind the doors.
+pub(crate) trait Behind {
+    /// The doors, for calls within the process.
+    fn edge(&self) -> &Edge;
+
+    /// Where it listens, for what needs a connection of its own.
+    fn address(&self) -> SocketAddr;
+}
 
 /// A door, as far as clients tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +80,7 @@ impl Door {
     }
 
     /// Says it and hears the answer.
-    pub(crate) async fn call(self, house: &TestHouse, call: &Call<'_>) -> Told {
+    pub(crate) async fn call(self, house: &impl Behind, call: &Call<'_>) -> Told {
         if self == Door::Socket {
             return socket::call(house, call).await;
         }
@@ -79,8 +88,9 @@ impl Door {
     }
 
     /// Sends a request that was made for this door, and hears the answer.
-    pub(crate) async fn exchange(self, house: &TestHouse, call: &Call<'_>, request: Request<Body>) -> Told {
-        answer::read(self, call, house.call(request).await).await
+    pub(crate) async fn exchange(self, house: &impl Behind, call: &Call<'_>, request: Request<Body>) -> Told {
+        let answered = tokio::time::timeout(PATIENCE, house.edge().call(request, peer())).await;
+        answer::read(self, call, answered.expect("an answer in time")).await
     }
 
     /// The request, whole.

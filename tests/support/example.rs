@@ -1,6 +1,11 @@
 //! The examples of `docs/examples`, by method.
 
-use portico::schema::Method;
+use std::sync::OnceLock;
+
+use portico::{
+    schema::{COORDINATOR, Method, Schema},
+    wire::SCHEMA,
+};
 use serde_json::Value;
 
 use super::{gateway::schema, source};
@@ -24,5 +29,15 @@ pub(crate) fn of(method: &Method) -> Example {
 
 /// Every method of the page.
 pub(crate) fn podium() -> impl Iterator<Item = &'static Method> {
-    schema().methods().iter().map(|method| &**method).filter(|method| method.surface.name == "podium")
+    on(schema(), "podium")
+}
+
+/// Every method that hosts serve to gateways.
+pub(crate) fn coordinator() -> impl Iterator<Item = &'static Method> {
+    static SHARED: OnceLock<Schema> = OnceLock::new();
+    on(SHARED.get_or_init(|| Schema::of(SCHEMA, COORDINATOR).unwrap()), "coordinator")
+}
+
+fn on(schema: &'static Schema, surface: &'static str) -> impl Iterator<Item = &'static Method> {
+    schema.methods().iter().map(|method| &**method).filter(move |method| method.surface.name == surface)
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use portico::{
     config::Sources,
-    edge::Body,
+    edge::{Body, Edge},
     gate::Peer,
     gateway::{Gateway, Stop},
     schema::Schema,
@@ -18,6 +18,8 @@ use portico::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::doors::Behind;
 
 /// The operator's key of every test house.
 pub(crate) const ADMIN: &str = "pod_admin_tests_0123456789abcdefghij";
@@ -54,6 +56,16 @@ pub(crate) fn schema() -> &'static Schema {
 
 pub(crate) fn peer() -> Peer {
     Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), None)
+}
+
+impl Behind for TestHouse {
+    fn edge(&self) -> &Edge {
+        self.gateway.edge()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.gateway.address()
+    }
 }
 
 impl TestHouse {

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     doors::{Call, Door},
-    gateway::{ADMIN, PATIENCE, TestHouse, schema},
+    gateway::{ADMIN, Answer, PATIENCE, TestHouse, schema},
     stage::{bundle, upload},
 };
 
@@ -48,45 +48,82 @@ pub(crate) struct RealHost {
     pub(crate) line: Line,
 }
 
+/// What a cluster is like, where it is not like every other.
+#[derive(Default)]
+pub(crate) struct Plan<'a> {
+    /// How many hosts it has.
+    pub(crate) hosts: usize,
+    /// Where others are, that have been started already.
+    pub(crate) others: &'a [SocketAddr],
+    /// Most instances on a host; two when it is zero.
+    pub(crate) instances_max: u32,
+    /// The URL of the blob store, and who may use it; a folder without one.
+    pub(crate) blobs: Option<(&'a str, [&'a str; 2])>,
+}
+
 impl Cluster {
     /// A gateway over this many hosts, for two instances each, and over those at these addresses.
     pub(crate) async fn start(hosts: usize, others: &[SocketAddr]) -> Cluster {
+        Cluster::of(Plan { hosts, others, ..Plan::default() }).await
+    }
+
+    pub(crate) async fn of(plan: Plan<'_>) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = format!("file:{}", folder.path().join("blobs").display());
+        let near = format!("file:{}", folder.path().join("blobs").display());
+        let (blobs, [user, password]) = plan.blobs.unwrap_or((&near, ["nobody", "nothing"]));
+        let instances_max = if plan.instances_max == 0 { 2 } else { plan.instances_max };
         let mut real = Vec::new();
-        for at in 0..hosts {
+        for at in 0..plan.hosts {
             let config = Sources::new()
                 .set("test", "listen", "127.0.0.1:0")
                 .set("test", "data", folder.path().join(format!("host-{at}")).to_str().unwrap())
-                .set("test", "blobs", &blobs)
+                .set("test", "blobs", blobs)
+                .set("test", "s3.access_key_id", user)
+                .set("test", "s3.secret_access_key", password)
                 .set("test", "fleet.token", TOKEN)
                 .set("test", "fleet.id", format!("host-{at}"))
-                .set("test", "fleet.instances_max", "2");
+                .set("test", "fleet.instances_max", instances_max.to_string());
             let coordinator = Coordinator::start(config.load().unwrap().config).await.unwrap();
             let line = Line::to(coordinator.address()).await;
             real.push(RealHost { coordinator, line });
         }
-        let addresses = real.iter().map(|host| host.line.address).chain(others.iter().copied());
+        let addresses = real.iter().map(|host| host.line.address).chain(plan.others.iter().copied());
         let urls: Vec<String> = addresses.map(|address| format!("http://{address}")).collect();
         let fleet = format!("coordinator:{}", urls.join(","));
         let variables = [
             ("PORTICO_LIMITS", "off"),
-            ("PORTICO_BLOBS", blobs.as_str()),
+            ("PORTICO_BLOBS", blobs),
+            ("PORTICO_S3_ACCESS_KEY_ID", user),
+            ("PORTICO_S3_SECRET_ACCESS_KEY", password),
             ("PORTICO_FLEET", fleet.as_str()),
             ("COORDINATOR_TOKEN", TOKEN),
         ];
         let house = TestHouse::with(&variables).await;
         let tenant = house.key("acme", portico::domain::keys::TENANT_PERMISSIONS).await;
-        let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
-        let call = Call { method, messages: upload("1.0.0", &bundle()), key: ADMIN, answers_max: 1 };
-        let uploaded = Door::Grpc.call(&house, &call).await.ok();
-        let deployment_id = uploaded[0]["deployment_id"].as_str().unwrap().to_owned();
-        Cluster { house, tenant, deployment_id, hosts: real, _folder: folder }
+        let mut cluster = Cluster { house, tenant, deployment_id: String::new(), hosts: real, _folder: folder };
+        cluster.deployment_id = cluster.upload("1.0.0").await;
+        cluster
     }
 
-    /// Starts an instance of the echo agent and answers its host's id.
-    pub(crate) async fn create(&self, id: &str) -> super::gateway::Answer {
-        let body = json!({"deployment_id": self.deployment_id, "agent_id": id});
+    /// Uploads the echo agent under this version, and answers its deployment id. Other versions have other bytes.
+    pub(crate) async fn upload(&self, version: &str) -> String {
+        let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
+        let mut bundle = bundle();
+        // When it was packed, which gzip says and nobody minds.
+        bundle[4] = version.as_bytes()[0];
+        let call = Call { method, messages: upload(version, &bundle), key: ADMIN, answers_max: 1 };
+        let uploaded = Door::Grpc.call(&self.house, &call).await.ok();
+        uploaded[0]["deployment_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts an instance of the echo agent.
+    pub(crate) async fn create(&self, id: &str) -> Answer {
+        self.create_of(&self.deployment_id, id).await
+    }
+
+    /// Starts an instance of this deployment.
+    pub(crate) async fn create_of(&self, deployment_id: &str, id: &str) -> Answer {
+        let body = json!({"deployment_id": deployment_id, "agent_id": id});
         self.house.ask(&self.tenant, "POST", "/api/v1/instances").json(&body).await
     }
 

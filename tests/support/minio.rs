@@ -2,6 +2,10 @@
 
 use std::process::Command;
 
+use aws_sdk_s3::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+};
 use portico::{backend::s3, base::Secret};
 
 use super::server::{Recipe, Server, accepts, tools};
@@ -61,4 +65,15 @@ fn answers(address: std::net::SocketAddr, path: &str) -> bool {
     let asked = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let mut head = [0; 12];
     asked.is_ok() && stream.read_exact(&mut head).is_ok() && head.ends_with(b" 200")
+}
+
+/// A client that speaks to the server directly.
+pub(crate) fn client(server: &Server) -> Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(format!("http://{}", server.address()))
+        .force_path_style(true)
+        .credentials_provider(Credentials::new(USER, PASSWORD, None, None, "tests"));
+    Client::from_conf(config.build())
 }

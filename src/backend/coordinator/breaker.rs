@@ -39,13 +39,24 @@ impl Breaker {
         self.open_until.is_none()
     }
 
+    /// A call was answered, or not. Answers whether it opened or closed by that.
+    pub(super) fn heard(&mut self, answered: bool, now: Instant) -> bool {
+        let was_closed = self.is_closed();
+        if answered {
+            self.succeeded();
+        } else {
+            self.failed(now);
+        }
+        was_closed != self.is_closed()
+    }
+
     /// A call was answered.
-    pub(super) fn succeeded(&mut self) {
+    fn succeeded(&mut self) {
         *self = Breaker::default();
     }
 
     /// A call was not answered, or with a failure of the host.
-    pub(super) fn failed(&mut self, now: Instant) {
+    fn failed(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         if self.failures >= FAILURES_MAX {
             self.open_until = Some(now + PAUSE);

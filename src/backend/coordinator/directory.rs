@@ -1,13 +1,17 @@
 //! Which hosts there are, how loaded they are, and which are to be left alone.
 //!
 //! A newcomer's usual mistake is to ask a host when an instance is placed. The background asks, every second; a placement
-//! costs no request, and a host that does not answer delays nobody.
+//! costs no request, and a host that does not answer delays nobody. Nor is anything copied for it: whoever places is handed the
+//! loads of the last look, in which what happens between two looks is noted in place.
 //!
 //! *Knows:* hosts by id, their last numbers, their breakers. *Does not know:* instances.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +40,9 @@ const RESERVED_FOR: Duration = Duration::from_secs(90);
 const PROBES_MAX: usize = 64;
 /// How long a listed host that does not answer is known by its id. Longer ago, its instances are unreachable all the same.
 const GONE_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How long a host that is no longer announced is still asked for what runs there, though it is given nothing new: a registry
+/// may forget, and a host may be slow to say that it is here.
+const UNANNOUNCED_KEPT: Duration = Duration::from_secs(60);
 
 /// The hosts of a fleet.
 pub(super) struct Directory {
@@ -44,8 +51,12 @@ pub(super) struct Directory {
     registry: Arc<dyn Registry>,
     transport: Transport,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
-    /// Held by whoever looks. Whether anybody has looked yet.
-    looking: tokio::sync::Mutex<bool>,
+    /// What hosts said of themselves, by id.
+    loads: Mutex<Arc<[HostLoad]>>,
+    /// Whether anybody has looked yet.
+    looked: AtomicBool,
+    /// Held by whoever looks.
+    looking: tokio::sync::Mutex<()>,
 }
 
 /// One host.
@@ -59,6 +70,8 @@ pub(super) struct Host {
 struct State {
     load: HostLoad,
     seen_at: Instant,
+    /// Whether the registry does not know it any more.
+    unannounced: bool,
     probed_at: Option<Instant>,
     breaker: Breaker,
 }
@@ -77,7 +90,9 @@ impl Directory {
             registry,
             transport,
             hosts: Mutex::default(),
-            looking: tokio::sync::Mutex::new(false),
+            loads: Mutex::new(Arc::from([])),
+            looked: AtomicBool::new(false),
+            looking: tokio::sync::Mutex::default(),
         })
     }
 
@@ -85,16 +100,14 @@ impl Directory {
     ///
     /// # Errors
     /// The registry's, when it has never answered.
-    pub(super) async fn loads(&self) -> Result<Vec<HostLoad>> {
-        let mut looked = self.looking.lock().await;
-        if !*looked {
-            self.look().await?;
-            *looked = true;
+    pub(super) async fn loads(&self) -> Result<Arc<[HostLoad]>> {
+        if !self.looked.load(Ordering::Acquire) {
+            let _turn = self.looking.lock().await;
+            if !self.looked.load(Ordering::Acquire) {
+                self.look().await?;
+            }
         }
-        drop(looked);
-        let mut loads: Vec<HostLoad> = self.all().iter().map(|host| host.load()).collect();
-        loads.sort_by(|one, other| one.id.cmp(&other.id));
-        Ok(loads)
+        Ok(Arc::clone(&self.last_loads()))
     }
 
     /// The host of this id.
@@ -120,13 +133,13 @@ impl Directory {
                 _ = tick.tick() => {}
             }
             let Some(directory) = directory.upgrade() else { return };
-            let mut looked = directory.looking.lock().await;
-            match directory.look().await {
-                Ok(()) => *looked = true,
+            let turn = directory.looking.lock().await;
+            if let Err(error) = directory.look().await {
                 // What was known is used on; its age tells how good it is.
-                Err(error) => tracing::warn!(problem = error.report(), "the hosts could not be looked up"),
+                tracing::warn!(problem = error.report(), "the hosts could not be looked up");
+                directory.tell();
             }
-            drop(looked);
+            drop(turn);
             directory.probe().await;
         }
     }
@@ -163,15 +176,67 @@ impl Directory {
         self.hosts().values().cloned().collect()
     }
 
+    fn last_loads(&self) -> MutexGuard<'_, Arc<[HostLoad]>> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the loads together anew.
+    fn tell(&self) {
+        let mut last = self.last_loads();
+        let mut loads: Vec<HostLoad> = self.all().iter().filter_map(|host| host.load()).collect();
+        loads.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        *last = loads.into();
+    }
+
+    /// Puts into the loads what has changed of one host since the last look.
+    fn retell(&self, host: &Host) {
+        let mut loads = self.last_loads();
+        let (active, healthy) = host.now();
+        let place = loads.binary_search_by(|load| load.id.as_str().cmp(&host.id));
+        // Whoever looks at them right now goes on with a copy of its own.
+        if let Ok(place) = place
+            && (loads[place].active, loads[place].healthy) != (active, healthy)
+            && let Some(load) = Arc::make_mut(&mut *loads).get_mut(place)
+        {
+            (load.active, load.healthy) = (active, healthy);
+        }
+    }
+
+    /// Notes how a call went. What a host refuses it has understood.
+    pub(super) fn note<T>(&self, host: &Host, result: &Result<T>) {
+        let answered = !matches!(
+            result.as_ref().err().map(Error::reason),
+            Some(reason::COORDINATOR_UNAVAILABLE | reason::COORDINATOR_TIMEOUT | reason::COORDINATOR_ERROR)
+        );
+        if host.state().breaker.heard(answered, Instant::now()) {
+            self.retell(host);
+        }
+    }
+
+    /// Counts an instance that was started there, until the host's own numbers show it.
+    pub(super) fn took_one(&self, host: &Host) {
+        let mut state = host.state();
+        state.load.active = state.load.active.saturating_add(1);
+        drop(state);
+        self.retell(host);
+    }
+
     fn hosts(&self) -> MutexGuard<'_, HashMap<String, Arc<Host>>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn look(&self) -> Result<()> {
-        if self.listed.is_empty() { self.read_registry().await } else { self.ask_listed().await }
+        if self.listed.is_empty() {
+            self.read_registry().await?;
+        } else {
+            self.ask_listed().await;
+        }
+        self.tell();
+        self.looked.store(true, Ordering::Release);
+        Ok(())
     }
 
-    /// What is announced is here, and what is not is gone.
+    /// What is announced is here, and what is not is going.
     async fn read_registry(&self) -> Result<()> {
         let live = self.registry.live(ANNOUNCED).await?;
         let mut hosts = self.hosts();
@@ -192,12 +257,18 @@ impl Directory {
             let host = seen(hosts.remove(&load.id), load, address);
             here.insert(host.id.clone(), host);
         }
+        let going = hosts.drain().filter(|(_, host)| {
+            let mut state = host.state();
+            state.unannounced = true;
+            state.seen_at.elapsed() < UNANNOUNCED_KEPT
+        });
+        here.extend(going);
         *hosts = here;
         Ok(())
     }
 
     /// Listed hosts say themselves who they are.
-    async fn ask_listed(&self) -> Result<()> {
+    async fn ask_listed(&self) {
         let asked: Vec<_> = self.listed.iter().map(|address| self.status(address)).collect();
         let told: Vec<_> = stream::iter(asked).buffered(PROBES_MAX).collect().await;
         let mut hosts = self.hosts();
@@ -207,7 +278,7 @@ impl Directory {
                 Ok(status) => {
                     let load = loaded(status);
                     let host = seen(hosts.remove(&load.id), load, Some(address.clone()));
-                    host.state().breaker.succeeded();
+                    host.note_probe(true);
                     hosts.insert(host.id.clone(), host);
                 }
                 Err(error) => {
@@ -219,7 +290,6 @@ impl Directory {
             }
         }
         hosts.retain(|_, host| host.state().seen_at.elapsed() < GONE_KEPT);
-        Ok(())
     }
 
     async fn status(&self, address: &Address) -> Result<Status> {
@@ -245,7 +315,9 @@ impl Directory {
         let Some(address) = &host.address else { return };
         let asked = Asked::default();
         let answer = self.transport.ask(address, Method::GET, "/health", &asked, None, PROBE_WAIT).await;
-        host.note_probe(answer.is_ok_and(|answer| answer.status() == StatusCode::OK));
+        if host.note_probe(answer.is_ok_and(|answer| answer.status() == StatusCode::OK)) {
+            self.retell(&host);
+        }
     }
 }
 
@@ -254,10 +326,18 @@ impl Host {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn load(&self) -> HostLoad {
+    /// What it said of itself, if it is here.
+    fn load(&self) -> Option<HostLoad> {
+        let (_, healthy) = self.now();
         let state = self.state();
-        let healthy = state.load.healthy && self.address.is_some() && state.breaker.is_closed();
-        HostLoad { healthy, age: state.seen_at.elapsed(), ..state.load.clone() }
+        let load = || HostLoad { healthy, age: state.seen_at.elapsed(), ..state.load.clone() };
+        (!state.unannounced).then(load)
+    }
+
+    /// How many instances it runs, and whether it answers.
+    fn now(&self) -> (u32, bool) {
+        let state = self.state();
+        (state.load.active, state.load.healthy && self.address.is_some() && state.breaker.is_closed())
     }
 
     /// Whether it may be asked now.
@@ -275,32 +355,11 @@ impl Host {
         state.probed_at.is_none_or(|at| at.elapsed() >= patience)
     }
 
-    fn note_probe(&self, answered: bool) {
+    /// Notes whether it answered. Answers whether that changes whether it is asked.
+    fn note_probe(&self, answered: bool) -> bool {
         let (mut state, now) = (self.state(), Instant::now());
         state.probed_at = Some(now);
-        if answered {
-            state.breaker.succeeded();
-        } else {
-            state.breaker.failed(now);
-        }
-    }
-
-    /// Notes how a call went. What a host refuses it has understood.
-    pub(super) fn note<T>(&self, result: &Result<T>) {
-        let reason = result.as_ref().err().map(Error::reason);
-        let mut state = self.state();
-        match reason {
-            Some(reason::COORDINATOR_UNAVAILABLE | reason::COORDINATOR_TIMEOUT | reason::COORDINATOR_ERROR) => {
-                state.breaker.failed(Instant::now());
-            }
-            _ => state.breaker.succeeded(),
-        }
-    }
-
-    /// Counts an instance that was started here, until the host's own numbers show it.
-    pub(super) fn took_one(&self) {
-        let mut state = self.state();
-        state.load.active = state.load.active.saturating_add(1);
+        state.breaker.heard(answered, now)
     }
 }
 
@@ -311,13 +370,20 @@ fn seen(known: Option<Arc<Host>>, load: HostLoad, address: Option<Address>) -> A
             let mut state = host.state();
             state.load = load;
             state.seen_at = Instant::now();
+            state.unannounced = false;
             drop(state);
             host
         }
         _ => Arc::new(Host {
             id: load.id.clone(),
             address,
-            state: Mutex::new(State { load, seen_at: Instant::now(), probed_at: None, breaker: Breaker::default() }),
+            state: Mutex::new(State {
+                load,
+                seen_at: Instant::now(),
+                unannounced: false,
+                probed_at: None,
+                breaker: Breaker::default(),
+            }),
         }),
     }
 }
@@ -330,6 +396,7 @@ fn announced(id: String, said: Announced, reserved: u32) -> HostLoad {
         active_max: said.max_agents,
         cpu: said.cpu,
         memory: said.mem,
+        disk_free_bytes: said.disk_free_bytes,
         draining: said.status == "draining",
         healthy: said.status == "healthy",
         cached: said.deployments.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect(),
@@ -348,9 +415,10 @@ fn loaded(status: Status) -> HostLoad {
         active_max: status.max_agents.unwrap_or(u32::MAX),
         cpu: status.cpu_percent.map(|percent| percent / 100.0),
         memory: status.memory_percent.map(|percent| percent / 100.0),
+        disk_free_bytes: status.disk_free_bytes,
         draining: word == "draining",
         healthy: word == "healthy",
-        cached: status.deployments,
+        cached: status.deployments.into_iter().collect(),
         reserved: 0,
         age: Duration::ZERO,
     }

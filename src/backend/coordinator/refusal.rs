@@ -76,8 +76,9 @@ pub(super) fn told(problem: &Problem, subject: &str) -> Option<Error> {
         "capacity_exhausted" => failure::full(),
         "draining" => failure::draining(),
         "slow_consumer" => failure::slow(),
-        // Its own store is away; nothing was begun.
-        "storage_unavailable" | "storage_timeout" | "coordinator_unavailable" => failure::unavailable(cause),
+        // The host is well; its store is away, and nothing was begun.
+        "storage_unavailable" | "storage_timeout" => failure::unfetchable(cause),
+        "coordinator_unavailable" => failure::unavailable(cause),
         "coordinator_timeout" => failure::timeout(),
         other => {
             let (reason, code) = TOLD_ON.iter().find(|(reason, _)| reason.as_str() == other)?;
@@ -111,9 +112,15 @@ mod tests {
             let error = of(StatusCode::from_u16(status).unwrap(), body.as_bytes(), about, "a");
             assert_eq!((error.reason(), error.retry_hint()), (reason, again), "{status} {about:?}");
         }
-        for (status, body) in [(503, full), (503, html), (429, "")] {
+        let unfetched = r#"{"error": {"code": "storage_unavailable", "message": "away"}}"#;
+        for (status, body, reason) in [
+            (503, full, r::CAPACITY_EXHAUSTED),
+            (503, html, r::COORDINATOR_UNAVAILABLE),
+            (429, "", r::CAPACITY_EXHAUSTED),
+            (503, unfetched, r::STORAGE_UNAVAILABLE),
+        ] {
             let error = of(StatusCode::from_u16(status).unwrap(), body.as_bytes(), About::Create, "a");
-            assert!(matches!(error.retry_hint(), Retry::After(_)), "{status}");
+            assert!(error.reason() == reason && matches!(error.retry_hint(), Retry::After(_)), "{status} {body}");
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Status {
     pub(super) agents: Vec<Agent>,
     pub(super) cpu_percent: Option<f64>,
     pub(super) memory_percent: Option<f64>,
+    pub(super) disk_free_bytes: Option<u64>,
     pub(super) status: Option<String>,
     #[serde(default)]
     pub(super) epoch: String,
@@ -44,11 +45,18 @@ pub(super) struct Agent {
     status: String,
     #[serde(default)]
     deployment_id: String,
+    #[serde(default)]
+    installation_id: String,
 }
 
 impl From<Agent> for Running {
     fn from(agent: Agent) -> Running {
-        Running { instance: agent.agent_id, state: State::parse(&agent.status), deployment_id: agent.deployment_id }
+        Running {
+            instance: agent.agent_id,
+            state: State::parse(&agent.status),
+            deployment_id: agent.deployment_id,
+            installation: agent.installation_id,
+        }
     }
 }
 

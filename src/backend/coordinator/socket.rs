@@ -33,7 +33,7 @@ use tokio_tungstenite::{
 use super::{
     address::{Address, resolve},
     refusal::{self, About},
-    transport::{CONNECT_WAIT, Transport},
+    transport::{CONNECT_WAIT, Transport, is_refused},
 };
 use crate::{
     base::{Code, Error, Incoming, Outgoing, Result, reason},
@@ -92,6 +92,7 @@ pub(super) async fn open(
             let body = answer.body().clone().unwrap_or_default();
             Err(refusal::of(answer.status(), &body, About::Instance, instance))
         }
+        Err(error) if is_refused(&error) => Err(failure::unavailable(error)),
         Err(error) => Err(failure::broken(error)),
     }
 }

@@ -194,9 +194,42 @@ fn empty() -> Body {
     whole(Bytes::new())
 }
 
-/// Only a failed connection proves that nothing was sent. One that broke later is as good as no answer in time.
+/// Only a failed connection proves that nothing was done. One that broke later is as good as no answer in time.
 fn unanswered(error: Failed) -> Error {
-    if error.is_connect() { failure::unavailable(error) } else { failure::timeout().caused_by(error) }
+    if error.is_connect() || is_refused(&error) {
+        failure::unavailable(error)
+    } else {
+        failure::timeout().caused_by(error)
+    }
+}
+
+/// Whether the host did not accept our certificate. In TLS 1.3 that is heard only after the first request was sent, of which
+/// the host has read nothing.
+pub(super) fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::AlertDescription as Alert;
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // An error of the system does not count what it carries among its sources.
+        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let told = carried.and_then(|carried| carried.downcast_ref()).or_else(|| error.downcast_ref());
+        if let Some(rustls::Error::AlertReceived(alert)) = told {
+            return matches!(
+                alert,
+                Alert::HandshakeFailure
+                    | Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::CertificateRequired
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::DecryptError
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Resolves names to addresses that may be dialled.

@@ -18,10 +18,10 @@ use tokio::task::spawn_blocking;
 
 use super::manifest::Manifest;
 use crate::{
-    base::{Code, Error, Result, id},
+    base::{Code, Error, Result, id, reason},
     port::{
         blobs::{Blobs, Range},
-        fleet::{Bundle, failure},
+        fleet::{Bundle, Cached, failure},
     },
 };
 
@@ -57,7 +57,7 @@ impl Deployments {
     }
 
     /// The deployment ids that need no fetching.
-    pub(super) fn cached(&self) -> Vec<String> {
+    pub(super) fn cached(&self) -> Cached {
         self.with(|ready| ready.values().map(|(id, _)| id.clone()).collect())
     }
 
@@ -168,8 +168,12 @@ fn complete(place: &Path, checksum: &str) -> Result<bool> {
     }
 }
 
+/// A store that is away comes back; what it refuses it will refuse again.
 fn unfetched(error: Error) -> Error {
-    failure::undeployable("the bundle could not be fetched").caused_by(error.report())
+    match error.reason() {
+        reason::STORAGE_UNAVAILABLE | reason::STORAGE_TIMEOUT => failure::unfetchable(error.report()),
+        _ => failure::undeployable("the bundle could not be fetched").caused_by(error.report()),
+    }
 }
 
 fn disk(error: std::io::Error) -> Error {

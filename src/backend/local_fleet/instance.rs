@@ -52,6 +52,8 @@ pub(super) struct Instance {
     pub(super) id: String,
     /// What it runs.
     pub(super) deployment_id: String,
+    /// The installation that started it.
+    pub(super) installation: String,
     pub(super) folder: PathBuf,
     pub(super) config: Map<String, Value>,
     pub(super) secrets: BTreeMap<String, Secret>,
@@ -107,6 +109,7 @@ impl Instance {
         let instance = Instance {
             id: start.instance,
             deployment_id: start.bundle.deployment_id,
+            installation: start.installation,
             folder,
             config: start.config,
             secrets: start.secrets,

@@ -7,7 +7,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 use super::{Host, Standing};
 use crate::{
@@ -20,6 +20,8 @@ use crate::{
 
 /// How often a host says that it is here.
 const EVERY: Duration = Duration::from_secs(5);
+/// How soon it says so again when nobody heard it: a registry that comes back has forgotten it.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How long it counts as here after it last said so: two repetitions may be lost.
 const TTL: Duration = Duration::from_secs(15);
 /// Deployments that are named; who has more cached is found all the same, only not preferred.
@@ -43,7 +45,8 @@ impl Host {
             max_agents: load.active_max,
             cpu: load.cpu,
             mem: load.memory,
-            deployments: load.cached.iter().take(DEPLOYMENTS_MAX).cloned().collect::<Vec<_>>().join(","),
+            disk_free_bytes: load.disk_free_bytes,
+            deployments: load.cached.ids().iter().take(DEPLOYMENTS_MAX).cloned().collect::<Vec<_>>().join(","),
             chronicle: 0,
             started_at: place.started_at.0,
             heartbeat_at: SystemClock.now().0,
@@ -63,16 +66,21 @@ impl Host {
 
     /// Says that it is here again and again, until the house closes.
     pub async fn keep_announcing(self, tasks: Tasks) {
-        let mut tick = interval(EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut pause, mut heard) = (Duration::ZERO, true);
         loop {
             tokio::select! {
                 () = tasks.closing() => return,
-                _ = tick.tick() => {}
+                () = sleep(pause) => {}
             }
-            if let Err(error) = self.announce().await {
-                tracing::warn!(problem = error.report(), "the host could not announce itself");
+            let announced = self.announce().await;
+            pause = if announced.is_ok() { EVERY } else { AGAIN };
+            match announced {
+                Ok(()) if heard => {}
+                Ok(()) => tracing::info!("the host is announced again"),
+                Err(error) if heard => tracing::warn!(problem = error.report(), "the host could not announce itself"),
+                Err(error) => tracing::debug!(problem = error.report(), "the host is still not announced"),
             }
+            heard = pause == EVERY;
         }
     }
 

@@ -3,7 +3,7 @@
 //! A newcomer's usual mistake is to try another host after every failure. What may have happened is asked of the host
 //! first; only when nothing was done, or it is known to be gone, is another one tried.
 
-use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
@@ -19,11 +19,11 @@ use crate::{
     base::{Code, Context, Error, Result, Retry, Secret, TenantId, Timestamp, id, page::PageRequest, reason},
     domain::{
         deployments::{Deployment, Wanted},
-        placement::{self, Nowhere},
-        table::Stored,
+        placement::Nowhere,
+        table::{self, Stored},
     },
     port::{
-        fleet::{Asked, At, Bundle, HostLoad, Info, Start, State, Stop, failure},
+        fleet::{Asked, At, Bundle, Info, Start, State, Stop, failure},
         records::Expect,
     },
 };
@@ -84,12 +84,13 @@ impl Inner {
     async fn create(&self, cx: &Context, new: NewInstance) -> Result<Created> {
         check(&new)?;
         let fingerprint = fingerprint(&new)?;
-        let key = cx.metadata.get("idempotency-key");
-        if let Some(key) = key {
-            rules::idempotency_key(key)?;
-            if let Some(created) = self.repeated(cx, key, &fingerprint).await? {
-                return Ok(created);
-            }
+        let mut key = None;
+        if let Some(name) = cx.metadata.get("idempotency-key") {
+            rules::idempotency_key(name)?;
+            key = match self.repeated(cx, name, &fingerprint).await? {
+                Repeated::Is(created) => return Ok(*created),
+                Repeated::Not(expect) => Some(Key { name, expect }),
+            };
         }
         let wanted =
             if new.deployment_id.is_empty() { Wanted::Latest(&new.agent_type) } else { Wanted::Id(&new.deployment_id) };
@@ -105,20 +106,66 @@ impl Inner {
         let own_config = new.config.keys().cloned().collect();
         let start = self.start(cx, &deployment, &instance, new).await?;
         let record = Instance { own_config, ..deploying(cx, &deployment, &start, fingerprint) };
-        let version = self.table.put(&record, replaced).await.map_err(|error| conflict(error, &instance))?;
-        if let Some(key) = key {
-            self.remember(cx, key, &record).await?;
-        }
+        let version = match self.write_down(cx, key.as_ref(), &record, replaced).await {
+            Err(error) if error.reason() == reason::CONFLICT => return self.overtaken(cx, key, &record).await,
+            written => written?,
+        };
 
-        let placed = self.place(cx, start, Stored { value: record, version }).await;
+        let placed = self.place(cx, start, Stored { value: record.clone(), version }).await;
         if placed.is_err() {
-            // What failed leaves nothing behind that a repetition would find.
-            self.table.delete(&instance).await?;
-            if let Some(key) = key {
-                self.requests.delete(&Request::place(cx.caller.tenant.as_str(), key)).await?;
-            }
+            self.forget(cx, key, &record).await?;
         }
         placed.map(|instance| Created { instance, existing: false })
+    }
+
+    /// Writes down an instance that is to be, and the idempotency key of its request, or neither.
+    async fn write_down(&self, cx: &Context, key: Option<&Key<'_>>, record: &Instance, expect: Expect) -> Result<u64> {
+        let mut writes = vec![table::write(record, expect)?];
+        if let Some(key) = key {
+            let request = Request {
+                tenant_id: cx.caller.tenant.to_string(),
+                key: key.name.to_owned(),
+                fingerprint: record.fingerprint.clone(),
+                instance: record.id.clone(),
+                at: cx.now(),
+                until: cx.now().plus(REQUEST_KEPT),
+            };
+            writes.push(table::write(&request, key.expect)?);
+        }
+        let versions = self.ground.records.commit(writes).await?;
+        Ok(versions.first().copied().unwrap_or_default())
+    }
+
+    /// Somebody else wrote down the id or the key first: the same request through another gateway, perhaps.
+    async fn overtaken(&self, cx: &Context, key: Option<Key<'_>>, record: &Instance) -> Result<Created> {
+        if let Some(key) = key
+            && let Repeated::Is(created) = self.repeated(cx, key.name, &record.fingerprint).await?
+        {
+            return Ok(*created);
+        }
+        match self.occupied(cx, &record.id, &record.fingerprint).await? {
+            Occupied::ByThisRequest(instance) => Ok(Created { instance: *instance, existing: true }),
+            Occupied::ByAnEndedOne(_) | Occupied::Not => Err(failure::taken(&record.id)),
+        }
+    }
+
+    /// Forgets an instance that did not come to be, so that a repetition finds nothing. Whoever deleted it meanwhile, or took
+    /// the id or the key anew, is left alone.
+    async fn forget(&self, cx: &Context, key: Option<Key<'_>>, record: &Instance) -> Result<()> {
+        if let Some(stored) = self.table.get(&record.id).await?
+            && stored.value.is_same(record)
+            && !stored.value.is_tombstone()
+        {
+            self.table.remove(&record.id, stored.version).await?;
+        }
+        let Some(key) = key else { return Ok(()) };
+        let place = Request::place(cx.caller.tenant.as_str(), key.name);
+        if let Some(stored) = self.requests.get(&place).await?
+            && stored.value.instance == record.id
+        {
+            self.requests.remove(&place, stored.version).await?;
+        }
+        Ok(())
     }
 
     /// Chooses a host and starts the instance there.
@@ -127,13 +174,17 @@ impl Inner {
         let mut tried: Vec<String> = Vec::new();
         loop {
             let hosts = self.ground.fleet.hosts().await?;
-            let host = self.choose(&hosts, &record.value.deployment_id, &tried)?;
-            let _on_its_way = Pending::note(self, &host.id);
-            record.value.coordinator_id = Some(host.id.clone());
-            record.value.epoch.clone_from(&host.epoch);
-            record.version = self.table.put(&record.value, Expect::Version(record.version)).await?;
-
+            let host = self.placement.choose(&hosts, &record.value.deployment_id, &tried).map_err(nowhere)?;
             let at = At::new(&host.id, &start.instance).asked_by(cx);
+            record.value.epoch.clone_from(&host.epoch);
+            let hosts_count = hosts.len();
+            // Not held while a host is waited for: who changes what others hold has to copy it.
+            drop(hosts);
+            let _on_its_way = self.placement.on_its_way(&at.host);
+            record.value.coordinator_id = Some(at.host.clone());
+            let written = self.table.put(&record.value, Expect::Version(record.version)).await;
+            record.version = written.map_err(|error| conflict(error, &at.instance))?;
+
             let error = match self.begin(&at, start.clone(), until).await {
                 Ok(info) => {
                     (self.ground.told)(Attempt::Placed);
@@ -143,7 +194,7 @@ impl Inner {
             };
             tried.push(at.host);
             let elsewhere = matches!(error.retry_hint(), Retry::After(_) | Retry::Safe);
-            if !elsewhere || tried.len() >= HOSTS_TRIED_MAX || tried.len() >= hosts.len() || Moment::now() >= until {
+            if !elsewhere || tried.len() >= HOSTS_TRIED_MAX || tried.len() >= hosts_count || Moment::now() >= until {
                 (self.ground.told)(Attempt::Failed);
                 return Err(error);
             }
@@ -196,23 +247,10 @@ impl Inner {
         }
     }
 
-    fn choose<'a>(&self, hosts: &'a [HostLoad], deployment_id: &str, tried: &[String]) -> Result<&'a HostLoad> {
-        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let on_the_way = |host: &str| pending.get(host).copied().unwrap_or(0);
-        let mut dice = [0; 8];
-        id::draw(&mut dice);
-        placement::choose(hosts, deployment_id, tried, on_the_way, u64::from_le_bytes(dice)).map_err(|nowhere| {
-            match nowhere {
-                Nowhere::NoHost => failure::none_available(),
-                Nowhere::Full => failure::full(),
-            }
-        })
-    }
-
     /// What an earlier request with this idempotency key created.
-    async fn repeated(&self, cx: &Context, key: &str, fingerprint: &str) -> Result<Option<Created>> {
+    async fn repeated(&self, cx: &Context, key: &str, fingerprint: &str) -> Result<Repeated> {
         let place = Request::place(cx.caller.tenant.as_str(), key);
-        let Some(request) = self.requests.get(&place).await? else { return Ok(None) };
+        let Some(request) = self.requests.get(&place).await? else { return Ok(Repeated::Not(Expect::Absent)) };
         if request.value.fingerprint != fingerprint {
             return Err(Error::new(
                 Code::AlreadyExists,
@@ -221,19 +259,10 @@ impl Inner {
             ));
         }
         let instance = self.table.get(&request.value.instance).await?.map(|stored| stored.value);
-        Ok(instance.filter(|instance| !instance.is_tombstone()).map(|instance| Created { instance, existing: true }))
-    }
-
-    async fn remember(&self, cx: &Context, key: &str, record: &Instance) -> Result<()> {
-        let request = Request {
-            tenant_id: cx.caller.tenant.to_string(),
-            key: key.to_owned(),
-            fingerprint: record.fingerprint.clone(),
-            instance: record.id.clone(),
-            at: cx.now(),
-            until: cx.now().plus(REQUEST_KEPT),
-        };
-        self.requests.put(&request, Expect::Anything).await.map(|_| ())
+        Ok(match instance.filter(|instance| !instance.is_tombstone()) {
+            Some(instance) => Repeated::Is(Box::new(Created { instance, existing: true })),
+            None => Repeated::Not(Expect::Version(request.version)),
+        })
     }
 
     /// Who has this id. What has ended makes room, on its host too.
@@ -313,40 +342,30 @@ impl Inner {
             secrets,
             environment: new.environment,
             tenant: TenantId::clone(tenant),
+            installation: self.ground.installation.clone(),
             asked: Asked::by(cx),
         })
     }
+}
+
+/// Whether a request came before.
+enum Repeated {
+    /// It did, and this is what it created.
+    Is(Box<Created>),
+    /// It did not, or what it created is gone; with what is stored under its key.
+    Not(Expect),
+}
+
+/// The idempotency key of a request, and what is stored under it while it is not used.
+struct Key<'a> {
+    name: &'a str,
+    expect: Expect,
 }
 
 enum Occupied {
     Not,
     ByThisRequest(Box<Instance>),
     ByAnEndedOne(u64),
-}
-
-/// Counts an instance that is on its way to a host, until it is dropped.
-struct Pending<'a> {
-    inner: &'a Inner,
-    host: String,
-}
-
-impl<'a> Pending<'a> {
-    fn note(inner: &'a Inner, host: &str) -> Pending<'a> {
-        *inner.pending.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_insert(0) += 1;
-        Pending { inner, host: host.to_owned() }
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        let mut pending = self.inner.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = pending.get_mut(&self.host) {
-            *count -= 1;
-            if *count == 0 {
-                pending.remove(&self.host);
-            }
-        }
-    }
 }
 
 fn check(new: &NewInstance) -> Result<()> {
@@ -410,6 +429,13 @@ fn deploying(cx: &Context, deployment: &Deployment, start: &Start, fingerprint: 
         deleted_at: None,
         expires_at: None,
         owed: false,
+    }
+}
+
+fn nowhere(nowhere: Nowhere) -> Error {
+    match nowhere {
+        Nowhere::NoHost => failure::none_available(),
+        Nowhere::Full => failure::full(),
     }
 }
 

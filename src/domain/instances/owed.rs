@@ -56,7 +56,7 @@ impl Inner {
                 None => {
                     let hosts = self.ground.fleet.hosts().await?;
                     here.insert(
-                        hosts.into_iter().filter(|host| host.healthy || host.draining).map(|it| it.id).collect(),
+                        hosts.iter().filter(|host| host.healthy || host.draining).map(|it| it.id.clone()).collect(),
                     )
                 }
             };

@@ -81,6 +81,11 @@ impl Instance {
         self.deleted_at.is_some()
     }
 
+    /// Whether both are pictures of one instance: an id may be taken anew after a deletion.
+    pub(super) fn is_same(&self, other: &Instance) -> bool {
+        self.id == other.id && self.created_at == other.created_at && self.fingerprint == other.fingerprint
+    }
+
     fn standing(&self) -> &'static str {
         match State::parse(&self.status) {
             _ if self.is_tombstone() => "deleted",

@@ -2,15 +2,19 @@
 //!
 //! A newcomer's usual mistake is to answer an error when there is nothing left to stop. What a client wants is that the
 //! instance is gone; a host that never heard of it has done its part, and one that is away is told when it returns.
+//!
+//! Several gateways may write to one record. A removal wins over whatever else is noted of the instance, and touches nothing
+//! once the id belongs to another one.
 
 use std::time::Duration;
 
 use super::{Inner, Instances, not_found, record::Instance};
 use crate::{
-    base::{Context, Error, Result, reason},
+    base::{Context, Error, Result, Timestamp, reason},
+    domain::table::Stored,
     port::{
         fleet::{At, State, Stop},
-        records::Expect,
+        records::{Expect, conflict},
     },
 };
 
@@ -22,6 +26,8 @@ pub const GRACE_MAX: Duration = Duration::from_secs(60);
 pub(super) const TOMBSTONE_KEPT: Duration = Duration::from_secs(3_600);
 /// How long a host may be away before it is no longer told what was deleted meanwhile.
 const OWED_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How often a removal looks again at a record that others change under it.
+const ATTEMPTS_MAX: usize = 16;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,28 +58,57 @@ impl Inner {
         {
             return Err(Error::invalid("grace_ms", format!("must not be over {}", GRACE_MAX.as_millis())));
         }
-        let instance = self.visible(cx, id).await?.value;
-        if instance.is_tombstone() {
-            return Err(not_found(id));
-        }
-        let leaving = Instance { status: State::ShuttingDown.to_string(), updated_at: cx.now(), ..instance };
-        self.table.put(&leaving, Expect::Anything).await?;
-        let removed = match leaving.at().map(|at| at.asked_by(cx)) {
+        let leaving = self.leaving(cx, id).await?;
+        self.places.forget(id);
+        let removed = match leaving.value.at().map(|at| at.asked_by(cx)) {
             Some(at) => self.stopped(&at, stop).await?,
             None => Removed::Now,
         };
-        let owed = removed == Removed::Deferred;
-        let tombstone = Instance {
-            status: State::Terminated.to_string(),
-            config: serde_json::Map::new(),
-            updated_at: cx.now(),
-            deleted_at: Some(cx.now()),
-            expires_at: Some(cx.now().plus(if owed { OWED_KEPT } else { TOMBSTONE_KEPT })),
-            owed,
-            ..leaving
-        };
-        self.table.put(&tombstone, Expect::Anything).await?;
+        self.bury(cx.now(), leaving, removed).await?;
         Ok(removed)
+    }
+
+    /// Writes down that an instance is to go, so that nobody else brings it forward meanwhile.
+    async fn leaving(&self, cx: &Context, id: &str) -> Result<Stored<Instance>> {
+        for _ in 0..ATTEMPTS_MAX {
+            let Stored { value, version } = self.visible(cx, id).await?;
+            if value.is_tombstone() {
+                return Err(not_found(id));
+            }
+            let leaving = Instance { status: State::ShuttingDown.to_string(), updated_at: cx.now(), ..value };
+            match self.table.put(&leaving, Expect::Version(version)).await {
+                Err(error) if error.reason() == reason::CONFLICT => {}
+                written => return Ok(Stored { value: leaving, version: written? }),
+            }
+        }
+        Err(conflict())
+    }
+
+    /// Leaves a tombstone of an instance that is gone.
+    async fn bury(&self, now: Timestamp, leaving: Stored<Instance>, removed: Removed) -> Result<()> {
+        let owed = removed == Removed::Deferred;
+        let mut seen = leaving;
+        for _ in 0..ATTEMPTS_MAX {
+            let tombstone = Instance {
+                status: State::Terminated.to_string(),
+                config: serde_json::Map::new(),
+                updated_at: now,
+                deleted_at: Some(now),
+                expires_at: Some(now.plus(if owed { OWED_KEPT } else { TOMBSTONE_KEPT })),
+                owed,
+                ..seen.value.clone()
+            };
+            match self.table.put(&tombstone, Expect::Version(seen.version)).await {
+                Err(error) if error.reason() == reason::CONFLICT => {}
+                written => return written.map(|_| ()),
+            }
+            match self.table.get(&tombstone.id).await? {
+                Some(noted) if noted.value.is_same(&tombstone) && !noted.value.is_tombstone() => seen = noted,
+                // Another gateway buried it, and the id may be somebody else's by now.
+                _ => return Ok(()),
+            }
+        }
+        Err(conflict())
     }
 
     async fn stopped(&self, at: &At, stop: Stop) -> Result<Removed> {

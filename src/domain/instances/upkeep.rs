@@ -1,8 +1,8 @@
 //! Keeping what is written down of instances in step with their hosts.
 //!
 //! A newcomer's usual mistake is to reap by time alone. An instance that seems stuck on its way is asked for at its host
-//! first; only one that nobody knows is put in order. A host belongs to one installation: what runs there and is written
-//! down nowhere is stopped.
+//! first; only one that nobody knows is put in order. Several installations may share a host: what runs there, was started by
+//! this one and is written down nowhere is stopped.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     base::{Result, Timestamp, page::PageRequest, reason, tasks::Tasks},
     domain::table::Stored,
-    port::fleet::{At, HostLoad, State, Stop, failure},
+    port::fleet::{At, Running, State, Stop, failure},
 };
 
 /// How often records are held against hosts.
@@ -34,10 +34,13 @@ const ROUND_PAGE: usize = 200;
 /// Instances looked after at the same time.
 const LOOKED_AFTER_MAX: usize = 16;
 
-/// What a host runs, by id, in its present epoch.
+/// What a host runs, in its present epoch.
 struct Here {
     epoch: String,
+    /// The states, by id.
     instances: HashMap<String, State>,
+    /// The ids of those that this installation started.
+    ours: Vec<String>,
 }
 
 /// Goes on until the house closes or nobody holds instances any more.
@@ -86,7 +89,7 @@ impl Inner {
     ) -> Result<()> {
         let instance = &stored.value;
         if State::parse(&instance.status) == State::Deploying {
-            return self.settle(now, instance).await;
+            return self.settle(now, &stored).await;
         }
         // A host that does not answer says nothing.
         let Some(here) = running.get(instance.host()) else { return Ok(()) };
@@ -106,20 +109,22 @@ impl Inner {
     /// What each host that answers runs. One question a host, however much it runs.
     async fn running(&self) -> Result<HashMap<String, Here>> {
         let hosts = self.ground.fleet.hosts().await?;
-        let asked: Vec<_> = hosts.into_iter().map(|host| self.here(host)).collect();
+        let asked: Vec<_> = hosts.iter().map(|host| self.here(host.id.clone(), host.epoch.clone())).collect();
         Ok(stream::iter(asked).buffer_unordered(HOSTS_ASKED_MAX).filter_map(std::future::ready).collect().await)
     }
 
-    async fn here(&self, host: HostLoad) -> Option<(String, Here)> {
-        let told = timeout(HOST_PATIENCE, self.ground.fleet.running(&host.id)).await;
+    async fn here(&self, host: String, epoch: String) -> Option<(String, Here)> {
+        let told = timeout(HOST_PATIENCE, self.ground.fleet.running(&host)).await;
         let running = told.unwrap_or_else(|_| Err(failure::timeout()));
         match running {
             Ok(running) => {
+                let is_ours = |it: &&Running| it.installation == self.ground.installation && !it.state.is_over();
+                let ours = running.iter().filter(is_ours).map(|it| it.instance.clone()).collect();
                 let instances = running.into_iter().map(|running| (running.instance, running.state)).collect();
-                Some((host.id, Here { epoch: host.epoch, instances }))
+                Some((host, Here { epoch, instances, ours }))
             }
             Err(error) => {
-                tracing::debug!(host.id = host.id, problem = error.report(), "does not say what it runs");
+                tracing::debug!(host.id = host, problem = error.report(), "does not say what it runs");
                 None
             }
         }
@@ -131,12 +136,11 @@ impl Inner {
         self.write_if_unchanged(instance, &newer).await;
     }
 
-    /// Stops what hosts run and nothing is written down of, when it was so at the last round too.
+    /// Stops what hosts run for this installation and nothing is written down of, when it was so at the last round too.
     async fn reap(&self, running: &HashMap<String, Here>, written: &HashSet<(String, String)>) -> Result<()> {
         let mut orphans = HashSet::new();
         for (host, here) in running {
-            let living = here.instances.iter().filter(|(_, state)| !state.is_over());
-            for (instance, _) in living {
+            for instance in &here.ours {
                 let place = (host.clone(), instance.clone());
                 if !written.contains(&place) && self.is_orphan(&place).await? {
                     orphans.insert(place);
@@ -169,18 +173,20 @@ impl Inner {
     }
 
     /// Asks for an instance that is on its way for too long at its host.
-    async fn settle(&self, now: Timestamp, instance: &Instance) -> Result<()> {
+    async fn settle(&self, now: Timestamp, stored: &Stored<Instance>) -> Result<()> {
+        let instance = &stored.value;
+        let forget = async || self.table.remove(&instance.id, stored.version).await.map(|_| ());
         if now.since(instance.updated_at) < DEPLOYING_MAX {
             return Ok(());
         }
-        let Some(at) = instance.at() else { return self.table.delete(&instance.id).await };
+        let Some(at) = instance.at() else { return forget().await };
         match self.ground.fleet.info(&at).await {
             Ok(info) => {
                 let found = Instance { status: info.state.to_string(), updated_at: now, ..instance.clone() };
                 self.write_if_unchanged(instance, &found).await;
                 Ok(())
             }
-            Err(error) if error.reason() == reason::INSTANCE_NOT_FOUND => self.table.delete(&instance.id).await,
+            Err(error) if error.reason() == reason::INSTANCE_NOT_FOUND => forget().await,
             // A host that does not answer says nothing about its instances.
             Err(_) => Ok(()),
         }

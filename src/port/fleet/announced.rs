@@ -32,6 +32,8 @@ pub struct Announced {
     pub cpu: Option<f64>,
     /// Memory use, 0 to 1.
     pub mem: Option<f64>,
+    /// What is free on the disk that workspaces and bundles lie on.
+    pub disk_free_bytes: Option<u64>,
     /// The deployments that lie unpacked there, separated by commas.
     pub deployments: String,
     /// Whether it mounts Chronicle: 0 or 1.

@@ -53,6 +53,12 @@ pub fn timeout() -> Error {
         .retry(Retry::MayRepeat)
 }
 
+/// The host lives and cannot fetch the bundle now; nothing was done. A host that has it may do better.
+pub fn unfetchable(source: impl Into<BoxError>) -> Error {
+    Error::unavailable(reason::STORAGE_UNAVAILABLE, "the host cannot fetch the bundle now", source)
+        .retry(Retry::After(PAUSE))
+}
+
 /// The bundle cannot be fetched, verified or started; trying again changes nothing. `why` is shown to the caller.
 pub fn undeployable(why: impl Into<String>) -> Error {
     Error::new(Code::FailedPrecondition, reason::DEPLOYMENT_FAILED, why.into())

@@ -46,6 +46,7 @@ impl AgentsService for Coordinator {
             secrets: request.secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
             environment: request.environment,
             tenant: tenant.map_or_else(|| cx.caller.tenant.clone(), TenantId::new),
+            installation: request.installation_id,
             asked: Default::default(),
         };
         let info = self.host.create(&cx, start).await?;

@@ -34,6 +34,7 @@ impl HostService for Coordinator {
             agent_id: running.instance,
             status: running.state.to_string(),
             deployment_id: running.deployment_id,
+            installation_id: running.installation,
         });
         Ok(GetStatusResponse {
             coordinator_id: self.host.place().id.clone(),
@@ -47,7 +48,8 @@ impl HostService for Coordinator {
             epoch: load.epoch,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             environment: self.host.place().environment.clone(),
-            deployments: load.cached,
+            deployments: load.cached.ids().to_vec(),
+            disk_free_bytes: load.disk_free_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         })
     }
 

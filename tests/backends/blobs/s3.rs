@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region},
-};
+use aws_sdk_s3::Client;
 use bytes::Bytes;
 use portico::{
     backend::s3::{Encryption, Options, S3},
@@ -17,7 +14,7 @@ use portico::{
 };
 
 use super::{every_behaviour, large, read, store};
-use crate::support::{minio, server::Server};
+use crate::support::minio;
 
 /// The bound on a small question, with room for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(9);
@@ -55,7 +52,7 @@ async fn nothing_stays_of_what_was_abandoned_and_a_later_start_clears_what_was_k
     // Aborts are sent by tasks of their own.
     tasks.close();
     assert_eq!(tasks.wait(PATIENCE).await, 0);
-    let client = client(&server);
+    let client = minio::client(&server);
     assert_eq!(uploads(&client).await, [""; 0]);
     assert!(!names(&client).await.iter().any(|name| name.starts_with(".staging/")));
 
@@ -174,16 +171,6 @@ impl Clock for Later {
     fn now(&self) -> portico::base::Timestamp {
         SystemClock.now().plus(Duration::from_secs(2 * 24 * 3600))
     }
-}
-
-fn client(server: &Server) -> Client {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(format!("http://{}", server.address()))
-        .force_path_style(true)
-        .credentials_provider(Credentials::new(minio::USER, minio::PASSWORD, None, None, "tests"));
-    Client::from_conf(config.build())
 }
 
 async fn uploads(client: &Client) -> Vec<String> {

@@ -9,18 +9,14 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message as Frame, client::IntoClientRequest, protocol::CloseFrame},
 };
 
-use super::{
-    super::gateway::{PATIENCE, TestHouse},
-    Call, Told,
-    answer::http_code,
-};
+use super::{super::gateway::PATIENCE, Behind, Call, Told, answer::http_code};
 
 /// An open socket.
 pub(crate) struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
     /// Opens a socket by this key; or the status and body of the refusal.
-    pub(crate) async fn open(house: &TestHouse, path: &str, key: &str) -> Result<Socket, (StatusCode, String)> {
+    pub(crate) async fn open(house: &impl Behind, path: &str, key: &str) -> Result<Socket, (StatusCode, String)> {
         let mut request = format!("ws://{}{path}", house.address()).into_client_request().unwrap();
         if !key.is_empty() {
             request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
@@ -74,9 +70,11 @@ impl Socket {
 }
 
 /// Says the messages of a call as frames, and hears as many as are waited for.
-pub(super) async fn call(house: &TestHouse, call: &Call<'_>) -> Told {
+pub(super) async fn call(house: &impl Behind, call: &Call<'_>) -> Told {
     let template = call.method.socket.as_ref().unwrap().template.to_string();
-    let id = call.messages[0]["instance_id"].as_str().unwrap_or("missing");
+    let (before, name) = template.split_once('{').unwrap();
+    let (name, after) = name.split_once('}').unwrap();
+    let id = call.messages[0][name].as_str().unwrap_or("missing");
     let mut told = Told {
         code: "ok".to_owned(),
         messages: Vec::new(),
@@ -84,7 +82,7 @@ pub(super) async fn call(house: &TestHouse, call: &Call<'_>) -> Told {
         headers: HeaderMap::new(),
         text: String::new(),
     };
-    let mut socket = match Socket::open(house, &template.replace("{instance_id}", id), call.key).await {
+    let mut socket = match Socket::open(house, &format!("{before}{id}{after}"), call.key).await {
         Ok(socket) => socket,
         Err((status, text)) => return Told { code: http_code(status), status, text, ..told },
     };

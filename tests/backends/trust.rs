@@ -1,0 +1,159 @@
+//! Gateway and host prove themselves to each other by certificates of OpenSSL: calls and tunnels pass between the right two,
+//! and between no others.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use portico::{
+    backend::{
+        coordinator::{Config, Coordinators},
+        local::registry::LocalRegistry,
+    },
+    base::{Error, Reason, Secret, reason, tasks::Tasks},
+    config::Sources,
+    gateway::{Coordinator, Stop},
+    port::{
+        fleet::{At, Fleet, Frame, HostLoad, State},
+        registry::Registry,
+    },
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::fleet::{scripted, start};
+use crate::support::certificates::{authority, issue};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Two authorities, and a host and a gateway of each. The first authority is the installation's.
+struct Papers(TempDir);
+
+impl Papers {
+    fn new() -> Papers {
+        let folder = tempfile::tempdir().unwrap();
+        for (issuer, host, gateway) in [("ours", "host", "gateway"), ("theirs", "impostor", "stranger")] {
+            authority(folder.path(), issuer);
+            issue(folder.path(), issuer, host, "DNS:localhost,IP:127.0.0.1");
+            issue(folder.path(), issuer, gateway, "DNS:gateway.internal");
+        }
+        issue(folder.path(), "ours", "elsewhere", "DNS:elsewhere.internal,IP:127.0.0.9");
+        Papers(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+
+    /// A host that proves itself by this certificate, and lets in gateways of the installation alone.
+    async fn host(&self, id: &str, certificate: &str, data: &Path, registry: &LocalRegistry) -> Coordinator {
+        let config = Sources::new()
+            .set("test", "listen", "127.0.0.1:0")
+            .set("test", "data", data.join(id).to_str().unwrap())
+            .set("test", "blobs", format!("file:{}", data.display()))
+            .set("test", "fleet.id", id)
+            .set("test", "tls.certificate", self.path(&format!("{certificate}.pem")))
+            .set("test", "tls.key", self.path(&format!("{certificate}.key")))
+            .set("test", "tls.client_ca", self.path("ours.pem"));
+        Coordinator::announcing_in(config.load().unwrap().config, Arc::new(registry.clone())).await.unwrap()
+    }
+
+    /// A gateway that believes hosts of the installation, and proves itself by this certificate; by none when it is empty.
+    fn gateway(&self, certificate: &str, registry: &LocalRegistry, tasks: &Tasks) -> Coordinators {
+        let has = !certificate.is_empty();
+        let config = Config {
+            listed: Vec::new(),
+            environment: "dev".to_owned(),
+            token: None,
+            networks: vec!["127.0.0.0/8".parse().unwrap()],
+            authorities: Some(self.text("ours.pem")),
+            certificate: has.then(|| self.text(&format!("{certificate}.pem"))),
+            key: has.then(|| Secret::new(self.text(&format!("{certificate}.key")))),
+            source_base: "blobs:///".to_owned(),
+        };
+        Coordinators::start(config, Arc::new(registry.clone()), tasks.clone()).unwrap()
+    }
+}
+
+async fn until(fleet: &Coordinators, is_so: impl Fn(&[HostLoad]) -> bool) {
+    let asking = async {
+        while !is_so(&fleet.hosts().await.unwrap()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("hosts that are so");
+}
+
+/// Why a call is refused, and why a tunnel is.
+async fn refusals(fleet: &Coordinators, host: &str) -> [Reason; 2] {
+    let at = At::new(host, "agent_1");
+    let called = fleet.info(&at).await.map(|_| ());
+    let opened = fleet.attach(&at, Box::pin(stream::pending())).await.map(|_| ());
+    [called, opened].map(|told| told.as_ref().map_err(Error::reason).unwrap_err())
+}
+
+#[tokio::test]
+async fn calls_and_tunnels_pass_between_a_gateway_and_a_host_with_the_right_certificates_and_no_others() {
+    let (papers, registry, tasks) = (Papers::new(), LocalRegistry::new(), Tasks::new());
+    let data = tempfile::tempdir().unwrap();
+    let host = papers.host("host-1", "host", data.path(), &registry).await;
+
+    let ours = papers.gateway("gateway", &registry, &tasks);
+    until(&ours, |hosts| hosts.iter().any(|host| host.healthy)).await;
+    ours.create("host-1", start("agent_1", scripted(data.path()).await)).await.unwrap();
+    let at = At::new("host-1", "agent_1");
+    assert_eq!(ours.settled(&at, PATIENCE).await.unwrap(), State::Ready);
+    let ask = json!({"type": "process_message", "content": {"text": "hello", "messages": []}}).to_string();
+    let said = stream::iter([Ok(Frame::Text(ask.into()))]).chain(stream::pending());
+    let mut tunnel = ours.attach(&at, Box::pin(said)).await.unwrap();
+    loop {
+        let heard = tokio::time::timeout(PATIENCE, tunnel.next()).await.unwrap().unwrap().unwrap();
+        let Frame::Text(text) = heard else { panic!("is text") };
+        let frame: Value = serde_json::from_str(text.as_str()).unwrap();
+        if frame["type"] == "complete" {
+            assert_eq!(frame["content"]["text"], "hello");
+            break;
+        }
+    }
+
+    // A caller of another authority does not get through the handshake, which it may hear as an alert or as a connection
+    // that breaks; one without a certificate gets as far as the gate.
+    let stranger = papers.gateway("stranger", &registry, &tasks);
+    for refusal in refusals(&stranger, "host-1").await {
+        let says = [reason::COORDINATOR_UNAVAILABLE, reason::COORDINATOR_TIMEOUT, reason::COORDINATOR_ERROR];
+        assert!(says.contains(&refusal), "{refusal:?}");
+    }
+    let nobody = papers.gateway("", &registry, &tasks);
+    assert_eq!(refusals(&nobody, "host-1").await, [reason::COORDINATOR_ERROR; 2]);
+
+    // Hosts of another authority, or under another name, are not spoken to.
+    let impostor = papers.host("host-2", "impostor", data.path(), &registry).await;
+    let elsewhere = papers.host("host-3", "elsewhere", data.path(), &registry).await;
+    until(&ours, |hosts| hosts.len() == 3).await;
+    for host in ["host-2", "host-3"] {
+        assert_eq!(refusals(&ours, host).await, [reason::COORDINATOR_UNAVAILABLE; 2], "{host}");
+    }
+
+    // A host takes over new papers without a restart; what they cannot be used for leaves the old ones in use.
+    std::fs::write(papers.path("impostor.key"), "no key").unwrap();
+    assert!(impostor.renew().is_err());
+    assert_eq!(refusals(&ours, "host-2").await, [reason::COORDINATOR_UNAVAILABLE; 2]);
+    for part in ["pem", "key"] {
+        std::fs::copy(papers.path(&format!("host.{part}")), papers.path(&format!("impostor.{part}"))).unwrap();
+    }
+    impostor.renew().unwrap();
+    until(&ours, |hosts| hosts[1].healthy).await;
+    assert_eq!(refusals(&ours, "host-2").await, [reason::INSTANCE_NOT_FOUND; 2], "it is spoken to, and holds nothing");
+
+    // What was right is right still.
+    assert_eq!(ours.info(&at).await.unwrap().state, State::Ready);
+    assert_eq!(registry.live("coordinators").await.unwrap().len(), 3);
+    tasks.close();
+    for host in [host, impostor, elsewhere] {
+        host.drain(Stop::AtOnce).await;
+    }
+}
