@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import calls
+import placement
 import seed
 import sockets
 import starts
@@ -18,7 +19,7 @@ import table
 import uploads
 from processes import LOAD_CORE, Server, awake
 
-PARTS = ("unary", "sockets", "upload", "start")
+PARTS = ("unary", "sockets", "upload", "placement", "start")
 REQUESTS = int(os.environ.get("PORTICO_BENCH_REQUESTS", "20000"))
 ROUNDS = int(os.environ.get("PORTICO_BENCH_ROUNDS", "3"))
 LOG_LEVEL = os.environ.get("PORTICO_BENCH_LOG_LEVEL", "info")
@@ -88,6 +89,8 @@ def main(parts):
         with gateway(FOLDER / "uploads") as running:
             result["upload"] = uploads.measure(running, FOLDER, say)
         shutil.rmtree(FOLDER / "uploads")
+    if "placement" in parts:
+        result["placement"] = placement.measure(TARGET / "release" / "place", ROUNDS, say)
     if "start" in parts:
         result["start"] = starts.measure(gateway, GATEWAY, FOLDER, say)
 

@@ -1,5 +1,7 @@
 """The figures as one table for the eye, with what was to be reached."""
 
+import placement
+
 UNARY_SHARE_MIN = 0.85
 REST_CPU_MAX = 1.3
 COLD_START_MS_MAX = 50
@@ -41,6 +43,8 @@ def render(result):
         sockets(result["sockets"], lines, judge)
     if "upload" in result:
         uploads(result["upload"], lines, judge)
+    if "placement" in result:
+        placement.render(result["placement"], lines, judge)
     if "start" in result:
         start(result["start"], lines, judge)
     lines.append("Missed: " + ("; ".join(missed) if missed else "nothing"))
