@@ -14,6 +14,7 @@ import calls
 import creates
 import guesses
 import objects
+import placement
 import seed
 import shared
 import sockets
@@ -23,7 +24,7 @@ import tunnel
 import uploads
 from processes import LOAD_CORE, SERVER_CORE, Server, awake
 
-PARTS = ("unary", "sockets", "upload", "start", "tunnel", "creates", "objects", "shared", "guesses")
+PARTS = ("unary", "sockets", "upload", "placement", "start", "tunnel", "creates", "objects", "shared", "guesses")
 REQUESTS = int(os.environ.get("PORTICO_BENCH_REQUESTS", "20000"))
 ROUNDS = int(os.environ.get("PORTICO_BENCH_ROUNDS", "3"))
 LOG_LEVEL = os.environ.get("PORTICO_BENCH_LOG_LEVEL", "info")
@@ -107,6 +108,8 @@ def main(parts):
     if "guesses" in parts:
         with gateway(data, PORTICO_LIMITS="on") as running:
             result["guesses"] = guesses.measure(running, TARGET / "release" / "guess", say)
+    if "placement" in parts:
+        result["placement"] = placement.measure(TARGET / "release" / "place", ROUNDS, say)
     if "start" in parts:
         result["start"] = starts.measure(gateway, GATEWAY, FOLDER, say)
 

@@ -3,11 +3,12 @@
 import creates
 import guesses
 import objects
+import placement
 import shared
 import tunnel
 
 # What tells its own rows.
-TELLERS = {"tunnel": tunnel, "creates": creates, "objects": objects, "shared": shared, "guesses": guesses}
+TELLERS = {"tunnel": tunnel, "creates": creates, "objects": objects, "placement": placement, "shared": shared, "guesses": guesses}
 
 UNARY_SHARE_MIN = 0.85
 REST_CPU_MAX = 1.3
