@@ -381,13 +381,15 @@ impl Fleet for Coordinators {
         })
     }
 
-    fn attach<'a>(&'a self, at: &'a At, incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>> {
+    fn attach<'a>(&'a self, at: &'a At, since: Option<u64>, incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>> {
         Box::pin(async move {
             let host = self.directory.host(&at.host).await?;
             let Some(address) = &host.address else {
                 return Err(failure::broken("the host may not be dialled there"));
             };
-            let opened = socket::open(&self.transport, address, &path(at, ""), &at.asked, &at.instance, incoming).await;
+            let query = since.map(|since| format!("?since_seq={since}")).unwrap_or_default();
+            let path = path(at, &query);
+            let opened = socket::open(&self.transport, address, &path, &at.asked, &at.instance, incoming).await;
             self.directory.note(&host, &opened);
             opened
         })

@@ -314,11 +314,11 @@ impl Fleet for LocalFleet {
         Box::pin(async move { files::write(&self.instance(at)?.workspace(), path, content).await })
     }
 
-    fn attach<'a>(&'a self, at: &'a At, incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>> {
+    fn attach<'a>(&'a self, at: &'a At, since: Option<u64>, incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>> {
         Box::pin(async move {
             let instance = self.instance(at)?;
             instance.talking()?;
-            let (outgoing, carrying) = instance.attach(incoming)?;
+            let (outgoing, carrying) = instance.attach(since, incoming)?;
             self.tasks.spawn(carrying);
             Ok(outgoing)
         })

@@ -175,11 +175,18 @@ impl Instances {
         Ok(Page { items, next: after })
     }
 
-    /// Opens the native stream of an instance. Waits for it to become ready, and answers once the stream is open.
+    /// Opens the native stream of an instance. Waits for it to become ready, and answers once the stream is open. What a
+    /// host has kept of the frames after `since` comes first.
     ///
     /// # Errors
     /// `instance_not_found`, `instance_not_ready`, `instance_terminated`, and the host's failures.
-    pub async fn attach(&self, cx: &Context, id: &str, incoming: Incoming<Frame>) -> Result<Outgoing<Frame>> {
+    pub async fn attach(
+        &self,
+        cx: &Context,
+        id: &str,
+        since: Option<u64>,
+        incoming: Incoming<Frame>,
+    ) -> Result<Outgoing<Frame>> {
         let fleet = &self.0.ground.fleet;
         // It is written down, so a host that does not know it has lost it.
         let lost =
@@ -194,7 +201,7 @@ impl Instances {
         match settled? {
             state if state.is_starting() => Err(failure::not_ready()),
             state if state.is_over() => Err(failure::terminated()),
-            _ => Ok(place.held_by(fleet.attach(&at, incoming).await.map_err(lost)?)),
+            _ => Ok(place.held_by(fleet.attach(&at, since, incoming).await.map_err(lost)?)),
         }
     }
 

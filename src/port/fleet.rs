@@ -287,11 +287,12 @@ pub trait Fleet: Send + Sync + 'static {
     fn write_file<'a>(&'a self, at: &'a At, path: &'a WorkspacePath, content: Incoming<Bytes>) -> Answer<'a, u64>;
 
     /// Opens the native stream of an instance that is ready. Answers once the stream is open. Frames of `incoming` go
-    /// to the agent; dropping what is answered closes the stream.
+    /// to the agent; dropping what is answered closes the stream. After `since`, the number of the last frame that was
+    /// seen, the host first sends again what it has kept.
     ///
     /// The stream ends with `instance_terminated` when the instance ends, `slow_consumer` when its frames were not
     /// taken in time, `draining` when the host closes.
-    fn attach<'a>(&'a self, at: &'a At, incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>>;
+    fn attach<'a>(&'a self, at: &'a At, since: Option<u64>, incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>>;
 
     /// Tells a running agent of changed configuration.
     fn configure<'a>(&'a self, at: &'a At, changes: Map<String, Value>) -> Answer<'a, ()>;

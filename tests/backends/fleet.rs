@@ -61,6 +61,7 @@ macro_rules! on_every_fleet {
 
 on_every_fleet! {
     a_message_is_answered_word_by_word_to_every_client,
+    a_client_that_comes_back_gets_what_it_missed,
     text_stays_text_and_binary_stays_binary_and_nonsense_is_answered,
     an_agent_sees_its_own_environment_and_limits_and_nothing_else,
     logs_are_kept_in_order_and_can_be_followed_to_the_end,
@@ -150,9 +151,13 @@ impl House {
     }
 
     async fn attach(&self, at: &At) -> Client {
+        self.attach_again(at, None).await
+    }
+
+    async fn attach_again(&self, at: &At, since: Option<u64>) -> Client {
         let (to_agent, incoming) = mpsc::channel(16);
         let incoming = stream::unfold(incoming, |mut frames| async { Some((frames.recv().await?, frames)) });
-        let from_agent = self.fleet.attach(at, Box::pin(incoming)).await.unwrap();
+        let from_agent = self.fleet.attach(at, since, Box::pin(incoming)).await.unwrap();
         Client { to_agent, from_agent }
     }
 }
@@ -304,6 +309,21 @@ async fn a_message_is_answered_word_by_word_to_every_client(house: House) {
     let info = house.fleet.info(&at).await.unwrap();
     assert_eq!(info.state, State::Ready);
     assert!(info.usage.unwrap().memory_bytes > 0);
+}
+
+async fn a_client_that_comes_back_gets_what_it_missed(house: House) {
+    let at = house.start("agent_1").await;
+    let mut client = house.attach(&at).await;
+    client.ask("hello brave world").await;
+    let frames = client.until("complete").await;
+    drop(client);
+
+    let mut back = house.attach_again(&at, frames[1]["seq"].as_u64()).await;
+    assert_eq!(back.until("complete").await, frames[2..]);
+    assert_eq!(back.answer("more").await, json!("more"));
+    // Who has seen all gets nothing twice.
+    let mut late = house.attach_again(&at, Some(8)).await;
+    assert_eq!(late.answer("again").await, json!("again"));
 }
 
 async fn text_stays_text_and_binary_stays_binary_and_nonsense_is_answered(house: House) {

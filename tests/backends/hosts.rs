@@ -136,7 +136,7 @@ async fn an_announced_url_outside_of_the_allowed_schemes_and_networks_is_not_dia
     for outside in ["metadata", "file"] {
         let at = At::new(outside, "a");
         let (called, opened) =
-            (fleet.info(&at).await, fleet.attach(&at, Box::pin(futures_util::stream::pending())).await);
+            (fleet.info(&at).await, fleet.attach(&at, None, Box::pin(futures_util::stream::pending())).await);
         for refused in [called.map(|_| ()), opened.map(|_| ())] {
             assert_eq!(refused.unwrap_err().reason(), reason::COORDINATOR_ERROR, "{outside}");
         }

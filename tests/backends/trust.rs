@@ -92,7 +92,7 @@ async fn until(fleet: &Coordinators, is_so: impl Fn(&[HostLoad]) -> bool) {
 async fn refusals(fleet: &Coordinators, host: &str) -> [Reason; 2] {
     let at = At::new(host, "agent_1");
     let called = fleet.info(&at).await.map(|_| ());
-    let opened = fleet.attach(&at, Box::pin(stream::pending())).await.map(|_| ());
+    let opened = fleet.attach(&at, None, Box::pin(stream::pending())).await.map(|_| ());
     [called, opened].map(|told| told.as_ref().map_err(Error::reason).unwrap_err())
 }
 
@@ -109,7 +109,7 @@ async fn calls_and_tunnels_pass_between_a_gateway_and_a_host_with_the_right_cert
     assert_eq!(ours.settled(&at, PATIENCE).await.unwrap(), State::Ready);
     let ask = json!({"type": "process_message", "content": {"text": "hello", "messages": []}}).to_string();
     let said = stream::iter([Ok(Frame::Text(ask.into()))]).chain(stream::pending());
-    let mut tunnel = ours.attach(&at, Box::pin(said)).await.unwrap();
+    let mut tunnel = ours.attach(&at, None, Box::pin(said)).await.unwrap();
     loop {
         let heard = tokio::time::timeout(PATIENCE, tunnel.next()).await.unwrap().unwrap().unwrap();
         let Frame::Text(text) = heard else { panic!("is text") };

@@ -146,7 +146,7 @@ impl House {
     async fn attach(&self, who: &str, id: &str) -> Result<Client> {
         let (to_agent, incoming) = mpsc::channel(16);
         let incoming = stream::unfold(incoming, |mut frames| async { Some((frames.recv().await?, frames)) });
-        let from_agent = self.instances.attach(&self.call(who), id, Box::pin(incoming)).await?;
+        let from_agent = self.instances.attach(&self.call(who), id, None, Box::pin(incoming)).await?;
         Ok(Client { to_agent, from_agent })
     }
 

@@ -154,7 +154,12 @@ impl Fleet for PaperHost {
         nothing()
     }
 
-    fn attach<'a>(&'a self, _at: &'a At, _incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>> {
+    fn attach<'a>(
+        &'a self,
+        _at: &'a At,
+        _since: Option<u64>,
+        _incoming: Incoming<Frame>,
+    ) -> Answer<'a, Outgoing<Frame>> {
         nothing()
     }
 

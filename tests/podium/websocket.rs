@@ -1,4 +1,8 @@
-//! `WS /agent/{id}`: what is told before the connection becomes a socket. What passes then is in `doors::live`.
+//! `WS /agent/{id}`: what is told before the connection becomes a socket, and what a client gets that comes back. What
+//! passes else is in `doors::live`.
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::support::{doors::socket::Socket, gateway::ADMIN, stage::Stage};
 
@@ -21,4 +25,30 @@ async fn a_socket_that_cannot_be_is_refused_by_a_status() {
     assert_eq!(plain.refusal(), (426, "upgrade_required".to_owned()));
     Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap().close().await;
     stage.house.close().await;
+}
+
+#[tokio::test]
+async fn who_says_what_was_seen_last_gets_what_came_after_it() {
+    let stage = Stage::set().await;
+    let mut socket = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap();
+    let command = json!({"type": "process_message", "content": {"text": "hello", "messages": []}});
+    socket.send(command.to_string()).await;
+    let mut frames = vec![heard(&mut socket).await];
+    while frames.last().unwrap()["type"] != "complete" {
+        frames.push(heard(&mut socket).await);
+    }
+    socket.close().await;
+
+    let path = format!("/agent/echo-1?since_seq={}", frames[0]["seq"]);
+    let mut back = Socket::open(&stage.house, &path, &stage.tenant).await.unwrap();
+    for frame in &frames[1..] {
+        assert_eq!(heard(&mut back).await, *frame);
+    }
+    back.close().await;
+    stage.house.close().await;
+}
+
+async fn heard(socket: &mut Socket) -> Value {
+    let Frame::Text(text) = socket.next().await else { panic!("not text") };
+    serde_json::from_str(&text).unwrap()
 }

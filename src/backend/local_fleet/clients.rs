@@ -5,18 +5,22 @@
 //!
 //! *Knows:* queues, ends. *Does not know:* what the frames say.
 
+mod kept;
+
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
+    vec,
 };
 
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use self::kept::Kept;
 use crate::{
     base::{Error, Outgoing},
     port::fleet::{Frame, failure},
@@ -35,9 +39,16 @@ pub(super) struct Clients(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    clients: Mutex<Vec<Client>>,
+    attached: Mutex<Set>,
     next: AtomicU64,
     ended: OnceLock<End>,
+}
+
+/// Who is attached, and what was sent lately: one lock, so that a client that attaches misses nothing between the two.
+#[derive(Default)]
+struct Set {
+    clients: Vec<Client>,
+    kept: Kept,
 }
 
 /// Why a client's stream ends.
@@ -72,7 +83,7 @@ pub(super) struct Seat {
 impl Seat {
     /// Sends a frame to this client alone, waiting for room. False when the client is gone.
     pub(super) async fn send(&self, frame: Frame) -> bool {
-        let client = self.clients.with(|clients| clients.iter().find(|client| client.id == self.id).cloned());
+        let client = self.clients.with(|set| set.clients.iter().find(|client| client.id == self.id).cloned());
         match client {
             Some(client) => client.send(frame).await,
             None => false,
@@ -122,11 +133,11 @@ impl Client {
 }
 
 impl Clients {
-    /// Attaches a client. Answers its seat and its stream.
+    /// Attaches a client. Answers its seat and its stream, which begins with what is kept of the frames after `since`.
     ///
     /// # Errors
     /// Why every stream of this instance ends, when they already do.
-    pub(super) fn attach(&self) -> Result<(Seat, Outgoing<Frame>), Error> {
+    pub(super) fn attach(&self, since: Option<u64>) -> Result<(Seat, Outgoing<Frame>), Error> {
         if let Some(end) = self.0.ended.get() {
             return Err(end.error());
         }
@@ -139,8 +150,12 @@ impl Clients {
             gone: CancellationToken::new(),
         };
         let seat = Seat { id: client.id, clients: self.clone(), gone: client.gone.clone() };
-        let attached = Attached { seat: seat.clone(), frames, end: Arc::clone(&client.end), done: false };
-        self.with(|clients| clients.push(client));
+        let end = Arc::clone(&client.end);
+        let again = self.with(|set| {
+            set.clients.push(client);
+            since.map(|since| set.kept.after(since)).unwrap_or_default()
+        });
+        let attached = Attached { seat: seat.clone(), again: again.into_iter(), frames, end, done: false };
         // The end may have come in between: then it has not seen this client.
         if self.0.ended.get().is_some() {
             self.let_go(|_| true);
@@ -148,6 +163,9 @@ impl Clients {
         let outgoing = stream::unfold(attached, |mut attached| async move {
             if attached.done {
                 return None;
+            }
+            if let Some(frame) = attached.again.next() {
+                return Some((Ok(frame), attached));
             }
             // Dropping the permit makes room for the next frame.
             if let Some((frame, _room)) = attached.frames.recv().await {
@@ -160,9 +178,12 @@ impl Clients {
         Ok((seat, Box::pin(outgoing)))
     }
 
-    /// Sends a frame to every client, waiting for the slow ones as long as they may be slow.
-    pub(super) async fn broadcast(&self, frame: Frame) {
-        let clients = self.with(|clients| clients.clone());
+    /// Sends the frame of this number to every client, waiting for the slow ones as long as they may be slow.
+    pub(super) async fn broadcast(&self, sequence: u64, frame: Frame) {
+        let clients = self.with(|set| {
+            set.kept.add(sequence, frame.clone());
+            set.clients.clone()
+        });
         for client in clients {
             if !client.send(frame.clone()).await {
                 self.detach(client.id);
@@ -182,20 +203,21 @@ impl Clients {
 
     /// Drops the host's end of these queues, so that their streams end after what is on its way.
     fn let_go(&self, which: impl Fn(&Client) -> bool) {
-        self.with(|clients| {
+        self.with(|Set { clients, .. }| {
             clients.iter().filter(|client| which(client)).for_each(|client| client.gone.cancel());
             clients.retain(|client| !which(client));
         });
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Vec<Client>) -> T) -> T {
-        change(&mut self.0.clients.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, change: impl FnOnce(&mut Set) -> T) -> T {
+        change(&mut self.0.attached.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// A client's end of its queue. Detaches when dropped.
 struct Attached {
     seat: Seat,
+    again: vec::IntoIter<Frame>,
     frames: mpsc::Receiver<(Frame, OwnedSemaphorePermit)>,
     end: Arc<OnceLock<End>>,
     done: bool,
@@ -221,11 +243,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_is_let_go_and_the_others_lose_nothing() {
         let clients = Clients::default();
-        let (_, slow) = clients.attach().unwrap();
-        let (_, quick) = clients.attach().unwrap();
+        let (_, slow) = clients.attach(None).unwrap();
+        let (_, quick) = clients.attach(None).unwrap();
         let host = async {
             for _ in 0..=QUEUE_FRAMES_MAX {
-                clients.broadcast(text("x")).await;
+                clients.broadcast(1, text("x")).await;
             }
             clients.end(End::Terminated);
         };
@@ -240,10 +262,10 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_hangs_up_is_forgotten() {
         let clients = Clients::default();
-        let (seat, stream) = clients.attach().unwrap();
+        let (seat, stream) = clients.attach(None).unwrap();
         drop(stream);
         seat.gone().await;
-        assert_eq!(clients.with(|clients| clients.len()), 0);
+        assert_eq!(clients.with(|set| set.clients.len()), 0);
         assert!(!seat.send(text("x")).await);
     }
 }

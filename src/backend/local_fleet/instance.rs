@@ -267,9 +267,10 @@ impl Instance {
     /// Attaches a client. The second part must be run: it carries the client's frames to the agent.
     pub(super) fn attach(
         self: &Arc<Self>,
+        since: Option<u64>,
         incoming: Incoming<Frame>,
     ) -> Result<(Outgoing<Frame>, impl Future<Output = ()> + Send + use<>)> {
-        let (seat, outgoing) = self.clients.attach()?;
+        let (seat, outgoing) = self.clients.attach(since)?;
         Ok((outgoing, carry(Arc::clone(self), seat, incoming)))
     }
 
@@ -278,7 +279,7 @@ impl Instance {
         let mut sequence = self.sequence.lock().await;
         *sequence += 1;
         let frame = event.frame(&self.id, Some(*sequence), self.clock.now());
-        self.clients.broadcast(frame).await;
+        self.clients.broadcast(*sequence, frame).await;
         self.touch();
     }
 
@@ -370,8 +371,9 @@ impl Instance {
             }
             "binary" => match native::binary(&content) {
                 Some(frame) => {
-                    let _order = self.sequence.lock().await;
-                    self.clients.broadcast(frame).await;
+                    // It has no number of its own; who has seen the next one has seen it.
+                    let sequence = self.sequence.lock().await;
+                    self.clients.broadcast(*sequence + 1, frame).await;
                     self.touch();
                 }
                 None => self.logs.host(LogLevel::Warn, "the agent sent `binary` without base64 `data`"),

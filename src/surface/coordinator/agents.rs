@@ -153,11 +153,12 @@ impl AgentsService for Coordinator {
             return Err(Error::new(Code::InvalidArgument, reason::MISSING_FIELD, message).with(absent));
         }
         let at = self.host.at(&cx, &first.agent_id).await?;
+        let since = first.since_seq;
         let frames = stream::once(std::future::ready(Ok(first))).chain(request);
         // A message without a frame, as the first one may be, says nothing to the agent.
         let frames = frames
             .filter_map(|message| std::future::ready(message.map(|message| message.frame.map(heard)).transpose()));
-        let answered = self.host.fleet().attach(&at, Box::pin(frames)).await?;
+        let answered = self.host.fleet().attach(&at, since, Box::pin(frames)).await?;
         Ok(Box::pin(answered.map(|frame| frame.map(|frame| AttachResponse { frame: Some(said(frame)) }))))
     }
 }

@@ -20,12 +20,12 @@ impl AgentService for Podium {
             let message = "the first message must name the instance";
             return Err(Error::new(Code::InvalidArgument, reason::MISSING_FIELD, message).with(absent));
         }
-        let instance = first.instance_id.clone();
+        let (instance, since) = (first.instance_id.clone(), first.since_seq);
         let frames = stream::once(std::future::ready(Ok(first))).chain(request);
         // A message without a frame, as the first one may be, says nothing to the agent.
         let frames = frames
             .filter_map(|message| std::future::ready(message.map(|message| message.frame.map(heard)).transpose()));
-        let answered = self.platform.instances.attach(&cx, &instance, Box::pin(frames)).await?;
+        let answered = self.platform.instances.attach(&cx, &instance, since, Box::pin(frames)).await?;
         Ok(Box::pin(answered.map(|frame| frame.map(|frame| AttachResponse { frame: Some(said(frame)) }))))
     }
 }
