@@ -94,6 +94,7 @@ pub struct Coordinators {
     directory: Arc<Directory>,
     transport: Transport,
     source_base: String,
+    tasks: Tasks,
 }
 
 /// A request to a host.
@@ -117,7 +118,7 @@ impl Coordinators {
         let directory = Arc::new(Directory::new(&config, registry, transport.clone())?);
         // Ends with the house; nobody waits for it alone.
         drop(tasks.spawn(Directory::watch(Arc::downgrade(&directory), tasks.clone())));
-        Ok(Coordinators { directory, transport, source_base: config.source_base })
+        Ok(Coordinators { directory, transport, source_base: config.source_base, tasks })
     }
 
     /// Tells at any time how many hosts are left alone after failures in a row.
@@ -252,12 +253,13 @@ impl Fleet for Coordinators {
                 subject: &start.instance,
             };
             let host = self.directory.host(host).await?;
+            let told_before = self.directory.told_at(&host);
             self.directory.reserve(&host.id).await;
             let answer = self.ask_at(&host, ask.with(&body)).await;
             self.directory.release(&host.id).await;
             self.directory.note(&host, &answer);
             let told: said::Told = read(&answer?)?;
-            self.directory.took_one(&host);
+            self.directory.took_one(&host, told_before);
             Ok(told.into())
         })
     }
@@ -389,7 +391,7 @@ impl Fleet for Coordinators {
             };
             let query = since.map(|since| format!("?since_seq={since}")).unwrap_or_default();
             let path = path(at, &query);
-            let opened = socket::open(&self.transport, address, &path, &at.asked, &at.instance, incoming).await;
+            let opened = socket::open(&self.transport, address, at, &path, incoming, &self.tasks).await;
             self.directory.note(&host, &opened);
             opened
         })

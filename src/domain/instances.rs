@@ -26,8 +26,8 @@ pub use self::{
 };
 /// What is said to and heard from instances, in the words of the fleet.
 pub use crate::port::fleet::{
-    FileContent, FileEntry, FileList, Frame, LogEntry, LogLevel, LogQuery, Message, NewMessage, Role, Stop, Usage,
-    Utf8, Window,
+    Farewell, FileContent, FileEntry, FileList, Frame, LogEntry, LogLevel, LogQuery, Message, NewMessage, Role, Stop,
+    Usage, Utf8, Window,
 };
 
 use std::{

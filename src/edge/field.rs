@@ -26,6 +26,16 @@ impl Field {
         Field::of(message, name, |kind| matches!(kind, Kind::Bytes))
     }
 
+    /// The field of this name that holds a message.
+    pub(super) fn nested(message: &MessageDescriptor, name: &str) -> Option<Field> {
+        Field::of(message, name, |kind| matches!(kind, Kind::Message(_)))
+    }
+
+    /// The field of this name that holds an unsigned number of 32 bits.
+    pub(super) fn number(message: &MessageDescriptor, name: &str) -> Option<Field> {
+        Field::of(message, name, |kind| matches!(kind, Kind::Uint32))
+    }
+
     /// The field of this name, if it can be the id of an event.
     pub(super) fn event_id(message: &MessageDescriptor, name: &str) -> Option<Field> {
         Field::of(message, name, |kind| matches!(kind, Kind::String | Kind::Int64 | Kind::Uint64))
@@ -43,6 +53,20 @@ impl Field {
             Value::Payload(payload) => Some(payload),
             Value::Number(_) => None,
         }
+    }
+
+    /// The value of a number. `None` when the field is not there, or when the bytes are no message.
+    pub(super) fn count(self, message: &Bytes) -> Option<u64> {
+        match self.value(message)? {
+            Value::Number(number) => Some(number),
+            Value::Payload(_) => None,
+        }
+    }
+
+    /// Appends a number to a message.
+    pub(super) fn append_count(self, number: u64, message: &mut Vec<u8>) {
+        encode_key(self.number, WireType::Varint, message);
+        encode_varint(number, message);
     }
 
     /// The value as text, as event ids are written.

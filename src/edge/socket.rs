@@ -260,6 +260,14 @@ impl Framing {
         }
     }
 
+    /// The message of a farewell from the caller, where there is one.
+    fn farewell(&self, code: u16, reason: &str) -> Option<Bytes> {
+        match self {
+            Framing::Raw(tunnel) => tunnel.close(code, reason),
+            Framing::Json { .. } => None,
+        }
+    }
+
     /// The frame for a message to the caller, if it makes one.
     fn given(&self, message: &Bytes) -> Result<Option<Frame>> {
         match self {

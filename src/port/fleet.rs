@@ -23,7 +23,7 @@ pub use announced::{ANNOUNCED, Announced};
 use bytes::Bytes;
 pub use cached::Cached;
 pub use file::{FileContent, FileEntry, FileKind, FileList, WorkspacePath};
-pub use frame::{Frame, Utf8};
+pub use frame::{Farewell, Frame, Utf8};
 pub use log::{LogEntry, LogLevel, LogQuery, LogSource};
 use serde_json::{Map, Value};
 pub use state::State;

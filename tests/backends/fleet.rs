@@ -228,6 +228,7 @@ impl Client {
         match tokio::time::timeout(PATIENCE, self.from_agent.next()).await.unwrap().unwrap().unwrap() {
             Frame::Text(text) => serde_json::from_str(text.as_str()).unwrap(),
             Frame::Binary(bytes) => json!({"binary": bytes.to_vec()}),
+            Frame::Close(farewell) => panic!("closed: {farewell:?}"),
         }
     }
 

@@ -1,6 +1,12 @@
 //! WebSockets over real connections: handshakes, frames, closing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
@@ -84,6 +90,10 @@ fn agent(handlers: &mut Handlers) {
                 Some(podium::attach_request::Frame::Text(text)) => Ok(said(podium::attach_response::Frame::Text(text))),
                 Some(podium::attach_request::Frame::Binary(bytes)) => {
                     Ok(said(podium::attach_response::Frame::Binary(bytes)))
+                }
+                // It says farewell by ending.
+                Some(podium::attach_request::Frame::Close(_)) => {
+                    Ok(said(podium::attach_response::Frame::Text("bye".into())))
                 }
                 None => Err(Error::internal("a frame without content")),
             });
@@ -202,7 +212,7 @@ async fn a_closing_house_sends_its_callers_elsewhere() {
 }
 
 #[tokio::test]
-async fn http_2_opens_sockets_too() {
+async fn http_2_client_opens_a_socket_too() {
     let house = House::start().await;
     let stream = TokioIo::new(TcpStream::connect(house.gateway.address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
@@ -233,7 +243,7 @@ async fn raw_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn a_caller_who_does_not_answer_pings_is_gone() {
+async fn half_open_tcp_is_noticed_by_pings_and_closed_with_4408() {
     let house = House::start().await;
     let mut stream = TcpStream::connect(house.gateway.address).await.unwrap();
     let request = "GET /agent/a HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\
@@ -267,27 +277,37 @@ impl Drop for Farewell {
 }
 
 #[tokio::test]
-async fn a_caller_who_does_not_read_is_left() {
-    let left = Arc::new(tokio::sync::Notify::new());
+async fn slow_client_holds_up_its_agent_and_is_closed_with_1013_after_30_s() {
+    let (left, said_bytes) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&said_bytes);
     let gateway = Gateway::start(Arc::new(Open), |handlers| {
-        handlers.bidi("/podium.v1.AgentService/Attach", &left, |left, _, _: Incoming<podium::AttachRequest>| async {
-            let farewell = Farewell(left);
-            let flood = stream::repeat_with(move || {
-                let Farewell(_) = &farewell;
-                Ok(said(podium::attach_response::Frame::Binary(Bytes::from_static(&[0; 1 << 16]))))
-            });
-            Ok(Box::pin(flood) as Outgoing<podium::AttachResponse>)
-        });
+        let shared = Arc::new((Arc::clone(&left), counter));
+        handlers.bidi(
+            "/podium.v1.AgentService/Attach",
+            &shared,
+            |shared, _, _: Incoming<podium::AttachRequest>| async move {
+                let (farewell, counter) = (Farewell(Arc::clone(&shared.0)), Arc::clone(&shared.1));
+                let flood = stream::repeat_with(move || {
+                    let Farewell(_) = &farewell;
+                    counter.fetch_add(1 << 16, Ordering::Relaxed);
+                    Ok(said(podium::attach_response::Frame::Binary(Bytes::from_static(&[0; 1 << 16]))))
+                });
+                Ok(Box::pin(flood) as Outgoing<podium::AttachResponse>)
+            },
+        );
     })
     .await;
     let request = format!("ws://{}/agent/a", gateway.address).into_client_request().unwrap();
-    let deaf = client_async(request, TcpStream::connect(gateway.address).await.unwrap()).await.unwrap();
+    let (mut deaf, _) = client_async(request, TcpStream::connect(gateway.address).await.unwrap()).await.unwrap();
     let began = tokio::time::Instant::now();
     tokio::time::pause();
     left.notified().await;
     // It may have been blocked before we looked at the clock.
     assert!((28..=33).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
-    drop(deaf);
+    // The agent was held up: no more was taken from it than what fits into buffers on the way.
+    assert!(said_bytes.load(Ordering::Relaxed) < 64 << 20, "{said_bytes:?}");
+    tokio::time::resume();
+    assert_eq!(closed(&mut deaf).await, (1013, "slow_consumer".into()));
 }
 
 #[tokio::test]

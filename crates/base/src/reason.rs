@@ -99,6 +99,8 @@ reasons! {
     KEY_NOT_FOUND = "key_not_found";
     /// The bootstrap admin key lives in the configuration and cannot be revoked by a call.
     CANNOT_REVOKE_BOOTSTRAP = "cannot_revoke_bootstrap";
+    /// Earlier peppers are still needed by keys that were not used since.
+    TOO_MANY_PEPPERS = "too_many_peppers";
 
     // Stores.
     /// The record store is out of reach.
@@ -181,6 +183,8 @@ reasons! {
     COORDINATOR_TIMEOUT = "coordinator_timeout";
     /// The host of an open stream broke it off.
     COORDINATOR_LOST = "coordinator_lost";
+    /// The host of an open stream broke a rule of it, such as the size of a frame.
+    PEER_ERROR = "peer_error";
     /// The path of a file would leave the workspace.
     INVALID_PATH = "invalid_path";
     /// No file at this path.

@@ -213,9 +213,19 @@ impl Directory {
         }
     }
 
-    /// Counts an instance that was started there, until the host's own numbers show it.
-    pub(super) fn took_one(&self, host: &Host) {
+    /// When the host's numbers are from.
+    pub(super) fn told_at(&self, host: &Host) -> Instant {
+        host.state().seen_at
+    }
+
+    /// Counts an instance that was started there, until the host's own numbers show it. Newer ones than those before the
+    /// start may show it already: counting it twice would make a host look full that has room, while one that is full says
+    /// so itself.
+    pub(super) fn took_one(&self, host: &Host, told_before: Instant) {
         let mut state = host.state();
+        if state.seen_at != told_before {
+            return;
+        }
         state.load.active = state.load.active.saturating_add(1);
         drop(state);
         self.retell(host);

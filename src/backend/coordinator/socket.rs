@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream};
+use futures_util::{Sink, Stream, StreamExt};
 use http::{HeaderValue, Request, header};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -36,8 +36,8 @@ use super::{
     transport::{CONNECT_WAIT, Transport, is_refused},
 };
 use crate::{
-    base::{Code, Error, Incoming, Outgoing, Result, reason},
-    port::fleet::{Asked, FRAME_BYTES_MAX, Frame, Utf8, failure},
+    base::{Code, Error, Incoming, Outgoing, Result, reason, tasks::Tasks},
+    port::fleet::{At, FRAME_BYTES_MAX, Farewell, Frame, Utf8, failure},
 };
 
 /// How long the handshake may take.
@@ -48,6 +48,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// How long a stream goes on after its client has said all, when nothing comes any more.
 const QUIET_MAX: Duration = Duration::from_secs(30);
+/// How long saying farewell to a host may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// What is read at once; idle tunnels are many.
 const READ_BYTES: usize = 4 << 10;
 /// What is gathered before it is written.
@@ -62,16 +64,16 @@ const FRAMES_PER_TURN: usize = 32;
 pub(super) async fn open(
     transport: &Transport,
     address: &Address,
+    at: &At,
     path: &str,
-    asked: &Asked,
-    instance: &str,
     incoming: Incoming<Frame>,
+    tasks: &Tasks,
 ) -> Result<Outgoing<Frame>> {
     let target = address.socket_at(path).ok_or_else(|| failure::broken("the path is no part of a URL"))?;
     let mut request = Request::new(());
     let authority = target.authority().map(ToString::to_string).unwrap_or_default();
     *request.uri_mut() = target;
-    *request.headers_mut() = transport.headers(asked);
+    *request.headers_mut() = transport.headers(&at.asked);
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::try_from(authority).map_err(failure::broken)?);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -87,10 +89,10 @@ pub(super) async fn open(
         .max_frame_size(Some(FRAME_BYTES_MAX));
     let shaken = timeout(HANDSHAKE_WAIT, client_async_with_config(ToClient(request), stream, Some(config))).await;
     match shaken.map_err(|_| failure::timeout())? {
-        Ok((socket, _)) => Ok(Box::pin(Tunnel::new(socket, incoming))),
+        Ok((socket, _)) => Ok(Box::pin(Polite { tunnel: Some(Tunnel::new(socket, incoming)), tasks: tasks.clone() })),
         Err(SocketError::Http(answer)) => {
             let body = answer.body().clone().unwrap_or_default();
-            Err(refusal::of(answer.status(), &body, About::Instance, instance))
+            Err(refusal::of(answer.status(), &body, About::Instance, &at.instance))
         }
         Err(error) if is_refused(&error) => Err(failure::unavailable(error)),
         Err(error) => Err(failure::broken(error)),
@@ -125,6 +127,32 @@ async fn dial(transport: &Transport, address: &Address) -> Result<Box<dyn Wire>>
     dialled.await.map_err(failure::unavailable)?.map_err(failure::unavailable)
 }
 
+/// A tunnel that says farewell to its host when it is dropped.
+struct Polite {
+    tunnel: Option<Tunnel>,
+    tasks: Tasks,
+}
+
+impl Stream for Polite {
+    type Item = Result<Frame>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        match &mut self.tunnel {
+            Some(tunnel) => Pin::new(tunnel).poll_next(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl Drop for Polite {
+    fn drop(&mut self) {
+        let Some(tunnel) = self.tunnel.take().filter(|tunnel| tunnel.parting.is_some()) else { return };
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.tasks.spawn(tunnel.farewell());
+        }
+    }
+}
+
 /// Both directions of a stream.
 struct Tunnel {
     socket: WebSocketStream<Box<dyn Wire>>,
@@ -137,6 +165,8 @@ struct Tunnel {
     quiet_since: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     over: bool,
+    /// How the host is left when nothing else was said; nothing when it has left itself.
+    parting: Option<(u16, &'static str)>,
 }
 
 impl Tunnel {
@@ -152,7 +182,23 @@ impl Tunnel {
             quiet_since: None,
             timer: Box::pin(sleep_until(now + PING_EVERY)),
             over: false,
+            parting: Some((1001, "")),
         }
+    }
+
+    /// Closes the connection in order.
+    async fn farewell(mut self) {
+        let (code, reason) = self.parting.unwrap_or((1000, ""));
+        let closing = async {
+            // Where a farewell was heard or said already, reading on sends what is still queued.
+            let _said = self.socket.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).await.is_ok();
+            while let Some(heard) = self.socket.next().await {
+                heard?;
+            }
+            Ok::<(), SocketError>(())
+        };
+        // A host that does not answer is left alone.
+        let _answered = timeout(FAREWELL_MAX, closing).await;
     }
 
     /// From the client to the host, as far as both can now.
@@ -165,6 +211,7 @@ impl Tunnel {
                     // A client that has gone has no more to say, in whatever way it went.
                     Poll::Ready(Some(Err(_)) | None) => {
                         self.incoming = None;
+                        self.parting = self.parting.map(|_| (1000, ""));
                         self.quiet_since = Some(Instant::now());
                         self.timer.as_mut().reset(Instant::now() + QUIET_MAX);
                         cx.waker().wake_by_ref();
@@ -237,8 +284,14 @@ impl Tunnel {
         loop {
             let heard = match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(Some(Err(failure::gone("the connection ended")))),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(broken(error)))),
+                Poll::Ready(None) => {
+                    self.parting = None;
+                    return Poll::Ready(Some(Err(failure::gone("the connection ended"))));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.parting = matches!(error, SocketError::Capacity(_)).then_some((1009, "message_too_big"));
+                    return Poll::Ready(Some(Err(broken(error))));
+                }
                 Poll::Ready(Some(Ok(heard))) => heard,
             };
             self.heard_at = Instant::now();
@@ -248,7 +301,11 @@ impl Tunnel {
                     return Poll::Ready(Some(Utf8::parse(Bytes::from(text)).map(Frame::Text).map_err(failure::broken)));
                 }
                 Said::Binary(bytes) => return Poll::Ready(Some(Ok(Frame::Binary(bytes)))),
-                Said::Close(frame) => return Poll::Ready(ended(frame).map(Err)),
+                Said::Close(frame) => {
+                    // Dropping the connection would take the answer with it that was just queued.
+                    self.parting = Some((1000, ""));
+                    return Poll::Ready(ended(frame));
+                }
                 Said::Ping(_) | Said::Pong(_) | Said::Frame(_) => {}
             }
         }
@@ -263,7 +320,7 @@ impl Stream for Tunnel {
             return Poll::Ready(None);
         }
         let turn = self.turn(cx);
-        self.over = matches!(turn, Poll::Ready(None | Some(Err(_))));
+        self.over = matches!(turn, Poll::Ready(None | Some(Err(_) | Ok(Frame::Close(_)))));
         turn
     }
 }
@@ -272,26 +329,34 @@ fn said(frame: Frame) -> Result<Said> {
     Ok(match frame {
         Frame::Text(text) => Said::Text(Utf8Bytes::try_from(text.into_bytes()).map_err(Error::internal)?),
         Frame::Binary(bytes) => Said::Binary(bytes),
+        Frame::Close(Farewell { code, reason }) => {
+            Said::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))
+        }
     })
 }
 
-/// Why a host closed the stream; nothing when it simply ended.
-fn ended(frame: Option<CloseFrame>) -> Option<Error> {
+/// How a host closed the stream; nothing when it simply ended. What means something between gateways and hosts becomes an
+/// error with its reason; what an agent says passes as it is.
+fn ended(frame: Option<CloseFrame>) -> Option<Result<Frame>> {
     let (code, why) = frame.map_or((1005, String::new()), |frame| (u16::from(frame.code), frame.reason.to_string()));
-    match code {
-        1000 | 1001 | 1005 => None,
-        4410 => Some(failure::terminated()),
-        4404 => Some(Error::new(Code::NotFound, reason::INSTANCE_NOT_FOUND, "the host has lost the instance")),
-        1012 => Some(failure::draining()),
-        1013 => Some(failure::slow()),
-        1009 => Some(Error::new(Code::ResourceExhausted, reason::BODY_TOO_LARGE, "a frame is too large")),
-        _ => Some(failure::gone(format!("closed with {code}: {why}"))),
-    }
+    Some(match code {
+        1005 => return None,
+        1000 if why.is_empty() => return None,
+        4410 => Err(failure::terminated()),
+        4404 => Err(Error::new(Code::NotFound, reason::INSTANCE_NOT_FOUND, "the host has lost the instance")),
+        1012 => Err(failure::draining()),
+        1013 => Err(failure::slow()),
+        1009 => Err(Error::new(Code::ResourceExhausted, reason::BODY_TOO_LARGE, "a frame is too large")),
+        1000 | 1001 | 1003 | 1007 | 1008 | 3000..=4399 | 4500..=4999 => {
+            Ok(Frame::Close(Farewell { code, reason: why }))
+        }
+        _ => Err(failure::gone(format!("closed with {code}: {why}"))),
+    })
 }
 
 fn broken(error: SocketError) -> Error {
     match error {
-        SocketError::Capacity(_) => failure::gone("the host sent a frame that is too large"),
+        SocketError::Capacity(_) => failure::peer("the host sent a frame that is too large"),
         error => failure::gone(error),
     }
 }

@@ -393,10 +393,10 @@ async fn carry(instance: Arc<Instance>, seat: Seat, mut incoming: Incoming<Frame
             frame = incoming.next() => frame,
         };
         let frame = match frame {
+            None | Some(Ok(Frame::Close(_))) => break,
             Some(Ok(frame)) => frame,
             // A stream that broke is noticed by its other half.
             Some(Err(_)) => return,
-            None => break,
         };
         let work = answer(&instance, &seat, frame, &mut asked);
         tokio::select! {

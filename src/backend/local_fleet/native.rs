@@ -63,6 +63,7 @@ pub(super) fn read(frame: &Frame) -> Request {
     let text = match frame {
         Frame::Binary(bytes) => return Request::Pass(ipc::packet("binary", &json!({"data": STANDARD.encode(bytes)}))),
         Frame::Text(text) => text.as_str(),
+        Frame::Close(_) => return refused("invalid_frame", "a stream that closes says nothing"),
     };
     let Ok(ClientFrame { kind, content }) = serde_json::from_str(text) else {
         return refused("invalid_frame", "the frame is not a JSON object with `type` and `content`");

@@ -27,8 +27,8 @@ pub(super) enum End {
         /// A token for programs, perhaps with a sentence behind it.
         reason: Cow<'static, str>,
     },
-    /// The caller has closed.
-    Theirs,
+    /// The caller has closed, in these words if it used any.
+    Theirs(Option<CloseFrame>),
     /// The connection is gone.
     Gone,
 }
@@ -39,6 +39,30 @@ impl End {
 
     pub(super) const fn ours(code: u16, reason: &'static str) -> End {
         End::Ours { code, reason: Cow::Borrowed(reason) }
+    }
+
+    /// The end that a handler said farewell with. Codes that are never sent are an ordinary end or a failure.
+    pub(super) fn said(frame: Option<CloseFrame>) -> End {
+        let Some(CloseFrame { code, reason }) = frame else { return End::NORMAL };
+        let code = match u16::from(code) {
+            1005 => 1000,
+            1006 | 1015 => 1011,
+            code if CloseCode::from(code).is_allowed() => code,
+            _ => 1011,
+        };
+        End::Ours { code, reason: reason.to_string().into() }
+    }
+
+    /// What the other side of a tunnel is told when this side is closed so. A handler that ended by itself needs no word.
+    pub(super) fn told_on(&self) -> Option<(u16, Cow<'_, str>)> {
+        match self {
+            End::Ours { code: 1002 | 1007 | 1009 | 1013 | 4408 | 4429, .. } => Some((1011, "peer_error".into())),
+            End::Ours { code: 1012 | 4401, .. } => Some((1001, "".into())),
+            End::Ours { .. } => None,
+            End::Theirs(Some(frame)) => Some((frame.code.into(), frame.reason.as_str().into())),
+            End::Theirs(None) => Some((1000, "".into())),
+            End::Gone => Some((1011, "peer_gone".into())),
+        }
     }
 
     /// The end that an error means.

@@ -173,6 +173,7 @@ impl Pump {
                 Poll::Pending => return self.flushed(cx),
             };
             match self.framing.given(&message) {
+                Ok(Some(Frame::Close(frame))) => return Some(End::said(frame)),
                 Ok(Some(frame)) => {
                     self.entry.passed(Way::Out, frame.len());
                     if let Err(end) = self.put(frame) {
@@ -214,7 +215,7 @@ impl Pump {
             };
             self.heard_at = Instant::now();
             match frame {
-                Frame::Close(_) => return Some(End::Theirs),
+                Frame::Close(frame) => return Some(End::Theirs(frame)),
                 // Pongs are sent by the library, with its next read.
                 Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => {}
                 Frame::Text(_) | Frame::Binary(_) => {
@@ -332,14 +333,16 @@ impl Pump {
         end
     }
 
-    /// Closes the socket, and lets the handler end.
+    /// Closes the socket, and lets the handler end. The other side of a tunnel hears why.
     async fn farewell(self, end: End) {
-        let Pump { socket, outbound, mut inbound, entry, .. } = self;
+        let Pump { socket, outbound, mut inbound, framing, entry, .. } = self;
         let Some(mut socket) = socket else { return };
+        let told_on = end.told_on().and_then(|(code, reason)| framing.farewell(code, &reason));
+        // A handler that has no room for it learns from the end of its stream that nothing follows.
+        let is_told = told_on.is_some_and(|message| inbound.try_send(Ok(message)).is_ok());
         match end {
             End::Ours { code, reason } => {
-                // The handler is through; nobody waits for it any more.
-                drop((outbound, inbound));
+                drop(inbound);
                 let closing = async {
                     socket.send(Frame::Close(Some(close::frame(code, &reason)))).await?;
                     while let Some(frame) = socket.next().await {
@@ -347,10 +350,17 @@ impl Pump {
                     }
                     Ok::<(), tokio_tungstenite::tungstenite::Error>(())
                 };
+                // Unless it has to pass something on, the handler is through, and nobody waits for it any more.
+                let ending = async {
+                    match is_told {
+                        true => ended(outbound).await,
+                        false => drop(outbound),
+                    }
+                };
                 // A caller that does not answer the closing handshake is left alone.
-                let _answered = timeout(FAREWELL_MAX, closing).await;
+                let _answered = timeout(FAREWELL_MAX, async { tokio::join!(closing, ending) }).await;
             }
-            End::Theirs => {
+            End::Theirs(_) => {
                 drop(inbound);
                 // The answer to their close is queued; reading on sends it.
                 let closing = async { while let Some(Ok(_)) = socket.next().await {} };
@@ -360,8 +370,9 @@ impl Pump {
             End::Gone => {
                 let gone = Error::new(Code::Canceled, reason::CANCELED, "the caller hung up without a farewell");
                 entry.fail(&gone);
-                // A handler that has no room for it learns it from the end of its stream.
-                let _has_room = inbound.try_send(Err(gone)).is_ok();
+                if !is_told {
+                    let _has_room = inbound.try_send(Err(gone)).is_ok();
+                }
                 drop(inbound);
                 let _ended = timeout(FAREWELL_MAX, ended(outbound)).await;
             }
@@ -369,7 +380,10 @@ impl Pump {
     }
 }
 
-/// Waits until a handler has ended its stream. What it still says, nobody hears.
+/// Waits until a handler has ended its stream. What it still says, nobody hears; one that never pauses is paused, so that
+/// the patience with it can run out.
 async fn ended(mut outbound: Outgoing<Bytes>) {
-    while outbound.next().await.is_some() {}
+    while outbound.next().await.is_some() {
+        tokio::task::yield_now().await;
+    }
 }

@@ -86,6 +86,11 @@ pub fn draining() -> Error {
     Error::new(Code::Unavailable, reason::DRAINING, "the server is shutting down").retry(Retry::Safe)
 }
 
+/// The host broke a rule of the stream. What was said last may not have arrived.
+pub fn peer(why: &'static str) -> Error {
+    Error::new(Code::Internal, reason::PEER_ERROR, why).retry(Retry::MayRepeat)
+}
+
 /// The host broke off what it was carrying. What was said last may not have arrived.
 pub fn gone(source: impl Into<BoxError>) -> Error {
     Error::new(Code::Unavailable, reason::COORDINATOR_LOST, "the host broke the connection; connect again")

@@ -1,9 +1,9 @@
-//! Frames of the native stream: text or binary, whole.
+//! Frames of the native stream: text or binary, whole, and the one that ends it.
 //!
 //! A newcomer's usual mistake is to turn one kind into the other. Text stays text, binary stays binary, and boundaries
 //! are kept.
 //!
-//! *Knows:* the two kinds. *Does not know:* what is in them.
+//! *Knows:* the kinds. *Does not know:* what is in them.
 
 use bytes::Bytes;
 
@@ -14,6 +14,17 @@ pub enum Frame {
     Text(Utf8),
     /// Bytes.
     Binary(Bytes),
+    /// Whoever sends it says no more.
+    Close(Farewell),
+}
+
+/// How one side ends a stream, in the words of a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// The close code.
+    pub code: u16,
+    /// Why.
+    pub reason: String,
 }
 
 impl Frame {
@@ -22,6 +33,7 @@ impl Frame {
         match self {
             Frame::Text(text) => text.0.len(),
             Frame::Binary(bytes) => bytes.len(),
+            Frame::Close(farewell) => farewell.reason.len(),
         }
     }
 

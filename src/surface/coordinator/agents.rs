@@ -159,7 +159,7 @@ impl AgentsService for Coordinator {
         let frames = frames
             .filter_map(|message| std::future::ready(message.map(|message| message.frame.map(heard)).transpose()));
         let answered = self.host.fleet().attach(&at, since, Box::pin(frames)).await?;
-        Ok(Box::pin(answered.map(|frame| frame.map(|frame| AttachResponse { frame: Some(said(frame)) }))))
+        Ok(Box::pin(answered.map(|frame| frame.map(|frame| AttachResponse { frame: said(frame) }))))
     }
 }
 
@@ -170,10 +170,12 @@ fn heard(frame: attach_request::Frame) -> Frame {
     }
 }
 
-fn said(frame: Frame) -> attach_response::Frame {
+/// A host ends a stream by ending it.
+fn said(frame: Frame) -> Option<attach_response::Frame> {
     match frame {
-        Frame::Text(text) => attach_response::Frame::Text(text.into()),
-        Frame::Binary(bytes) => attach_response::Frame::Binary(bytes),
+        Frame::Text(text) => Some(attach_response::Frame::Text(text.into())),
+        Frame::Binary(bytes) => Some(attach_response::Frame::Binary(bytes)),
+        Frame::Close(_) => None,
     }
 }
 

@@ -4,13 +4,16 @@
 //! nothing else of them is known here.
 
 use futures_util::{StreamExt, stream};
-use portico_wire::podium::v1::{AgentService, AttachRequest, AttachResponse, attach_request, attach_response};
+use portico_wire::podium::v1::{AgentService, AttachRequest, AttachResponse, Close, attach_request, attach_response};
 
 use super::Podium;
 use crate::{
     base::{Code, Context, Error, Incoming, Outgoing, Result, error::Detail, reason},
-    domain::instances::{Frame, Utf8},
+    domain::instances::{Farewell, Frame, Utf8},
 };
+
+/// The close code of an ordinary end.
+const NORMAL: u16 = 1000;
 
 impl AgentService for Podium {
     async fn attach(&self, cx: Context, mut request: Incoming<AttachRequest>) -> Result<Outgoing<AttachResponse>> {
@@ -34,6 +37,10 @@ fn heard(frame: attach_request::Frame) -> Frame {
     match frame {
         attach_request::Frame::Text(text) => Frame::Text(Utf8::from(text)),
         attach_request::Frame::Binary(bytes) => Frame::Binary(bytes),
+        attach_request::Frame::Close(Close { code, reason }) => {
+            // What is no code of a WebSocket is an ordinary end.
+            Frame::Close(Farewell { code: u16::try_from(code).unwrap_or(NORMAL), reason })
+        }
     }
 }
 
@@ -41,5 +48,6 @@ fn said(frame: Frame) -> attach_response::Frame {
     match frame {
         Frame::Text(text) => attach_response::Frame::Text(text.into()),
         Frame::Binary(bytes) => attach_response::Frame::Binary(bytes),
+        Frame::Close(Farewell { code, reason }) => attach_response::Frame::Close(Close { code: code.into(), reason }),
     }
 }
