@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs what docs/guides/operate.md says of an embedded gateway, word for word: backs it up while it runs, loses its data,
-# restores it, and compares what callers see. Then replaces the sealing key.
+# restores it, and compares what callers see. Then replaces the sealing key, and the pepper of API keys.
 #
 # PORTICO_BIN is the gateway; the debug build when it is not set.
 source "$(dirname "$0")/tools/env.sh"
@@ -122,5 +122,25 @@ for keys in "$new_key $old_key" "$new_key"; do
 done
 ask "$admin" "/api/v1/secrets/echo?tenant_id=acme&reveal=true" | grep -q s3cret || fail "a secret was lost with the old key"
 ask "$tenant_key" /api/v1/deployments >/dev/null
+
+# The pepper is replaced while keys are in use, and they move to it.
+ln -s "$binary" "$work/portico"
+export PATH="$work:$PATH" PORTICO_URL="$url" PORTICO_KEY="$admin"
+guide "## Replace the pepper of API keys"
+standing() {
+  portico keys peppers --json | python3 -c '
+import json, sys
+print(*(pepper.get("keys", 0) for pepper in json.load(sys.stdin)["peppers"] if not pepper.get("current")))'
+}
+deadline=$((SECONDS + START_SECONDS_MAX))
+until [[ $(standing) == 0 ]]; do
+  ((SECONDS < deadline)) || fail "keys that are in use do not move to the new pepper: $(portico keys peppers)"
+  ask "$tenant_key" /api/v1/deployments >/dev/null
+  sleep 0.2
+done
+# Another process, which knows the new one from its start.
 stop INT
-echo "the backup of docs/guides/operate.md brings everything back, and the sealing key can be replaced"
+start
+ask "$tenant_key" /api/v1/deployments >/dev/null
+stop INT
+echo "the backup of docs/guides/operate.md brings everything back, and sealing key and pepper can be replaced"

@@ -3,7 +3,10 @@
 use portico::{
     base::clock::{Clock, SystemClock},
     wire::{
-        podium::v1::{CreateKeyRequest, Key, ListKeysRequest, ListKeysResponse, RevokeKeyRequest},
+        podium::v1::{
+            CreateKeyRequest, Key, ListKeysRequest, ListKeysResponse, ListPeppersRequest, RevokeKeyRequest,
+            RotatePepperRequest,
+        },
         well_known::Timestamp,
     },
 };
@@ -61,6 +64,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// List the peppers that keys are digested under, and how many keys still stand on each.
+    Peppers {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make a new pepper. Keys stay as they are and move to it as they are used.
+    RotatePepper {
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// Runs the command.
@@ -84,6 +97,30 @@ pub(crate) async fn run(command: Command, variables: &Variables, screen: &mut Sc
         Command::Revoke { key, target } => {
             let answer = target.client(variables)?.call(RevokeKeyRequest { key_id: key.clone() }).await?;
             if target.json { screen.json(&answer) } else { screen.line(format_args!("revoked {key}")) }
+        }
+        Command::Peppers { target } => {
+            let answer = target.client(variables)?.call(ListPeppersRequest {}).await?;
+            if target.json {
+                return screen.json(&answer);
+            }
+            let rows = answer.peppers.iter().map(|pepper| {
+                let current = if pepper.current { "yes" } else { "no" };
+                vec![
+                    pepper.pepper_id.clone(),
+                    time(pepper.created_at.as_ref()),
+                    current.into(),
+                    pepper.keys.to_string(),
+                ]
+            });
+            screen.table(&["PEPPER", "CREATED", "CURRENT", "KEYS"], &rows.collect::<Vec<_>>())
+        }
+        Command::RotatePepper { target } => {
+            let answer = target.client(variables)?.call(RotatePepperRequest {}).await?;
+            if target.json {
+                return screen.json(&answer);
+            }
+            let made = answer.pepper.unwrap_or_default().pepper_id;
+            screen.line(format_args!("new keys are digested under {made}; others move to it as they are used"))
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod grammar;
 
 mod digest;
 mod live;
+mod peppers;
 mod record;
 mod resolve;
 mod upkeep;
@@ -23,12 +24,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    digest::Digest,
-    live::{Live, LiveKey},
+    digest::{Digest, Digester},
+    live::Live,
+    peppers::FIRST,
     record::{ACTIVE, ACTIVE_BY_TENANT, BY_KEY_ID, BY_TENANT},
+    upkeep::Use,
 };
 pub use self::{
-    digest::Digester,
+    peppers::Peppers,
     record::{
         ADMIN_PERMISSIONS, DEFAULT_PERMISSIONS, Key, KeyRole, NewKey, RATE_LIMIT_RPM_MAX, TENANT_PERMISSIONS, tenant_id,
     },
@@ -63,6 +66,8 @@ const REVOKED_TOPIC: &str = "podium.keys.revoked";
 const PREFIX_ATTEMPTS_MAX: usize = 4;
 /// How often a change is tried again when another one wins.
 const CHANGE_ATTEMPTS_MAX: usize = 8;
+/// Keys that are counted in one go.
+const STANDING_PAGE: usize = 500;
 /// Uses that may wait to be noted. One that finds no room is noted a minute later.
 const WAITING_USES_MAX: usize = 1_024;
 
@@ -75,14 +80,16 @@ struct Inner {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     audit: Audit,
-    digester: Digester,
+    peppers: Peppers,
+    /// Names credentials for the cache, under a pepper that this process alone knows and nothing is stored under.
+    cache: Digester,
     bootstrap: Option<Bootstrap>,
-    /// Keys that credentials of another kind stand for, by id. They are few, and what is kept of them never changes.
-    bound: Mutex<HashMap<Box<str>, Arc<Bound>>>,
+    /// The prefixes of keys that credentials of another kind stand for, by id. They are few, and never change.
+    bound: Mutex<HashMap<Box<str>, Arc<str>>>,
     live: Live,
     /// One look-up at a time for keys that share a lane, so that a cold key is looked up once and not by every caller.
     lanes: Box<[tokio::sync::Mutex<()>]>,
-    uses: mpsc::Sender<Arc<LiveKey>>,
+    uses: mpsc::Sender<Use>,
 }
 
 /// What keys are made of.
@@ -95,8 +102,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where changes are noted.
     pub audit: Audit,
-    /// How keys become digests.
-    pub digester: Digester,
+    /// What keys are digested under.
+    pub peppers: Peppers,
     /// The admin key of the configuration.
     pub bootstrap: Option<Secret>,
 }
@@ -112,10 +119,17 @@ pub struct Resolved {
     pub ended: CancellationToken,
 }
 
-/// What finds the resolution of a key that is not presented.
-struct Bound {
-    prefix: String,
-    digest: Digest,
+/// A pepper, and how many keys stand on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The id of the pepper.
+    pub pepper_id: String,
+    /// When it was made; zero for the first one.
+    pub created_at: Timestamp,
+    /// Whether new keys are digested under it.
+    pub is_current: bool,
+    /// Keys that are neither revoked nor expired and are digested under it.
+    pub keys: u64,
 }
 
 struct Bootstrap {
@@ -131,13 +145,17 @@ impl Keys {
     /// `validation_failed` when the bootstrap key does not begin with `pod_admin_` or is shorter than 32 characters.
     pub fn new(parts: Parts, tasks: &Tasks) -> Result<Keys> {
         let (uses, queue) = mpsc::channel(WAITING_USES_MAX);
-        let bootstrap = parts.bootstrap.map(|key| Bootstrap::new(&key, &parts.digester)).transpose()?;
+        let mut pepper = zeroize::Zeroizing::new([0; 32]);
+        id::fill(&mut *pepper);
+        let cache = Digester::new(&pepper);
+        let bootstrap = parts.bootstrap.map(|key| Bootstrap::new(&key, &cache)).transpose()?;
         let keys = Keys(Arc::new(Inner {
             table: Table::new(parts.records),
             bus: parts.bus,
             clock: parts.clock,
             audit: parts.audit,
-            digester: parts.digester,
+            peppers: parts.peppers,
+            cache,
             bootstrap,
             bound: Mutex::default(),
             live: Live::new(),
@@ -201,6 +219,36 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Makes a new pepper. Keys move to it as they are used; an earlier one is thrown away when no key needs it any more.
+    ///
+    /// # Errors
+    /// `too_many_peppers`.
+    pub async fn rotate_pepper(&self, cx: &Context) -> Result<Standing> {
+        let rotated = self.0.peppers.rotate().await.map(|ring| {
+            let current = ring.current();
+            Standing { pepper_id: current.id.clone(), created_at: current.created_at, is_current: true, keys: 0 }
+        });
+        let subject = rotated.as_ref().map_or("", |standing| standing.pepper_id.as_str());
+        self.0.audit.note(cx, "keys.rotate_pepper", subject, &rotated);
+        rotated
+    }
+
+    /// The peppers, newest first, and how many keys stand on each.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn peppers(&self) -> Result<Vec<Standing>> {
+        let (ring, standing) = (self.0.peppers.read().await?, self.0.standing().await?);
+        let current = ring.current();
+        let shown = ring.all().iter().rev().map(|pepper| Standing {
+            pepper_id: pepper.id.clone(),
+            created_at: pepper.created_at,
+            is_current: pepper.id == current.id,
+            keys: standing.get(&pepper.id).copied().unwrap_or_default(),
+        });
+        Ok(shown.collect())
+    }
+
     /// Revokes a key by its id or its prefix; a whole key stands for its prefix. Revoking the key in use is allowed.
     ///
     /// # Errors
@@ -217,10 +265,13 @@ impl Inner {
     async fn create(&self, cx: &Context, new: NewKey) -> Result<(Key, Secret)> {
         let now = cx.now();
         let new = new.checked(now)?;
+        let ring = self.peppers.recent().await?;
+        let pepper = ring.current();
         let mut key = Key {
             key_id: id::random("key_", 20),
             prefix: String::new(),
             digest: String::new(),
+            pepper_id: pepper.id.clone(),
             tenant_id: new.tenant_id,
             name: new.name,
             permissions: new.permissions,
@@ -234,7 +285,7 @@ impl Inner {
         for _ in 0..PREFIX_ATTEMPTS_MAX {
             let secret = grammar::generate(key.role.kind());
             key.prefix = grammar::prefix(secret.reveal()).unwrap_or_default().to_owned();
-            key.digest = self.digester.digest(secret.reveal()).stored();
+            key.digest = pepper.digester.digest(secret.reveal()).stored();
             if self.table.insert(&key).await? {
                 return Ok((key, secret));
             }
@@ -267,6 +318,22 @@ impl Inner {
         Err(crate::port::records::conflict())
     }
 
+    /// How many keys that live stand on each pepper.
+    async fn standing(&self) -> Result<HashMap<String, u64>> {
+        let (mut standing, now) = (HashMap::new(), self.clock.now());
+        let mut page = PageRequest { limit: STANDING_PAGE, after: None };
+        loop {
+            let found = self.table.page(Some((ACTIVE, "yes")), &page).await?;
+            for key in found.items.into_iter().map(|stored| stored.value).filter(|key| key.lives(now)) {
+                *standing.entry(key.pepper_id).or_default() += 1;
+            }
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => return Ok(standing),
+            }
+        }
+    }
+
     /// The key with this id or prefix.
     async fn find(&self, id_or_prefix: &str) -> Result<Option<Stored<Key>>> {
         if grammar::Kind::of(id_or_prefix).is_some() {
@@ -287,7 +354,7 @@ impl Inner {
 }
 
 impl Bootstrap {
-    fn new(key: &Secret, digester: &Digester) -> Result<Bootstrap> {
+    fn new(key: &Secret, cache: &Digester) -> Result<Bootstrap> {
         let text = key.reveal();
         let fits = (BOOTSTRAP_CHARACTERS_MIN..=grammar::CHARACTERS_MAX).contains(&text.len())
             && text.starts_with(grammar::ADMIN_KIND)
@@ -308,7 +375,7 @@ impl Bootstrap {
             proof: Proof::Key(BOOTSTRAP_ID.into()),
         };
         Ok(Bootstrap {
-            digest: digester.digest(text),
+            digest: cache.digest(text),
             prefix: grammar::prefix(text).unwrap_or_default().to_owned(),
             resolved: Resolved { caller: Arc::new(caller), rate_limit_rpm: None, ended: CancellationToken::new() },
         })
@@ -320,6 +387,7 @@ impl Bootstrap {
             key_id: BOOTSTRAP_ID.to_owned(),
             prefix: self.prefix.clone(),
             digest: String::new(),
+            pepper_id: FIRST.to_owned(),
             tenant_id: TenantId::shared().as_str().to_owned(),
             name: "bootstrap key of the configuration".to_owned(),
             permissions,

@@ -9,7 +9,7 @@ mod names;
 mod reseal;
 mod seal;
 
-pub use self::{reseal::Resealed, seal::pepper};
+pub use self::reseal::Resealed;
 
 use std::{collections::BTreeMap, sync::Arc};
 

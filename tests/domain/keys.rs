@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use portico::{
+    backend::sealer::Keyring,
     base::{
         Caller, Code, Error, Retry, Secret,
         caller::{Proof, Role},
@@ -11,7 +12,7 @@ use portico::{
         page::PageRequest,
         reason,
     },
-    domain::keys::{self, Digester, KeyRole, Keys, NewKey, Parts, Resolved},
+    domain::keys::{self, KeyRole, Keys, NewKey, Parts, Peppers, Resolved},
     port::{
         Answer,
         bus::Bus,
@@ -77,7 +78,7 @@ async fn every_refusal_is_the_same() {
 #[tokio::test]
 async fn revoking_ends_what_the_key_admitted_on_every_gateway() {
     let (ground, here, admin) = house().await;
-    let there = gateway(&ground, Arc::clone(&ground.records));
+    let there = gateway(&ground, Arc::clone(&ground.records)).await;
     let (key, secret) = here.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
     let streams = [here.resolve(secret.reveal()).await.unwrap(), there.resolve(secret.reveal()).await.unwrap()];
     here.revoke(&ground.call(&admin, &[]), &key.prefix).await.unwrap();
@@ -98,7 +99,7 @@ async fn revoking_is_heard_over_valkey_and_when_that_is_away_the_store_is_asked(
     let mut server = Maker::Valkey.start(&[]);
     let (ground, _, admin) = house().await;
     let on_valkey = || gateway_on(&ground, Arc::clone(&ground.records), Arc::new(valkey::connect(&server).bus()));
-    let (here, there) = (on_valkey(), on_valkey());
+    let (here, there) = (on_valkey().await, on_valkey().await);
     let cx = ground.call(&admin, &[]);
     let (key, secret) = here.create(&cx, new_key("acme")).await.unwrap();
     let (lasting, lasting_secret) = here.create(&cx, new_key("acme")).await.unwrap();
@@ -137,7 +138,7 @@ async fn an_outage_of_the_store_is_not_the_fault_of_the_key() {
     let (_, used) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
     let (_, unused) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
     let faulty = Arc::new(Faulty { inner: Arc::clone(&ground.records), broken: false.into() });
-    let keys = gateway(&ground, Arc::clone(&faulty) as Arc<dyn Records>);
+    let keys = gateway(&ground, Arc::clone(&faulty) as Arc<dyn Records>).await;
     keys.resolve(used.reveal()).await.unwrap();
     faulty.broken.store(true, std::sync::atomic::Ordering::SeqCst);
     let error = refusal(keys.resolve(unused.reveal()).await);
@@ -164,7 +165,7 @@ async fn an_administrator_is_both_by_prefix_and_by_role() {
     stored.body = stored.body.replace("\"admin\"", "\"tenant\"");
     let put = Write::Put { collection: "keys", record: stored, expect: portico::port::records::Expect::Anything };
     ground.records.commit(vec![put]).await.unwrap();
-    let elsewhere = gateway(&ground, Arc::clone(&ground.records));
+    let elsewhere = gateway(&ground, Arc::clone(&ground.records)).await;
     assert_eq!(elsewhere.resolve(secret.reveal()).await.unwrap().caller.role, Role::Tenant);
 }
 
@@ -227,25 +228,136 @@ async fn uses_and_changes_leave_traces() {
     assert_eq!(ground.trail().await, expected);
 }
 
+/// How many keys stand on each pepper, newest first.
+async fn standing(keys: &Keys) -> Vec<u64> {
+    keys.peppers().await.unwrap().iter().map(|pepper| pepper.keys).collect()
+}
+
+/// Uses a key until its gateway has looked it up anew, and the keys stand so.
+async fn until_standing(keys: &Keys, used: &[&Secret], expected: &[u64]) {
+    let moving = async {
+        while standing(keys).await != expected {
+            for key in used {
+                keys.resolve(key.reveal()).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let moved = timeout(Duration::from_secs(30), moving).await;
+    assert!(moved.is_ok(), "{:?}", keys.peppers().await);
+}
+
+#[tokio::test]
+async fn a_pepper_is_replaced_while_keys_are_in_use_and_gateways_cope_that_have_not_heard_of_it() {
+    let (ground, here, admin) = house().await;
+    let there = gateway(&ground, Arc::clone(&ground.records)).await;
+    let cx = ground.call(&admin, &[]);
+    let (_, used) = here.create(&cx, new_key("acme")).await.unwrap();
+    let (idle, unused) = here.create(&cx, new_key("acme")).await.unwrap();
+    // One is in use on the other gateway, with a stream.
+    let stream = there.resolve(used.reveal()).await.unwrap();
+    assert_eq!(standing(&here).await, [2]);
+
+    let made = here.rotate_pepper(&cx).await.unwrap();
+    assert!(made.is_current && made.pepper_id.starts_with("pepper_"));
+    let (_, fresh) = here.create(&cx, new_key("acme")).await.unwrap();
+    assert_eq!(standing(&here).await, [1, 2]);
+    // The other gateway meets a digest under a pepper that it does not know, and moved digests of keys that it knows.
+    there.resolve(fresh.reveal()).await.unwrap();
+    until_standing(&here, &[&used], &[2, 1]).await;
+    there.resolve(used.reveal()).await.unwrap();
+    let wrong = format!(
+        "{}{}",
+        &used.reveal()[..used.reveal().len() - 1],
+        if used.reveal().ends_with('0') { '1' } else { '0' }
+    );
+    assert_eq!(refusal(there.resolve(&wrong).await).reason(), reason::UNAUTHORIZED);
+    // A third one starts after all that, and knows every key by its own pepper.
+    let late = gateway(&ground, Arc::clone(&ground.records)).await;
+    for key in [&used, &unused, &fresh] {
+        late.resolve(key.reveal()).await.unwrap();
+    }
+    until_standing(&late, &[&unused], &[3, 0]).await;
+    there.resolve(unused.reveal()).await.unwrap();
+    assert!(!stream.ended.is_cancelled(), "nobody was cut off");
+
+    // What is revoked counts for nothing, and refusals are what they were.
+    here.revoke(&cx, &idle.key_id).await.unwrap();
+    assert_eq!(standing(&here).await, [2, 0]);
+    assert_eq!(refusal(late.resolve(unused.reveal()).await).reason(), reason::UNAUTHORIZED);
+    assert!(ground.trail().await.contains(&"bootstrap keys.rotate_pepper done".to_owned()));
+}
+
+#[tokio::test]
+async fn an_unknown_pepper_is_asked_for_and_while_the_store_is_away_that_is_no_refusal() {
+    let (ground, here, admin) = house().await;
+    let faulty = Arc::new(Faulty { inner: Arc::clone(&ground.records), broken: false.into() });
+    let there = gateway(&ground, Arc::clone(&faulty) as Arc<dyn Records>).await;
+    let cx = ground.call(&admin, &[]);
+    here.rotate_pepper(&cx).await.unwrap();
+    let (_, fresh) = here.create(&cx, new_key("acme")).await.unwrap();
+    faulty.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(refusal(there.resolve(fresh.reveal()).await).reason(), reason::AUTH_UNAVAILABLE);
+    faulty.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    there.resolve(fresh.reveal()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pepper_that_no_key_needs_is_thrown_away_when_that_is_certain_and_no_other_one() {
+    let _time_stands = time_stands();
+    let (ground, keys, admin) = house().await;
+    let cx = ground.call(&admin, &[]);
+    let (idle, _) = keys.create(&cx, new_key("acme")).await.unwrap();
+    keys.rotate_pepper(&cx).await.unwrap();
+    let middle = keys.rotate_pepper(&cx).await.unwrap();
+    let (_, fresh) = keys.create(&cx, new_key("acme")).await.unwrap();
+    keys.rotate_pepper(&cx).await.unwrap();
+    let looks = async |expected: &[u64]| {
+        for _ in 0..20_000 {
+            if standing(&keys).await == expected {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("{:?}", keys.peppers().await);
+    };
+    looks(&[0, 1, 0, 1]).await;
+    // Not before it is certain that nothing is on its way.
+    ground.clock.advance(Duration::from_secs(299));
+    tokio::time::advance(Duration::from_secs(31)).await;
+    looks(&[0, 1, 0, 1]).await;
+    ground.clock.advance(Duration::from_secs(1));
+    tokio::time::advance(Duration::from_secs(31)).await;
+    looks(&[0, 1, 1]).await;
+    // What nobody uses holds its pepper up until it is revoked.
+    keys.revoke(&cx, &idle.key_id).await.unwrap();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    looks(&[0, 1]).await;
+    assert_eq!(keys.peppers().await.unwrap()[1].pepper_id, middle.pepper_id);
+    keys.resolve(fresh.reveal()).await.unwrap();
+}
+
 async fn house() -> (Ground, Keys, Arc<Caller>) {
     let ground = Ground::new();
-    let keys = gateway(&ground, Arc::clone(&ground.records));
+    let keys = gateway(&ground, Arc::clone(&ground.records)).await;
     let admin = keys.resolve(BOOTSTRAP).await.unwrap().caller;
     assert!(admin.is_admin());
     (ground, keys, admin)
 }
 
-fn gateway(ground: &Ground, records: Arc<dyn Records>) -> Keys {
-    gateway_on(ground, records, Arc::new(ground.bus.clone()))
+async fn gateway(ground: &Ground, records: Arc<dyn Records>) -> Keys {
+    gateway_on(ground, records, Arc::new(ground.bus.clone())).await
 }
 
-fn gateway_on(ground: &Ground, records: Arc<dyn Records>, bus: Arc<dyn Bus>) -> Keys {
+async fn gateway_on(ground: &Ground, records: Arc<dyn Records>, bus: Arc<dyn Bus>) -> Keys {
+    let sealer = Arc::new(Keyring::parse(&Secret::new("07".repeat(32)), &[]).unwrap());
+    let peppers = Peppers::open(&records, sealer, Arc::new(ground.clock.clone())).await.unwrap();
     let parts = Parts {
         records,
         bus,
         clock: Arc::new(ground.clock.clone()),
         audit: ground.audit.clone(),
-        digester: Digester::new(&[7; 32]),
+        peppers,
         bootstrap: Some(Secret::new(BOOTSTRAP)),
     };
     Keys::new(parts, &ground.tasks).unwrap()

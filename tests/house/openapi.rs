@@ -22,6 +22,7 @@ const PATHS: &str = "\
 /api/v1/instances/{instance_id}/messages get post
 /api/v1/keys get post
 /api/v1/keys/{key_id} delete
+/api/v1/peppers get post
 /api/v1/secrets/{agent_type} get put
 /health get
 /health/live get
@@ -29,7 +30,7 @@ const PATHS: &str = "\
 ";
 
 #[tokio::test]
-async fn the_document_is_whole() {
+async fn openapi_file_generated_from_the_code_is_whole() {
     let house = TestHouse::start().await;
     let document = house.ask("", "GET", "/openapi.json").send().await.expect(200);
     assert_eq!(document["openapi"], "3.1.0");

@@ -4,8 +4,9 @@ use portico::wire::podium::v1::{
     CreateInstanceRequest, CreateInstanceResponse, CreateKeyRequest, CreateKeyResponse, DeleteInstanceRequest,
     DeleteInstanceResponse, FollowLogsRequest, FollowLogsResponse, GetInstanceRequest, GetInstanceResponse,
     ListInstancesRequest, ListInstancesResponse, ListKeysRequest, ListKeysResponse, ListLogsRequest, ListLogsResponse,
-    ListMessagesRequest, ListMessagesResponse, RevokeKeyRequest, RevokeKeyResponse, SendMessageRequest,
-    SendMessageResponse, UploadDeploymentRequest, UploadDeploymentResponse,
+    ListMessagesRequest, ListMessagesResponse, ListPeppersRequest, ListPeppersResponse, RevokeKeyRequest,
+    RevokeKeyResponse, RotatePepperRequest, RotatePepperResponse, SendMessageRequest, SendMessageResponse,
+    UploadDeploymentRequest, UploadDeploymentResponse,
 };
 
 /// A request with one answer.
@@ -48,6 +49,8 @@ methods! {
     Call "/podium.v1.KeysService/CreateKey": CreateKeyRequest => CreateKeyResponse;
     Call "/podium.v1.KeysService/ListKeys": ListKeysRequest => ListKeysResponse;
     Call "/podium.v1.KeysService/RevokeKey": RevokeKeyRequest => RevokeKeyResponse;
+    Call "/podium.v1.KeysService/ListPeppers": ListPeppersRequest => ListPeppersResponse;
+    Call "/podium.v1.KeysService/RotatePepper": RotatePepperRequest => RotatePepperResponse;
     Upload "/podium.v1.DeploymentsService/UploadDeployment": UploadDeploymentRequest => UploadDeploymentResponse;
     Call "/podium.v1.InstancesService/CreateInstance": CreateInstanceRequest => CreateInstanceResponse;
     Call "/podium.v1.InstancesService/GetInstance": GetInstanceRequest => GetInstanceResponse;

@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use aws_lc_rs::{constant_time, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
-/// The digest of a key under the pepper of this platform.
+/// The digest of a key under one pepper.
 #[derive(Clone, Copy)]
 pub(super) struct Digest([u8; 32]);
 
@@ -70,12 +70,11 @@ impl Hasher for AlreadyHashed {
 }
 
 /// Makes digests under one pepper.
-#[derive(Clone)]
-pub struct Digester(hmac::Key);
+pub(super) struct Digester(hmac::Key);
 
 impl Digester {
-    /// With this pepper. Another pepper makes every stored key unknown.
-    pub fn new(pepper: &[u8; 32]) -> Digester {
+    /// With this pepper.
+    pub(super) fn new(pepper: &[u8; 32]) -> Digester {
         Digester(hmac::Key::new(hmac::HMAC_SHA256, pepper))
     }
 

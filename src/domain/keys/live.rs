@@ -3,7 +3,7 @@
 //! A newcomer's usual mistake is to end streams through the cache. A resolution is forgotten after seconds, but a stream
 //! that it admitted lives for hours; so each key has one token from its first use until it is revoked, expires or leaves.
 //!
-//! *Knows:* resolutions by digest, tokens by prefix, how long each is good. *Does not know:* stores, how a key is checked.
+//! *Knows:* resolutions by the digest of a credential, tokens by prefix, how long each is good. *Does not know:* stores, how a key is checked.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -60,7 +60,8 @@ struct Keys {
 pub(super) struct LiveKey {
     pub(super) prefix: Box<str>,
     pub(super) ended: CancellationToken,
-    digest: Digest,
+    /// The same for who only has to look.
+    is_over: AtomicBool,
     expires_at: Option<Timestamp>,
     noted_at: AtomicI64,
     looked_up: AtomicU64,
@@ -86,6 +87,10 @@ impl Resolution {
     /// Whether the key has not expired.
     pub(super) fn lives(&self, now: Timestamp) -> bool {
         self.key.expires_at.is_none_or(|at| at > now)
+    }
+
+    fn is_over(&self) -> bool {
+        self.key.is_over.load(Ordering::SeqCst)
     }
 
     fn younger_than(&self, age: Duration) -> bool {
@@ -119,7 +124,6 @@ impl Live {
     pub(super) fn begin(
         &self,
         prefix: &str,
-        digest: Digest,
         expires_at: Option<Timestamp>,
         last_used_at: Option<Timestamp>,
     ) -> Arc<LiveKey> {
@@ -142,7 +146,7 @@ impl Live {
         let key = Arc::new(LiveKey {
             prefix: prefix.into(),
             ended: CancellationToken::new(),
-            digest,
+            is_over: AtomicBool::new(false),
             expires_at,
             noted_at: AtomicI64::new(last_used_at.map_or(0, |at| at.0)),
             looked_up: AtomicU64::new(look_up),
@@ -156,12 +160,11 @@ impl Live {
     }
 
     /// Keeps a resolution for the next callers.
-    pub(super) fn keep(&self, resolved: Resolved, key: Arc<LiveKey>) -> Arc<Resolution> {
-        let digest = key.digest;
+    pub(super) fn keep(&self, digest: Digest, resolved: Resolved, key: Arc<LiveKey>) -> Arc<Resolution> {
         let resolution = Arc::new(Resolution { resolved, key, made_at: Instant::now() });
         let mut shard = self.shard(&digest).write().unwrap_or_else(PoisonError::into_inner);
         if shard.len() >= SHARD_RESOLUTIONS_MAX {
-            shard.retain(|_, resolution| resolution.younger_than(FRESH));
+            shard.retain(|_, resolution| resolution.younger_than(FRESH) && !resolution.is_over());
         }
         if shard.len() >= SHARD_RESOLUTIONS_MAX
             && let Some(any) = shard.keys().next().copied()
@@ -212,12 +215,14 @@ impl Live {
             keys.expiring.remove(&(at, prefix.into()));
         }
         drop(keys);
-        self.forget(&key.digest);
+        // What it resolved to counts no more, by whatever credential.
+        key.is_over.store(true, Ordering::SeqCst);
         key.ended.cancel();
     }
 
     fn resolution(&self, digest: &Digest) -> Option<Arc<Resolution>> {
-        self.shard(digest).read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        let found = self.shard(digest).read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        found.filter(|resolution| !resolution.is_over())
     }
 
     fn shard(&self, digest: &Digest) -> &Shard {

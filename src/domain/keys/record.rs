@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{digest::Digest, grammar::Kind};
+use super::{digest::Digest, grammar::Kind, peppers::FIRST};
 use crate::{
     base::{Error, Result, TenantId, Timestamp, caller::Role},
     domain::table::{Entity, by_time},
@@ -61,6 +61,9 @@ pub struct Key {
     pub prefix: String,
     /// The digest of the whole.
     pub(super) digest: String,
+    /// The pepper that it was made under.
+    #[serde(default = "first_pepper")]
+    pub pepper_id: String,
     /// The tenant that it acts for.
     pub tenant_id: String,
     /// Its label.
@@ -82,9 +85,14 @@ pub struct Key {
 }
 
 impl Key {
-    pub(super) fn admits(&self, digest: &Digest, now: Timestamp) -> bool {
-        let known = Digest::read(&self.digest).is_some_and(|stored| stored == *digest);
-        known && self.revoked_at.is_none() && self.expires_at.is_none_or(|at| at > now)
+    /// Whether it is neither revoked nor expired.
+    pub(super) fn lives(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|at| at > now)
+    }
+
+    /// Whether this is its digest, under its own pepper.
+    pub(super) fn is_digested_as(&self, digest: &Digest) -> bool {
+        Digest::read(&self.digest).is_some_and(|stored| stored == *digest)
     }
 
     /// An administrator is one who has an administrator's key that was stored as such; either alone grants nothing.
@@ -94,6 +102,11 @@ impl Key {
             _ => Role::Tenant,
         }
     }
+}
+
+/// Keys of before there was another one.
+fn first_pepper() -> String {
+    FIRST.to_owned()
 }
 
 impl Entity for Key {

@@ -13,14 +13,15 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    BOOTSTRAP_ID, Bound, Inner, Key, Resolved,
+    BOOTSTRAP_ID, Inner, Key, Resolved,
     digest::Digest,
     grammar::{self, Kind},
     live::Resolution,
+    upkeep::{Moved, Use},
 };
 use crate::base::{
     Caller, Code, Error, IdentityId, Result, Retry, TenantId,
-    caller::{Proof, Role},
+    caller::{self, Role},
     reason,
 };
 
@@ -47,7 +48,7 @@ impl Inner {
         if presented.len() > grammar::CHARACTERS_MAX || Kind::of(presented).is_none() {
             return Err(unauthorized());
         }
-        let digest = self.digester.digest(presented);
+        let digest = self.cache.digest(presented);
         if let Some(resolution) = self.live.fresh(&digest) {
             return self.admit(&resolution);
         }
@@ -57,40 +58,42 @@ impl Inner {
             return Ok(bootstrap.resolved.clone());
         }
         let (kind, prefix) = grammar::parse(presented).ok_or_else(unauthorized)?;
-        self.resolve_known(kind, prefix, digest).await
+        self.resolve_known(kind, prefix, digest, Proof::Presented(presented)).await
     }
 
     pub(super) async fn resolve_bound(&self, key_id: &str) -> Result<Resolved> {
         if key_id == BOOTSTRAP_ID {
             return self.bootstrap.as_ref().map(|bootstrap| bootstrap.resolved.clone()).ok_or_else(unauthorized);
         }
-        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(key_id).cloned();
-        let bound = match bound {
-            Some(bound) => bound,
-            None => self.bind(key_id).await?,
-        };
-        if let Some(resolution) = self.live.fresh(&bound.digest) {
+        // No key looks like an id.
+        let digest = self.cache.digest(key_id);
+        if let Some(resolution) = self.live.fresh(&digest) {
             return self.admit(&resolution);
         }
-        let kind = Kind::of(&bound.prefix).ok_or_else(unauthorized)?;
-        self.resolve_known(kind, &bound.prefix, bound.digest).await
+        let prefix = self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(key_id).cloned();
+        let prefix = match prefix {
+            Some(prefix) => prefix,
+            None => self.bind(key_id).await?,
+        };
+        let kind = Kind::of(&prefix).ok_or_else(unauthorized)?;
+        self.resolve_known(kind, &prefix, digest, Proof::Bound(key_id)).await
     }
 
-    async fn bind(&self, key_id: &str) -> Result<Arc<Bound>> {
+    /// The prefix of the key that a credential of another kind stands for.
+    async fn bind(&self, key_id: &str) -> Result<Arc<str>> {
         let found = match timeout(LOOK_UP_WAIT, self.find(key_id)).await {
             Ok(found) => found.map_err(|error| out_of_reach(error.report()))?,
             Err(_elapsed) => return Err(out_of_reach("the key store did not answer in time")),
         };
         let key = found.map(|stored| stored.value).filter(|key| key.key_id == key_id).ok_or_else(unauthorized)?;
-        let digest = Digest::read(&key.digest).ok_or_else(unauthorized)?;
-        let bound = Arc::new(Bound { prefix: key.prefix, digest });
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(key_id.into(), Arc::clone(&bound));
-        Ok(bound)
+        let prefix: Arc<str> = key.prefix.into();
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(key_id.into(), Arc::clone(&prefix));
+        Ok(prefix)
     }
 
     /// Who a well-formed key is, by the store or, while that is out of reach, as it was lately.
-    async fn resolve_known(&self, kind: Kind, prefix: &str, digest: Digest) -> Result<Resolved> {
-        let found = match timeout(LOOK_UP_WAIT, self.look_up(kind, prefix, &digest)).await {
+    async fn resolve_known(&self, kind: Kind, prefix: &str, digest: Digest, proof: Proof<'_>) -> Result<Resolved> {
+        let found = match timeout(LOOK_UP_WAIT, self.look_up(kind, prefix, &digest, proof)).await {
             Ok(found) => found,
             Err(_elapsed) => Err(out_of_reach("the key store did not answer in time")),
         };
@@ -110,12 +113,12 @@ impl Inner {
         }
         if resolution.key.due(now) {
             // Without room this use goes unnoted; the next minute's will be.
-            let _full = self.uses.try_send(Arc::clone(&resolution.key)).is_err();
+            let _full = self.uses.try_send(Use::Seen(Arc::clone(&resolution.key))).is_err();
         }
         Ok(resolution.resolved.clone())
     }
 
-    async fn look_up(&self, kind: Kind, prefix: &str, digest: &Digest) -> Result<Arc<Resolution>> {
+    async fn look_up(&self, kind: Kind, prefix: &str, digest: &Digest, proof: Proof<'_>) -> Result<Arc<Resolution>> {
         let _lane = self.lanes[digest.shard() % LANES].lock().await;
         if let Some(resolution) = self.live.fresh(digest) {
             return Ok(resolution);
@@ -123,11 +126,13 @@ impl Inner {
         for _ in 0..LOOK_UPS_MAX {
             let revocations = self.live.revocations();
             let stored = self.table.get(prefix).await.map_err(|error| out_of_reach(error.report()))?;
-            let Some(key) = stored.map(|stored| stored.value).filter(|key| key.admits(digest, self.clock.now())) else {
+            let living = stored.map(|stored| stored.value).filter(|key| key.lives(self.clock.now()));
+            let key = living.ok_or_else(unauthorized)?;
+            if !self.proves(proof, &key).await? {
                 return Err(unauthorized());
-            };
-            let live = self.live.begin(prefix, *digest, key.expires_at, key.last_used_at);
-            let resolution = self.live.keep(resolved(&key, kind, &live.ended), live);
+            }
+            let live = self.live.begin(prefix, key.expires_at, key.last_used_at);
+            let resolution = self.live.keep(*digest, resolved(&key, kind, &live.ended), live);
             if self.live.revocations() == revocations {
                 return Ok(resolution);
             }
@@ -136,6 +141,47 @@ impl Inner {
         }
         Err(out_of_reach("keys are being revoked too quickly"))
     }
+
+    /// Whether this key was meant. One that was digested under an earlier pepper moves to the current one.
+    ///
+    /// # Errors
+    /// `auth_unavailable` when the pepper of the key is not known here and the store is out of reach.
+    async fn proves(&self, proof: Proof<'_>, key: &Key) -> Result<bool> {
+        let presented = match proof {
+            Proof::Bound(key_id) => return Ok(key.key_id == key_id),
+            Proof::Presented(presented) => presented,
+        };
+        let mut ring = self.peppers.ring();
+        if ring.get(&key.pepper_id).is_none() {
+            // Another gateway may have made it since.
+            ring = self.peppers.read().await.map_err(|error| out_of_reach(error.report()))?;
+        }
+        let Some(pepper) = ring.get(&key.pepper_id) else { return Ok(false) };
+        if !key.is_digested_as(&pepper.digester.digest(presented)) {
+            return Ok(false);
+        }
+        let current = ring.current();
+        if current.id != pepper.id {
+            let moved = Moved {
+                prefix: key.prefix.clone(),
+                from: key.digest.clone(),
+                to: current.digester.digest(presented).stored(),
+                pepper_id: current.id.clone(),
+            };
+            // Without room it is moved by a later use.
+            let _full = self.uses.try_send(Use::Moves(moved)).is_err();
+        }
+        Ok(true)
+    }
+}
+
+/// What shows that a key is meant.
+#[derive(Clone, Copy)]
+enum Proof<'a> {
+    /// The key itself.
+    Presented(&'a str),
+    /// Its id, by a credential of another kind that was proven.
+    Bound(&'a str),
 }
 
 fn resolved(key: &Key, kind: Kind, ended: &tokio_util::sync::CancellationToken) -> Resolved {
@@ -146,7 +192,7 @@ fn resolved(key: &Key, kind: Kind, ended: &tokio_util::sync::CancellationToken) 
         tenant,
         role,
         permissions: key.permissions.iter().map(|permission| permission.as_str().into()).collect(),
-        proof: Proof::Key(key.key_id.as_str().into()),
+        proof: caller::Proof::Key(key.key_id.as_str().into()),
     };
     debug_assert_ne!(key.key_id, BOOTSTRAP_ID);
     Resolved { caller: Arc::new(caller), rate_limit_rpm: key.rate_limit_rpm, ended: ended.clone() }

@@ -1,4 +1,5 @@
-//! What goes on behind the calls: hearing of revocations, ending what expires, noting when keys are used.
+//! What goes on behind the calls: hearing of revocations, ending what expires, noting when keys are used, moving them to
+//! the current pepper.
 //!
 //! A newcomer's usual mistake is to do any of it while a caller waits. One task does it all, and the keys do not live on
 //! because of it.
@@ -16,7 +17,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{Inner, REVOKED_TOPIC, live::LiveKey};
+use super::{Inner, REVOKED_TOPIC, live::LiveKey, peppers::SETTLED};
 use crate::{
     base::{Result, reason, tasks::Tasks},
     domain::table::Stored,
@@ -37,14 +38,34 @@ const NOTES_AT_ONCE: usize = 64;
 /// Keys checked at the same time after messages were missed.
 const CHECKS_AT_ONCE: usize = 64;
 
+/// How often the peppers are read again, so that a gateway notices when another one has made a new one.
+const PEPPERS_EVERY: Duration = Duration::from_secs(30);
+
+/// What is to be noted of a key.
+pub(super) enum Use {
+    /// It was used.
+    Seen(Arc<LiveKey>),
+    /// It was used, and stands on an earlier pepper.
+    Moves(Moved),
+}
+
+/// The digest of a key under the current pepper, in place of an earlier one.
+pub(super) struct Moved {
+    pub(super) prefix: String,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) pepper_id: String,
+}
+
 /// Runs until the house closes or the keys are dropped.
-pub(super) async fn run(keys: Weak<Inner>, mut uses: mpsc::Receiver<Arc<LiveKey>>, tasks: Tasks) {
+pub(super) async fn run(keys: Weak<Inner>, mut uses: mpsc::Receiver<Use>, tasks: Tasks) {
     // Each part ends when the keys are dropped, and the first to notice ends the others.
     tokio::select! {
         () = tasks.closing() => {}
         () = hear(&keys) => {}
         () = note(&keys, &mut uses) => {}
         () = expire(&keys) => {}
+        () = keep_peppers(&keys) => {}
     }
 }
 
@@ -136,15 +157,34 @@ async fn expire(keys: &Weak<Inner>) {
     }
 }
 
-async fn note(keys: &Weak<Inner>, uses: &mut mpsc::Receiver<Arc<LiveKey>>) {
+/// Reads the peppers again and again, and throws away what no key needs any more.
+async fn keep_peppers(keys: &Weak<Inner>) {
+    let mut ticks = interval(PEPPERS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // They were read a moment ago.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let Some(keys) = keys.upgrade() else { return };
+        if let Err(error) = keys.look_at_peppers().await {
+            tracing::warn!(error = error.report(), "the peppers of keys cannot be read; trying again");
+        }
+    }
+}
+
+async fn note(keys: &Weak<Inner>, uses: &mut mpsc::Receiver<Use>) {
     let mut group = Vec::with_capacity(NOTES_AT_ONCE);
     while uses.recv_many(&mut group, NOTES_AT_ONCE).await > 0 {
         let Some(keys) = keys.upgrade() else { return };
-        let notes = group.drain(..).map(|key| {
+        let notes = group.drain(..).map(|used| {
             let keys = Arc::clone(&keys);
             async move {
-                if let Err(error) = keys.note_use(&key.prefix).await {
-                    tracing::warn!(prefix = %key.prefix, error = error.report(), "the use of a key could not be noted");
+                let (prefix, noted) = match &used {
+                    Use::Seen(key) => (&*key.prefix, keys.note_use(&key.prefix).await),
+                    Use::Moves(moved) => (moved.prefix.as_str(), keys.move_to_current(moved).await),
+                };
+                if let Err(error) = noted {
+                    tracing::warn!(prefix, error = error.report(), "the use of a key could not be noted");
                 }
             }
         });
@@ -153,6 +193,43 @@ async fn note(keys: &Weak<Inner>, uses: &mut mpsc::Receiver<Arc<LiveKey>>) {
 }
 
 impl Inner {
+    async fn look_at_peppers(&self) -> Result<()> {
+        let ring = self.peppers.read().await?;
+        let [earlier @ .., current] = ring.all() else { return Ok(()) };
+        if earlier.is_empty() || self.clock.now().since(current.created_at) < SETTLED {
+            return Ok(());
+        }
+        let standing = self.standing().await?;
+        let unneeded: Vec<String> = earlier
+            .iter()
+            .filter(|pepper| !standing.contains_key(&pepper.id))
+            .map(|pepper| pepper.id.clone())
+            .collect();
+        if !unneeded.is_empty() {
+            self.peppers.drop(&unneeded).await?;
+            tracing::info!(peppers = unneeded.join(" "), "no key stands on them any more: thrown away");
+        }
+        Ok(())
+    }
+
+    /// Writes the digest under the current pepper in place of an earlier one, unless something has changed meanwhile.
+    async fn move_to_current(&self, moved: &Moved) -> Result<()> {
+        if self.peppers.recent().await?.current().id != moved.pepper_id {
+            return Ok(());
+        }
+        let Some(Stored { mut value, version }) = self.table.get(&moved.prefix).await? else { return Ok(()) };
+        if value.digest != moved.from {
+            return Ok(());
+        }
+        value.digest.clone_from(&moved.to);
+        value.pepper_id.clone_from(&moved.pepper_id);
+        match self.table.put(&value, Expect::Version(version)).await {
+            // The next look-up finds it as it was, and moves it.
+            Err(error) if error.reason() == reason::CONFLICT => Ok(()),
+            outcome => outcome.map(|_| ()),
+        }
+    }
+
     async fn note_use(&self, prefix: &str) -> Result<()> {
         let Some(Stored { mut value, version }) = self.table.get(prefix).await? else { return Ok(()) };
         value.last_used_at = value.last_used_at.max(Some(self.clock.now()));

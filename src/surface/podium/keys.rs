@@ -6,8 +6,8 @@
 
 use http::header;
 use portico_wire::podium::v1::{
-    CreateKeyRequest, CreateKeyResponse, Key, KeysService, ListKeysRequest, ListKeysResponse, RevokeKeyRequest,
-    RevokeKeyResponse,
+    CreateKeyRequest, CreateKeyResponse, Key, KeysService, ListKeysRequest, ListKeysResponse, ListPeppersRequest,
+    ListPeppersResponse, Pepper, RevokeKeyRequest, RevokeKeyResponse, RotatePepperRequest, RotatePepperResponse,
 };
 
 use super::{Podium, moment, not_stored, say, timestamp};
@@ -61,6 +61,24 @@ impl KeysService for Podium {
         self.platform.keys.revoke(&cx, &request.key_id).await?;
         Ok(RevokeKeyResponse {})
     }
+
+    async fn list_peppers(&self, _: Context, _: ListPeppersRequest) -> Result<ListPeppersResponse> {
+        Ok(ListPeppersResponse { peppers: self.platform.keys.peppers().await?.into_iter().map(pepper).collect() })
+    }
+
+    async fn rotate_pepper(&self, cx: Context, _: RotatePepperRequest) -> Result<RotatePepperResponse> {
+        Ok(RotatePepperResponse { pepper: Some(pepper(self.platform.keys.rotate_pepper(&cx).await?)) })
+    }
+}
+
+fn pepper(standing: keys::Standing) -> Pepper {
+    Pepper {
+        pepper_id: standing.pepper_id,
+        // The first one has no birthday.
+        created_at: (standing.created_at > Timestamp(0)).then(|| timestamp(standing.created_at)),
+        current: standing.is_current,
+        keys: i64::try_from(standing.keys).unwrap_or(i64::MAX),
+    }
 }
 
 fn shown(key: keys::Key) -> Key {
@@ -77,5 +95,6 @@ fn shown(key: keys::Key) -> Key {
         last_used_at: key.last_used_at.map(timestamp),
         revoked_at: key.revoked_at.map(timestamp),
         rate_limit_rpm: key.rate_limit_rpm.unwrap_or_default(),
+        pepper_id: key.pepper_id,
     }
 }
