@@ -25,9 +25,10 @@ pub(super) fn bearer(headers: &HeaderMap, from_socket: Option<String>) -> Result
     let mut found: Option<Secret> = from_socket.map(Secret::new);
     for value in headers.get_all(AUTHORIZATION) {
         let credential = value.to_str().ok().and_then(scheme_bearer).ok_or_else(unauthorized)?;
+        let credential = Secret::new(credential);
         match &found {
-            Some(other) if other.reveal() != credential => return Err(conflicting()),
-            _ => found = Some(Secret::new(credential)),
+            Some(other) if *other != credential => return Err(conflicting()),
+            _ => found = Some(credential),
         }
     }
     Ok(found)

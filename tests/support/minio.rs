@@ -16,14 +16,24 @@ pub(crate) const BUCKET: &str = "bundles";
 
 /// MinIO with the bucket, which is a folder to it when it starts.
 pub(crate) fn minio() -> Server {
+    start(&[])
+}
+
+/// The same with a key of its own, so that it can encrypt.
+pub(crate) fn encrypting() -> Server {
+    start(&[("MINIO_KMS_SECRET_KEY", "portico-tests:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")])
+}
+
+fn start(variables: &'static [(&'static str, &'static str)]) -> Server {
     Server::start(Recipe {
         name: "minio",
-        command: Box::new(|port, folder| {
+        command: Box::new(move |port, folder| {
             let data = folder.join("data");
             std::fs::create_dir_all(data.join(BUCKET)).unwrap();
             let mut command = Command::new(tools().join("bin/minio"));
             command.args(["server", "--quiet", "--address", &format!("127.0.0.1:{port}")]).arg(data);
             command.env("MINIO_ROOT_USER", USER).env("MINIO_ROOT_PASSWORD", PASSWORD).env("MINIO_BROWSER", "off");
+            command.envs(variables.iter().copied());
             command
         }),
         ready: |address| accepts(address) && answers(address, "/minio/health/ready"),
@@ -48,10 +58,15 @@ pub(crate) fn versitygw() -> Server {
 
 /// How the bucket of a server is reached.
 pub(crate) fn options(server: &Server) -> s3::Options {
+    options_at(server.address())
+}
+
+/// The same at another address.
+pub(crate) fn options_at(address: std::net::SocketAddr) -> s3::Options {
     s3::Options {
         bucket: BUCKET.to_owned(),
         prefix: String::new(),
-        endpoint: Some(format!("http://{}", server.address())),
+        endpoint: Some(format!("http://{address}")),
         region: "us-east-1".to_owned(),
         credentials: Some((USER.to_owned(), Secret::new(PASSWORD))),
         encryption: None,

@@ -38,6 +38,8 @@ pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
     folder: TempDir,
+    /// What stands before the program on its command line.
+    before: Vec<String>,
 }
 
 /// An answer, read to its end.
@@ -51,34 +53,42 @@ pub(crate) struct Said {
 impl Process {
     /// Starts one with this configuration file; what every test needs stands in front of it.
     pub(crate) fn start(file: &str) -> Process {
-        let folder = tempfile::tempdir().unwrap();
-        Process::begin(folder, file)
+        Process::begin(tempfile::tempdir().unwrap(), file, Vec::new())
     }
 
     /// The same with files beside the configuration, which it names by `{folder}`.
     pub(crate) fn start_in(folder: TempDir, file: &str) -> Process {
-        Process::begin(folder, file)
+        Process::begin(folder, file, Vec::new())
     }
 
-    fn begin(folder: TempDir, file: &str) -> Process {
+    /// The same with a file system of so many KiB at `{folder}/small`, which nobody else sees.
+    pub(crate) fn start_with_a_small_disk(kib: u32, file: &str) -> Process {
+        let folder = tempfile::tempdir().unwrap();
+        let small = folder.path().join("small");
+        fs::create_dir(&small).unwrap();
+        Process::begin(folder, file, small_disk(&small, kib))
+    }
+
+    fn begin(folder: TempDir, file: &str, before: Vec<String>) -> Process {
         write_file(folder.path(), file);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portico"))
-            .args(["serve", "--config"])
-            .arg(folder.path().join("portico.toml"))
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut banner = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        banner.read_line(&mut line).unwrap();
-        let address = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
-        let log = || fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-        let address = address.unwrap_or_else(|| panic!("it did not start: {line}\n{}", log()));
-        Process { child, address, folder }
+        let (child, address) = spawn(folder.path(), &before);
+        Process { child, address, folder, before }
+    }
+
+    /// Kills it, as a crash does, and starts it again in its folder.
+    pub(crate) fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.address) = spawn(self.folder.path(), &self.before);
+    }
+
+    /// Kills it. Another start in its folder does not come about: answers why, as it is told on the terminal and in the log.
+    pub(crate) fn refuses_to_restart(&mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let ended = command(self.folder.path(), &self.before).stderr(Stdio::piped()).output().unwrap();
+        assert!(!ended.status.success(), "it ended well: {ended:?}");
+        String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -242,6 +252,9 @@ pub(crate) async fn read(response: http::Response<hyper::body::Incoming>) -> Sai
     Said { status: head.status, headers: head.headers, body }
 }
 
+/// The header of a form.
+pub(crate) const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=b");
+
 /// The upload of the echo agent as a form.
 pub(crate) fn upload(version: &str) -> ((&'static str, &'static str), Bytes) {
     let mut form = Vec::new();
@@ -251,7 +264,48 @@ pub(crate) fn upload(version: &str) -> ((&'static str, &'static str), Bytes) {
     form.extend(b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"b.tar.gz\"\r\n\r\n");
     form.extend(bundle());
     form.extend(b"\r\n--b--\r\n");
-    (("content-type", "multipart/form-data; boundary=b"), form.into())
+    (FORM, form.into())
+}
+
+/// Starts it and waits until it says where it listens.
+fn spawn(folder: &Path, before: &[String]) -> (Child, SocketAddr) {
+    let mut command = command(folder, before);
+    let log = fs::File::create(folder.join("log")).unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    let mut banner = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    banner.read_line(&mut line).unwrap();
+    let address = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
+    let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+    (child, address.unwrap_or_else(|| panic!("it did not start: {line}\n{}", log())))
+}
+
+fn command(folder: &Path, before: &[String]) -> Command {
+    let program = env!("CARGO_BIN_EXE_portico");
+    let mut command = match before {
+        [] => Command::new(program),
+        [first, more @ ..] => {
+            let mut command = Command::new(first);
+            command.args(more).arg(program);
+            command
+        }
+    };
+    command.args(["serve", "--config"]).arg(folder.join("portico.toml")).env_clear();
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+    command
+}
+
+/// What runs a program with a file system of its own over this folder. Whoever is not root becomes it for that alone.
+pub(crate) fn small_disk(folder: &Path, kib: u32) -> Vec<String> {
+    let mount = r#"mount -t tmpfs -o size="$1"k small "$2" && chmod 777 "$2" && shift 2 && exec "$@""#;
+    let mut before = vec!["unshare", "--mount"];
+    if !rustix::process::geteuid().is_root() {
+        before.push("--map-root-user");
+    }
+    before.extend(["sh", "-c", mount, "sh"]);
+    let mut before: Vec<String> = before.into_iter().map(str::to_owned).collect();
+    before.extend([kib.to_string(), folder.display().to_string()]);
+    before
 }
 
 fn write_file(folder: &Path, file: &str) {

@@ -74,9 +74,16 @@ pub(super) fn passes(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(_) => {
             is_lost(error) || is_race(error) || state(error).is_some_and(|state| state.starts_with("53"))
         }
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Io(error) => !is_distrusted(error),
+        sqlx::Error::Protocol(_) => true,
         _ => false,
     }
+}
+
+/// Whether the certificate of the server is not believed. It will not be a second later either.
+fn is_distrusted(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Whether the server itself has answered that a commit failed.

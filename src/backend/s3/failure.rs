@@ -34,6 +34,10 @@ where
         (_, Some("XMinioStorageFull" | "QuotaExceeded"), _) | (.., Some(507)) => {
             Error::new(Code::ResourceExhausted, reason::STORAGE_FULL, "the blob store is full").retry(Retry::Safe)
         }
+        (_, Some("SlowDown" | "SlowDownRead" | "SlowDownWrite"), _) | (.., Some(429)) => {
+            let message = "the blob store asks for fewer requests";
+            Error::new(Code::Unavailable, reason::STORAGE_UNAVAILABLE, message).retry(Retry::After(COME_BACK))
+        }
         (.., Some(401 | 403)) => refused("the blob store does not accept the gateway's credentials"),
         (.., Some(400..=499 | 501)) => refused(&format!("the blob store refused to {doing}")),
         _ => Error::new(Code::Unavailable, reason::STORAGE_UNAVAILABLE, "the blob store does not answer")

@@ -25,6 +25,9 @@ use crate::{
 /// How long an upload may be silent. Longer silence is an attack, or a caller that is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// What a form may have beside the bundle: fields, boundaries, and parts that mean nothing here.
+const FORM_BYTES_MAX: u64 = 1 << 20;
+
 /// What came of an upload.
 #[derive(Clone, Debug)]
 pub struct Uploaded {
@@ -51,6 +54,15 @@ struct Arriving {
 }
 
 impl Deployments {
+    /// Whether a form of so many bytes can hold a bundle that is small enough. Asked before a byte of it is read.
+    ///
+    /// # Errors
+    /// `bundle_too_large`.
+    pub fn fits(&self, form_bytes: u64) -> Result<()> {
+        let bytes_max = self.0.config.bundle_bytes_max;
+        if form_bytes > bytes_max.saturating_add(FORM_BYTES_MAX) { Err(too_large(bytes_max)) } else { Ok(()) }
+    }
+
     /// Takes a bundle in. Fields may come in any piece and any order, each once.
     ///
     /// # Errors
@@ -116,9 +128,7 @@ impl Deployments {
         arriving.bytes += file.len() as u64;
         let bytes_max = self.0.config.bundle_bytes_max;
         if arriving.bytes > bytes_max {
-            let message = format!("the bundle is larger than {bytes_max} bytes");
-            return Err(Error::new(Code::ResourceExhausted, reason::BUNDLE_TOO_LARGE, message)
-                .with_fact("limit", bytes_max.to_string()));
+            return Err(too_large(bytes_max));
         }
         arriving.staging.write(file.clone()).await?;
         arriving.inspection.feed(file).await
@@ -145,6 +155,11 @@ impl Deployments {
         self.place(&mut uploaded).await;
         Ok(uploaded)
     }
+}
+
+fn too_large(bytes_max: u64) -> Error {
+    let message = format!("the bundle is larger than {bytes_max} bytes");
+    Error::new(Code::ResourceExhausted, reason::BUNDLE_TOO_LARGE, message).with_fact("limit", bytes_max.to_string())
 }
 
 fn too_slow() -> Error {

@@ -32,6 +32,9 @@ impl DeploymentsService for Podium {
         cx: Context,
         request: Incoming<UploadDeploymentRequest>,
     ) -> Result<UploadDeploymentResponse> {
+        if let Some(bytes) = form_bytes(&cx) {
+            self.platform.deployments.fits(bytes)?;
+        }
         let pieces = request.map(|message| message.map(piece)).boxed();
         let uploaded = self.platform.deployments.upload(&cx, pieces).await?;
         let deployment = uploaded.deployment;
@@ -68,6 +71,12 @@ impl DeploymentsService for Podium {
         let deployment = self.platform.deployments.resolve(&cx, Wanted::Id(&request.deployment_id)).await?;
         Ok(GetDeploymentResponse { deployment: Some(shown(deployment)) })
     }
+}
+
+/// How long a form says that it is. Streams of messages are written in other ways, some of them longer than their bytes.
+fn form_bytes(cx: &Context) -> Option<u64> {
+    let is_form = cx.metadata.get("content-type").is_some_and(|kind| kind.starts_with("multipart/"));
+    cx.metadata.get("content-length").filter(|_| is_form)?.parse().ok()
 }
 
 fn piece(message: UploadDeploymentRequest) -> Piece {

@@ -9,12 +9,15 @@ use aws_sdk_s3::Client;
 use bytes::Bytes;
 use portico::{
     backend::s3::{Encryption, Options, S3},
-    base::{Clock, Secret, clock::SystemClock, health::State, reason, tasks::Tasks},
+    base::{Clock, Retry, Secret, clock::SystemClock, health::State, reason, tasks::Tasks},
     port::blobs::{Blobs, Committed, Metadata},
 };
 
-use super::{every_behaviour, large, read, store};
-use crate::support::minio;
+use super::{every_behaviour, large, read, staged, store};
+use crate::support::{
+    between::{Between, Fate},
+    minio,
+};
 
 /// The bound on a small question, with room for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(9);
@@ -154,14 +157,100 @@ async fn wrong_credentials_and_a_missing_bucket_are_told_apart_and_never_look_li
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_is_told_to_encrypt() {
-    // Without a key of its own MinIO refuses, which shows that it was told.
-    let server = minio::minio();
-    let encrypted = Options { encryption: Some(Encryption::Aes256), ..minio::options(&server) };
+async fn a_store_is_told_to_encrypt_every_object_and_does() {
+    let server = minio::encrypting();
+    let between = Between::start(server.address()).await;
+    let encrypted = Options { encryption: Some(Encryption::Aes256), ..through(&between) };
     let (blobs, _tasks) = open(encrypted).await;
-    let staged = super::staged(&blobs, &["x"]).await;
-    let refused = staged.commit("any/key", Metadata::new()).await.unwrap_err();
-    assert!(refused.report().to_lowercase().contains("encrypt"), "{}", refused.report());
+    store(&blobs, "small/key", "x").await;
+    for (key, announced) in [("large/key", Some("large/key")), ("aside/key", None)] {
+        let staged = large(&blobs, announced, 1).await;
+        assert_eq!(staged.commit(key, Metadata::new()).await.unwrap(), Committed::Created);
+    }
+    // Whatever makes an object says so: a put, or the beginning of an upload.
+    let creates = |head: &http::request::Parts| match head.method.as_str() {
+        "PUT" => head.uri.query().is_none_or(|query| !query.contains("partNumber")),
+        "POST" => head.uri.query().is_some_and(|query| query.contains("uploads")),
+        _ => false,
+    };
+    let is_told = |head: &http::request::Parts| {
+        head.headers.get("x-amz-server-side-encryption").is_some_and(|value| value == "AES256")
+    };
+    assert!(between.noted(creates) >= 4);
+    assert_eq!(between.noted(|head| creates(head) && !is_told(head)), 0);
+    let client = minio::client(&server);
+    for key in ["small/key", "large/key", "aside/key"] {
+        let head = client.head_object().bucket(minio::BUCKET).key(key).send().await.unwrap();
+        assert_eq!(head.server_side_encryption().map(|kind| kind.as_str()), Some("AES256"), "{key}");
+    }
+    assert_eq!(read(&blobs, "small/key", portico::port::blobs::Range::ALL).await, "x");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_store_is_waited_for_within_the_bound() {
+    let server = minio::minio();
+    let between = Between::start(server.address()).await;
+    let (blobs, _tasks) = open(through(&between)).await;
+    between.rule(|_, _| Fate::Waits(Duration::from_millis(500)));
+    let staged = large(&blobs, Some("slow/key"), 1).await;
+    assert_eq!(staged.commit("slow/key", Metadata::new()).await.unwrap(), Committed::Created);
+    assert_eq!(blobs.head("slow/key").await.unwrap().map(|head| head.size), Some(super::LARGE_BYTES as u64));
+    between.rule(|_, _| Fate::Waits(Duration::from_secs(30)));
+    let began = Instant::now();
+    let late = blobs.head("slow/key").await.unwrap_err();
+    assert_eq!(late.reason(), reason::STORAGE_TIMEOUT);
+    assert!(matches!(late.retry_hint(), Retry::After(_)) && began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_throttles_is_asked_again_and_then_callers_are_told_to_come_back() {
+    let server = minio::minio();
+    let between = Between::start(server.address()).await;
+    let (blobs, _tasks) = open(through(&between)).await;
+    for (status, code) in [(503, "SlowDown"), (503, "SlowDownWrite"), (429, "TooManyRequests")] {
+        // Every other request is one too many.
+        between.rule(move |_, before| if before % 2 == 0 { Fate::Fails(status, code) } else { Fate::Passes });
+        if status == 503 {
+            store(&blobs, &format!("throttled/{code}"), "x").await;
+            assert!(blobs.head(&format!("throttled/{code}")).await.unwrap().is_some());
+        }
+        between.rule(move |_, _| Fate::Fails(status, code));
+        let refused = blobs.list("", None, 1).await.unwrap_err();
+        assert_eq!(
+            (refused.reason(), refused.message()),
+            (reason::STORAGE_UNAVAILABLE, "the blob store asks for fewer requests")
+        );
+        assert!(matches!(refused.retry_hint(), Retry::After(_)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_conditional_writes_creates_a_key_once_in_all_but_a_race() {
+    let server = minio::minio();
+    let between = Between::start(server.address()).await;
+    let (blobs, _tasks) = open(through(&between)).await;
+    let has_condition = |head: &http::request::Parts| head.headers.contains_key("if-none-match");
+    between.rule(move |head, _| match has_condition(head) {
+        true => Fate::Fails(501, "NotImplemented"),
+        false => Fate::Passes,
+    });
+    // The first to be told is a large one, whose upload is not spent by that.
+    for (key, announced) in [("large/key", Some("large/key")), ("aside/key", None)] {
+        for expected in [true, false] {
+            let outcome = large(&blobs, announced, 1).await.commit(key, Metadata::new()).await.unwrap();
+            assert_eq!(outcome == Committed::Created, expected, "{key}");
+        }
+    }
+    store(&blobs, "small/key", "x").await;
+    let again = staged(&blobs, &["y"]).await.commit("small/key", Metadata::new()).await.unwrap();
+    assert!(matches!(again, Committed::Exists(_)));
+    assert_eq!(between.noted(has_condition), 1, "once told, it is not asked for again");
+    assert_eq!(read(&blobs, "small/key", portico::port::blobs::Range::ALL).await, "x");
+}
+
+/// The bucket of a store, reached through somebody.
+fn through(between: &Between) -> Options {
+    minio::options_at(between.address)
 }
 
 /// Two days from now.

@@ -1,6 +1,8 @@
 //! What becomes of calls when PostgreSQL itself is in trouble. Each test has a server of its own.
 
 use std::{
+    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +12,7 @@ use std::{
 
 use portico::{
     backend::postgres::Postgres,
-    base::{Code, Retry, clock::StillClock, health::State, reason, tasks::Tasks},
+    base::{Code, Retry, Secret, clock::StillClock, health::State, reason, tasks::Tasks},
     port::records::{Expect, Records},
 };
 use tokio::{
@@ -20,7 +22,7 @@ use tokio::{
 
 use super::{NOW, put, record, spawn};
 use crate::support::{
-    postgres::{psql, start, url},
+    postgres::{psql, sql, start, start_with_a_small_disk, start_with_tls, url},
     server::Server,
 };
 
@@ -165,6 +167,85 @@ async fn a_wrong_password_or_database_is_told_at_once_and_without_the_password()
     assert_eq!(wrong.code(), Code::FailedPrecondition);
     assert!(wrong.report().contains("nowhere") && !wrong.report().contains("hunter2"), "{}", wrong.report());
     assert!(began.elapsed() < PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_and_says_so_until_there_is_room() {
+    if !rustix::process::geteuid().is_root() {
+        // PostgreSQL does not run as root, and a file system of its own needs root here.
+        return eprintln!("left out: a small disk for PostgreSQL needs root");
+    }
+    let server = start_with_a_small_disk(8 << 10);
+    let (records, tasks) = connect(&server).await;
+    let kept = put("kept", &record("one", "", &[]), Expect::Anything);
+    records.commit(vec![kept]).await.unwrap();
+    let (port, small) = (server.address().port(), server.folder().join("small"));
+    // The log of the server stays on a disk with room: one that cannot write that is a killed server.
+    assert!(psql(port, "postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", small.display())));
+    assert!(psql(port, "postgres", "ALTER TABLE portico_records SET TABLESPACE small"));
+    assert!(psql(port, "postgres", "CREATE TABLE filler (bytes text) TABLESPACE small"));
+    assert!(psql(port, "postgres", "ALTER TABLE filler ALTER COLUMN bytes SET STORAGE EXTERNAL"));
+    let fill = "INSERT INTO filler SELECT repeat('x', 100000) FROM generate_series(1, 2)";
+    while psql(port, "postgres", fill) {}
+
+    let mut large = record("large", "", &[]);
+    // What does not get smaller, so that it cannot find room in what is left.
+    large.body = (0..40_000).map(|_| portico::base::id::random("", 20)).collect();
+    let refused = records.commit(vec![put("kept", &large, Expect::Anything)]).await.unwrap_err();
+    assert_eq!(refused.reason(), reason::RECORDS_UNAVAILABLE);
+    assert_eq!(refused.message(), "the disk of the record store is full", "{}", refused.report());
+    assert!(matches!(refused.retry_hint(), Retry::After(_)));
+    assert!(records.get("kept", "one").await.unwrap().is_some(), "reading goes on");
+    assert!(psql(port, "postgres", "DROP TABLE filler"));
+    records.commit(vec![put("kept", &large, Expect::Anything)]).await.unwrap();
+    tasks.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_believed_by_its_authority_and_its_name_and_otherwise_refused_at_once() {
+    let files = tempfile::tempdir().unwrap();
+    issue(files.path());
+    let server = start_with_tls(files.path());
+    let port = server.address().port();
+    let connect = async |host: &str, authority: &str| {
+        let authority = files.path().join(authority);
+        let mode = format!("sslmode=verify-full&sslrootcert={}", authority.display());
+        let url = Secret::new(format!("postgres://portico:hunter2@{host}:{port}/postgres?{mode}"));
+        let tasks = Tasks::new();
+        let records = Postgres::connect(&url, Arc::new(StillClock::at(NOW)), &tasks).await;
+        records.map(|records| (records, tasks))
+    };
+    let (records, tasks) = connect("localhost", "ours.pem").await.unwrap();
+    let kept = put("kept", &record("one", "", &[]), Expect::Absent);
+    records.commit(vec![kept]).await.unwrap();
+    let direct = url(&server, "postgres");
+    let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                     WHERE application_name = 'portico'";
+    assert_eq!(sql(&direct, encrypted), "t\n");
+    tasks.close();
+
+    // Another authority, and a name that is not in the certificate. Waiting would help neither.
+    for (host, authority) in [("localhost", "theirs.pem"), ("127.0.0.1", "ours.pem")] {
+        let began = Instant::now();
+        let refused = connect(host, authority).await.map(|_| ()).unwrap_err();
+        assert_eq!((refused.code(), refused.reason()), (Code::FailedPrecondition, reason::RECORDS_UNAVAILABLE));
+        assert!(!refused.report().contains("hunter2"), "{}", refused.report());
+        assert!(began.elapsed() < PATIENCE, "{host} {authority}: {:?}", began.elapsed());
+    }
+}
+
+/// Two authorities, and a certificate for `localhost` by one of them.
+fn issue(folder: &Path) {
+    let script = "set -e
+        for name in ours theirs; do
+          openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj \"/CN=$name\" \
+            -addext basicConstraints=critical,CA:TRUE -keyout $name.key -out $name.pem
+        done
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server.key -out server.csr
+        printf 'subjectAltName=DNS:localhost' >server.ext
+        openssl x509 -req -in server.csr -CA ours.pem -CAkey ours.key -CAcreateserial -days 2 -extfile server.ext -out server.pem";
+    let made = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// Between Portico and PostgreSQL: stands still, or cuts the connection over which these bytes are sent.
