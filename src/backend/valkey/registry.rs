@@ -19,9 +19,9 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, ScriptInvocation, Value};
+use redis::{FromRedisValue, Value};
 
-use self::scripts::Scripts;
+use self::scripts::{Run, Scripts};
 use super::{
     link::{Link, Repeat},
     names::Names,
@@ -69,19 +69,15 @@ impl Registry for ValkeyRegistry {
 
     fn withdraw<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
-            let (set, hash) = (self.0.names.kind(kind), self.0.names.announcement(kind, id));
-            let script = self.0.scripts.withdraw.key(set);
-            self.0
-                .run(with(script, |script| {
-                    script.key(hash).arg(id);
-                }))
-                .await
+            let names = self.0.names;
+            let script = self.0.scripts.withdraw.on(names.kind(kind));
+            self.0.run(script.and(names.announcement(kind, id)).with(id)).await
         })
     }
 
     fn live(&self, kind: &'static str) -> Answer<'_, Vec<Present>> {
         Box::pin(async move {
-            let rows: Vec<Row> = self.0.run(self.0.scripts.live.key(self.0.names.kind(kind))).await?;
+            let rows: Vec<Row> = self.0.run(self.0.scripts.live.on(self.0.names.kind(kind))).await?;
             let mut live: Vec<Present> = rows.into_iter().map(Row::present).collect();
             live.sort_unstable_by(|one, other| one.id.cmp(&other.id));
             Ok(live)
@@ -90,21 +86,21 @@ impl Registry for ValkeyRegistry {
 
     fn reserve<'a>(&'a self, kind: &'static str, id: &'a str, ttl: Duration) -> Answer<'a, u32> {
         Box::pin(async move {
-            let script = self.0.scripts.reserve.key(self.0.names.pending(kind, id));
-            self.0
-                .run(with(script, |script| {
-                    script.arg(millis(ttl));
-                }))
-                .await
+            let script = self.0.scripts.reserve.on(self.0.names.pending(kind, id));
+            self.0.run(script.with(millis(ttl))).await
         })
     }
 
     fn release<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
-        Box::pin(async move { self.0.run(self.0.scripts.release.key(self.0.names.pending(kind, id))).await })
+        Box::pin(async move { self.0.run(self.0.scripts.release.on(self.0.names.pending(kind, id))).await })
     }
 
     fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take> {
         Box::pin(async move { self.0.take(bucket, key, rate).await })
+    }
+
+    fn reach(&self) -> Result<()> {
+        self.0.link.reach(WHAT)
     }
 
     fn health(&self) -> Answer<'_, Health> {
@@ -118,14 +114,10 @@ impl Inner {
         if body.len() > ANNOUNCEMENT_BYTES_MAX {
             return Err(Error::internal(format!("an announcement of {} bytes is too large", body.len())));
         }
-        let script = self.scripts.announce.key(self.names.kind(kind));
-        let script = with(script, |script| {
-            script.key(self.names.announcement(kind, id)).arg(id).arg(millis(ttl)).arg(ANNOUNCEMENTS_MAX);
-            script.arg("body").arg(body);
-            for (name, value) in fields::shown(body) {
-                script.arg(name).arg(value);
-            }
-        });
+        let script = self.scripts.announce.on(self.names.kind(kind));
+        let script = script.and(self.names.announcement(kind, id));
+        let script = script.with(id).with(millis(ttl)).with(ANNOUNCEMENTS_MAX);
+        let script = script.with("body").with(body).with(fields::shown(body));
         match self.run(script).await? {
             true => Ok(()),
             false => Err(Error::new(Code::ResourceExhausted, reason::REGISTRY_UNAVAILABLE, "the registry is full")
@@ -139,13 +131,8 @@ impl Inner {
         }
         let interval_us = (60_000_000 / u64::from(rate.per_minute)).max(1);
         let capacity_us = interval_us * u64::from(rate.burst.max(1));
-        let script = self.scripts.take.key(self.names.bucket(bucket, key));
-        match self
-            .run(with(script, |script| {
-                script.arg(interval_us).arg(capacity_us);
-            }))
-            .await
-        {
+        let script = self.scripts.take.on(self.names.bucket(bucket, key));
+        match self.run(script.with(interval_us).with(capacity_us)).await {
             Ok((granted, number)) => {
                 self.is_alone.store(false, Ordering::Relaxed);
                 Ok(taken(granted, number))
@@ -172,9 +159,9 @@ impl Inner {
     }
 
     /// Runs a script. All of them may be repeated: what counts one too many is forgotten by itself.
-    async fn run<T: FromRedisValue + Send>(&self, script: ScriptInvocation<'_>) -> Result<T> {
+    async fn run<T: FromRedisValue + Send>(&self, script: Run<'_>) -> Result<T> {
         let script = &script;
-        let run = |mut connection: Connection| async move { script.invoke_async::<T>(&mut connection).await };
+        let run = |mut connection: Connection| async move { script.over::<T>(&mut connection).await };
         self.link.ask(WHAT, Repeat::Yes, run).await
     }
 }
@@ -202,11 +189,6 @@ impl FromRedisValue for Row {
         };
         Ok(Row { id, reserved, body })
     }
-}
-
-fn with<'a>(mut script: ScriptInvocation<'a>, add: impl FnOnce(&mut ScriptInvocation<'a>)) -> ScriptInvocation<'a> {
-    add(&mut script);
-    script
 }
 
 fn taken(granted: bool, number: u64) -> Take {

@@ -3,9 +3,12 @@
 //! A newcomer's usual mistake is to trust a clock of ours. Times are the server's own: `TIME` for buckets, its expiry for
 //! everything else.
 //!
-//! *Knows:* the scripts. *Does not know:* names, connections.
+//! A script is asked for by its digest, and by its text where it is not known: a server that was just promoted knows none. The
+//! crate would hand it to all members of a cluster first, and so fail for as long as one of them is dead.
+//!
+//! *Knows:* the scripts, how one is asked for. *Does not know:* names, when to ask again.
 
-use redis::Script;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs, Value, aio::ConnectionLike};
 
 /// The scripts; the server keeps them and is asked by their digests.
 pub(super) struct Scripts {
@@ -27,6 +30,65 @@ impl Scripts {
             release: Script::new(RELEASE),
             take: Script::new(TAKE),
         }
+    }
+}
+
+/// A script, and the digest that servers know it by.
+pub(super) struct Script {
+    text: &'static str,
+    digest: String,
+}
+
+/// A script, with the keys and arguments that it is run on.
+pub(super) struct Run<'s> {
+    script: &'s Script,
+    keys: Vec<Vec<u8>>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Script {
+    fn new(text: &'static str) -> Script {
+        Script { text, digest: redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    /// The script on this key, of which a cluster knows who has it.
+    pub(super) fn on(&self, key: String) -> Run<'_> {
+        Run { script: self, keys: vec![key.into_bytes()], arguments: Vec::new() }
+    }
+}
+
+impl Run<'_> {
+    /// The same on another key as well.
+    pub(super) fn and(mut self, key: String) -> Self {
+        self.keys.push(key.into_bytes());
+        self
+    }
+
+    /// The same with another argument.
+    pub(super) fn with(mut self, argument: impl ToRedisArgs) -> Self {
+        argument.write_redis_args(&mut self.arguments);
+        self
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Those of the server and of the connection.
+    pub(super) async fn over<T: FromRedisValue>(&self, connection: &mut impl ConnectionLike) -> RedisResult<T> {
+        let value: RedisResult<Value> = self.command("EVALSHA", &self.script.digest).query_async(connection).await;
+        match value {
+            Ok(value) => Ok(T::from_redis_value(value)?),
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.command("EVAL", self.script.text).query_async(connection).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command
     }
 }
 
