@@ -2,6 +2,7 @@
 
 mod groups;
 mod slow;
+mod told;
 
 use std::{
     io::{Read, Write},

@@ -71,13 +71,16 @@ impl Registry for ValkeyRegistry {
         Box::pin(async move {
             let names = self.0.names;
             let script = self.0.scripts.withdraw.on(names.kind(kind));
-            self.0.run(script.and(names.announcement(kind, id)).with(id)).await
+            let script = script.and(names.announcement(kind, id)).and(names.epoch(kind, id));
+            self.0.run(script.with(names.events(kind)).with(id)).await
         })
     }
 
     fn live(&self, kind: &'static str) -> Answer<'_, Vec<Present>> {
         Box::pin(async move {
-            let rows: Vec<Row> = self.0.run(self.0.scripts.live.on(self.0.names.kind(kind))).await?;
+            let names = self.0.names;
+            let script = self.0.scripts.live.on(names.kind(kind)).with(names.events(kind));
+            let rows: Vec<Row> = self.0.run(script).await?;
             let mut live: Vec<Present> = rows.into_iter().map(Row::present).collect();
             live.sort_unstable_by(|one, other| one.id.cmp(&other.id));
             Ok(live)
@@ -115,8 +118,8 @@ impl Inner {
             return Err(Error::internal(format!("an announcement of {} bytes is too large", body.len())));
         }
         let script = self.scripts.announce.on(self.names.kind(kind));
-        let script = script.and(self.names.announcement(kind, id));
-        let script = script.with(id).with(millis(ttl)).with(ANNOUNCEMENTS_MAX);
+        let script = script.and(self.names.announcement(kind, id)).and(self.names.epoch(kind, id));
+        let script = script.with(self.names.events(kind)).with(id).with(millis(ttl)).with(ANNOUNCEMENTS_MAX);
         let script = script.with("body").with(body).with(fields::shown(body));
         match self.run(script).await? {
             true => Ok(()),

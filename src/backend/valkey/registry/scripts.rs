@@ -92,22 +92,35 @@ impl Run<'_> {
     }
 }
 
-/// Of set and hash, with id, time to live, most ids, fields: whether there was room.
+/// Of set, hash and epoch, with channel, id, time to live, most ids, fields: whether there was room. Tells the channel of who
+/// is new, has started anew or begins to drain. A user of the server who may not publish announces itself all the same.
 const ANNOUNCE: &str = "
-if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 and redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
+local id = ARGV[2]
+if redis.call('SISMEMBER', KEYS[1], id) == 0 and redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[4]) then return 0 end
+local known = redis.call('EXISTS', KEYS[2]) == 1
+local before = redis.call('HMGET', KEYS[2], 'epoch', 'status')
 redis.call('DEL', KEYS[2])
-redis.call('HSET', KEYS[2], unpack(ARGV, 4))
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[2], unpack(ARGV, 5))
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('SADD', KEYS[1], id)
+local now = redis.call('HMGET', KEYS[2], 'epoch', 'status')
+if now[1] then redis.call('SET', KEYS[3], now[1], 'PX', 86400000) end
+local event
+if not known or before[1] ~= now[1] then event = 'registered' end
+if now[2] == 'draining' and (event or before[2] ~= now[2]) then event = 'draining' end
+if event then redis.pcall('PUBLISH', ARGV[1], cjson.encode({event = event, id = id, epoch = now[1] or nil})) end
 return 1";
 
-/// Of set and hash, with an id.
+/// Of set, hash and epoch, with channel and id. Tells the channel of who was there.
 const WITHDRAW: &str = "
-redis.call('DEL', KEYS[2])
-redis.call('SREM', KEYS[1], ARGV[1])
+local id, epoch = ARGV[2], redis.call('GET', KEYS[3])
+if redis.call('DEL', KEYS[2], KEYS[3]) + redis.call('SREM', KEYS[1], id) > 0 then
+  redis.pcall('PUBLISH', ARGV[1], cjson.encode({event = 'deregistered', id = id, epoch = epoch or nil}))
+end
 return 1";
 
-/// Of a set: id, reservations and body or fields of all that live. Ids whose hash has expired leave the set.
+/// Of a set, with a channel: id, reservations and body or fields of all that live. Ids whose hash has expired leave the set,
+/// and the channel is told.
 const LIVE: &str = "
 local live = {}
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
@@ -115,7 +128,13 @@ for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   local said = redis.call('HGET', name, 'body')
   if not said then
     said = redis.call('HGETALL', name)
-    if #said == 0 then redis.call('SREM', KEYS[1], id); said = nil end
+    if #said == 0 then
+      local epoch = redis.call('GET', name .. ':epoch')
+      redis.call('SREM', KEYS[1], id)
+      redis.call('DEL', name .. ':epoch')
+      redis.pcall('PUBLISH', ARGV[1], cjson.encode({event = 'heartbeat_lost', id = id, epoch = epoch or nil}))
+      said = nil
+    end
   end
   if said then live[#live + 1] = {id, redis.call('GET', name .. ':pending') or '0', said} end
 end
