@@ -1,6 +1,7 @@
 //! What a gateway does when Redis or Valkey is frozen, killed, read-only, refuses it or talks nonsense.
 
 mod groups;
+mod leases;
 mod slow;
 mod told;
 

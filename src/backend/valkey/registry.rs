@@ -3,12 +3,15 @@
 //! A newcomer's usual mistake is to read, decide and write. Others do the same meanwhile; every decision here is one script
 //! on the server, with the server's clock, so that gateways need not agree on the time.
 //!
+//! A busy key takes several tokens at once ([`leases`]), so that it costs far less than a question for each call.
+//!
 //! While the server is away, tokens come from buckets of this gateway alone, so that a limit never turns into an outage:
 //! a caller may then use up its limit once on each gateway. Everything else says that the registry is out of reach.
 //!
 //! *Knows:* the scripts and what they answer. *Does not know:* what is announced or limited.
 
 mod fields;
+mod leases;
 mod scripts;
 
 use std::{
@@ -21,7 +24,10 @@ use std::{
 
 use redis::{FromRedisValue, Value};
 
-use self::scripts::{Run, Scripts};
+use self::{
+    leases::{Drawn, Leases},
+    scripts::{Run, Scripts},
+};
 use super::{
     link::{Link, Repeat},
     names::Names,
@@ -50,6 +56,7 @@ struct Inner {
     link: Link,
     names: Names,
     scripts: Scripts,
+    leases: Leases,
     /// What tokens are taken from while the server is away.
     alone: LocalRegistry,
     is_alone: AtomicBool,
@@ -57,8 +64,8 @@ struct Inner {
 
 impl ValkeyRegistry {
     pub(super) fn new(link: Link, names: Names) -> ValkeyRegistry {
-        let (scripts, alone) = (Scripts::new(), LocalRegistry::new());
-        ValkeyRegistry(Arc::new(Inner { link, names, scripts, alone, is_alone: AtomicBool::new(false) }))
+        let (scripts, leases, alone) = (Scripts::new(), Leases::new(), LocalRegistry::new());
+        ValkeyRegistry(Arc::new(Inner { link, names, scripts, leases, alone, is_alone: AtomicBool::new(false) }))
     }
 }
 
@@ -134,11 +141,15 @@ impl Inner {
         }
         let interval_us = (60_000_000 / u64::from(rate.per_minute)).max(1);
         let capacity_us = interval_us * u64::from(rate.burst.max(1));
-        let script = self.scripts.take.on(self.names.bucket(bucket, key));
-        match self.run(script.with(interval_us).with(capacity_us)).await {
-            Ok((granted, number)) => {
+        let question = match self.leases.draw(bucket, key, rate) {
+            Drawn::Here(take) => return Ok(take),
+            Drawn::Ask(question) => question,
+        };
+        let script = self.scripts.take.on(self.names.bucket(bucket, key)).with(interval_us).with(capacity_us);
+        match self.run(script.with(question.wanted).with(question.unused)).await {
+            Ok(answer) => {
                 self.is_alone.store(false, Ordering::Relaxed);
-                Ok(taken(granted, number))
+                Ok(self.leases.answered(bucket, key, question, answer))
             }
             Err(error) => {
                 if !self.is_alone.swap(true, Ordering::Relaxed) {
@@ -191,13 +202,6 @@ impl FromRedisValue for Row {
             body => String::from_redis_value(body)?,
         };
         Ok(Row { id, reserved, body })
-    }
-}
-
-fn taken(granted: bool, number: u64) -> Take {
-    match granted {
-        true => Take::Granted { left: u32::try_from(number).unwrap_or(u32::MAX) },
-        false => Take::Later(Duration::from_micros(number)),
     }
 }
 

@@ -151,15 +151,18 @@ const RELEASE: &str = "
 if (tonumber(redis.call('GET', KEYS[1])) or 0) > 1 then redis.call('DECR', KEYS[1]) else redis.call('DEL', KEYS[1]) end
 return 1";
 
-/// Of a bucket, with microseconds per token and microseconds of all tokens: whether one was taken, and how many are left or
-/// how long to wait. A bucket is the moment at which it is full again; when that has passed it may be forgotten.
+/// Of a bucket, with microseconds per token, microseconds of all tokens, how many are wanted and how many come back unused:
+/// how many were taken, and how many are left or how long to wait. A bucket is the moment at which it is full again; when that
+/// has passed it may be forgotten. Who wants several gets at most half of what is there, so that others find some too.
 const TAKE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local interval = tonumber(ARGV[1])
+local interval, capacity, wanted, unused = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now) or now, now)
-local after = full_at + interval
-local saved = tonumber(ARGV[2]) - (after - now)
-if saved < 0 then return {0, -saved} end
-redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
-return {1, math.floor(saved / interval)}";
+full_at = math.max(full_at - unused * interval, now)
+local there = math.floor((capacity - (full_at - now)) / interval)
+local taken = math.max(0, math.min(there, math.max(1, math.min(wanted, math.floor(there / 2)))))
+local after = full_at + taken * interval
+if after > now then redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000)) end
+if taken == 0 then return {0, after + interval - now - capacity} end
+return {taken, there - taken}";
