@@ -10,4 +10,5 @@ mod instances;
 mod keys;
 mod secrets;
 mod silence;
+mod valkey;
 mod websocket;

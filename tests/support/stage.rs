@@ -41,7 +41,11 @@ pub(crate) fn upload(version: &str, bundle: &[u8]) -> Vec<Value> {
 impl Stage {
     pub(crate) async fn set() -> Stage {
         let url = Ensemble::start().await.url();
-        let house = TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", &url)]).await;
+        Stage::set_in(TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", &url)]).await).await
+    }
+
+    /// The same in a house of another kind.
+    pub(crate) async fn set_in(house: TestHouse) -> Stage {
         let tenant = house.key("acme", portico::domain::keys::TENANT_PERMISSIONS).await;
         let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
         let call = Call { method, messages: upload("1.0.0", &bundle()), key: ADMIN, answers_max: 1 };
