@@ -5,3 +5,4 @@ mod guesses;
 mod hostile;
 mod reload;
 mod stop;
+mod valkey;
