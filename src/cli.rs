@@ -111,7 +111,7 @@ fn dispatch(command: Command, variables: &Variables, screen: &mut Screen) -> Res
     match command {
         Command::Serve(flags) => threads()?.block_on(serve::run(flags, variables.clone(), screen)),
         Command::Coordinator(flags) => threads()?.block_on(coordinator::run(flags, variables.clone(), screen)),
-        Command::Check(flags) => check::run(flags, variables.clone(), screen),
+        Command::Check(flags) => one_thread()?.block_on(check::run(flags, variables.clone(), screen)),
         Command::Migrate(flags) => threads()?.block_on(migrate::run(flags, variables.clone(), screen)),
         Command::Keys(command) => one_thread()?.block_on(keys::run(command, variables, screen)),
         Command::Deploy(flags) => one_thread()?.block_on(deploy::run(flags, variables, screen)),

@@ -22,8 +22,8 @@ mod table;
 
 pub use bytes::ByteSize;
 pub use fields::{
-    Blobs, Bucket, Bus, Config, Encryption, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp,
-    Peers, Rate, Records, Registry, S3, SealingKey, Tls, Uploads,
+    AtStart, Blobs, Bucket, Bus, Config, Encryption, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel,
+    Origins, Otlp, Peers, Rate, Records, Registry, S3, SealingKey, Tls, Uploads,
 };
 pub use load::{FILE_VARIABLE, Loaded, Origin, Sources};
 pub use places::PrivateUrl;

@@ -6,6 +6,7 @@
 //! *Knows:* everything, by name. *Does not know:* how any of it works.
 
 mod backends;
+pub mod check;
 mod coordinator;
 mod hosts;
 mod limits;

@@ -14,4 +14,5 @@ mod silence;
 mod storage;
 mod tunnel;
 mod uploads;
+mod valkey;
 mod websocket;

@@ -10,3 +10,4 @@ mod reload;
 mod secrets;
 mod stop;
 mod telemetry;
+mod valkey;

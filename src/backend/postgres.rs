@@ -79,15 +79,7 @@ impl Postgres {
     /// `records_unavailable` when the database does not answer in that time, refuses the user, is not in UTF-8 or comes from a
     /// newer Portico.
     pub async fn connect(url: &Secret, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Postgres> {
-        // The parser's own words may quote the password.
-        let options = PgConnectOptions::from_str(url.reveal()).map_err(|_| {
-            Error::new(
-                Code::FailedPrecondition,
-                reason::RECORDS_UNAVAILABLE,
-                "the URL of the record store is malformed",
-            )
-        })?;
-        let options = options
+        let options = read(url)?
             .application_name("portico")
             .statement_cache_capacity(PREPARED_STATEMENTS_MAX)
             .options(SESSION)
@@ -109,6 +101,25 @@ impl Postgres {
         let postgres = Postgres(Arc::new(Inner { pool, clock }));
         tasks.spawn(postgres.clone().sweep_until_closing(tasks.clone()));
         Ok(postgres)
+    }
+
+    /// Whether a database takes writes that is left as it is: nothing of its layout is made or expected.
+    ///
+    /// # Errors
+    /// When the URL is malformed.
+    pub async fn probe(url: &Secret) -> Result<Health> {
+        let options = read(url)?.application_name("portico check").disable_statement_logging();
+        let asked = async {
+            let mut connection = options.connect().await?;
+            let takes_writes = rows::takes_writes(&mut connection).await?;
+            connection.close().await.map(|()| takes_writes)
+        };
+        Ok(match timeout(CONNECTION_WAIT, asked).await {
+            Ok(Ok(true)) => Health::OK,
+            Ok(Ok(false)) => Health::down("the record store takes no writes"),
+            Ok(Err(error)) => Health::down(failure::unavailable(error).report()),
+            Err(_elapsed) => Health::down("the record store does not answer in time"),
+        })
     }
 
     async fn sweep_until_closing(self, tasks: Tasks) {
@@ -203,6 +214,14 @@ impl Records for Postgres {
             })
         })
     }
+}
+
+fn read(url: &Secret) -> Result<PgConnectOptions> {
+    // The parser's own words may quote the password.
+    PgConnectOptions::from_str(url.reveal()).map_err(|_| {
+        let message = "the URL of the record store is malformed";
+        Error::new(Code::FailedPrecondition, reason::RECORDS_UNAVAILABLE, message)
+    })
 }
 
 /// Waits for the database and takes the missing steps of its layout.

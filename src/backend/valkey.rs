@@ -42,6 +42,14 @@ impl Valkey {
         Ok(Valkey { target, link, names, tasks: tasks.clone() })
     }
 
+    /// Waits until the first attempt to connect has ended.
+    ///
+    /// # Errors
+    /// Why it failed, for an operator. Further attempts are made all the same.
+    pub async fn reached(&self) -> std::result::Result<(), String> {
+        self.link.reached().await
+    }
+
     /// The registry on this server.
     pub fn registry(&self) -> ValkeyRegistry {
         ValkeyRegistry::new(self.link.clone(), self.names)

@@ -39,6 +39,8 @@ pub struct Config {
     pub registry: Registry,
     /// What carries events.
     pub bus: Bus,
+    /// Whether a process starts without Valkey.
+    pub valkey_at_start: AtStart,
     /// Whether rate limits are enforced.
     pub limits: Limits,
     /// The rate limits.
@@ -178,6 +180,15 @@ pub enum Bus {
     Local,
     /// Valkey or Redis at this URL, which may carry a password.
     Valkey(Secret),
+}
+
+/// Whether a process starts without what it is configured to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtStart {
+    /// It starts, does what it can, and uses the rest when that is there.
+    Awaited,
+    /// It ends with an error.
+    Required,
 }
 
 /// Where instances run.

@@ -16,8 +16,8 @@ use std::{
 };
 
 use super::{
-    Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp, Peers,
-    Place, Problem, Problems, Rate, Records, Registry, S3, SETTINGS, Setting, Uploads, names, places,
+    AtStart, Blobs, Bus, ByteSize, Config, Environment, Fleet, Host, Limits, Log, LogFormat, LogLevel, Origins, Otlp,
+    Peers, Place, Problem, Problems, Rate, Records, Registry, S3, SETTINGS, Setting, Uploads, names, places,
 };
 
 mod file;
@@ -249,8 +249,22 @@ impl Draft {
         }
     }
 
+    /// Whoever insists on Valkey has one in mind, and would otherwise start without it.
+    fn complete_valkey(&mut self) {
+        let Config { registry, bus, valkey_at_start, .. } = &self.config;
+        if (registry, bus, valkey_at_start) == (&Registry::Local, &Bus::Local, &AtStart::Required) {
+            self.problems.push(Problem {
+                place: Place::Together,
+                key: "require_valkey".to_owned(),
+                cause: "Valkey is required, but neither registry nor bus is on one".to_owned(),
+                fix: "set registry and bus to the URL of Valkey, or require_valkey to off".to_owned(),
+            });
+        }
+    }
+
     fn finish(mut self) -> Result<Loaded, Problems> {
         self.complete_tls();
+        self.complete_valkey();
         if let Err(error) = absolute(&mut self.config) {
             self.problems.push(Problem {
                 place: Place::Together,
@@ -350,6 +364,7 @@ fn blank() -> Config {
         s3: S3 { region: String::new(), endpoint: None, access_key_id: None, secret_access_key: None },
         registry: Registry::Local,
         bus: Bus::Local,
+        valkey_at_start: AtStart::Awaited,
         limits: Limits::On,
         rate: Rate {
             requests_per_minute: None,

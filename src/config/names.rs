@@ -29,6 +29,7 @@ pub(super) static NAMES: &[Name] = &[
     name("AWS_ENDPOINT_URL", "s3.endpoint", same),
     name("VALKEY_URL", "registry", valkey),
     name("VALKEY_URL", "bus", valkey),
+    name("REQUIRE_VALKEY", "require_valkey", switch),
     name("COORDINATOR_URLS", "fleet.url", |urls| format!("coordinator:{urls}")),
     name("COORDINATOR_TOKEN", "fleet.token", same),
     name("COORDINATOR_ID", "fleet.id", same),
@@ -73,6 +74,15 @@ fn valkey(url: &str) -> String {
         Some(("redis", rest)) => format!("valkey://{rest}"),
         Some(("rediss", rest)) => format!("valkeys://{rest}"),
         _ => url.to_owned(),
+    }
+}
+
+/// A truth, as programs in containers are told one.
+fn switch(value: &str) -> String {
+    match value {
+        "true" | "1" => "on".to_owned(),
+        "false" | "0" => "off".to_owned(),
+        _ => value.to_owned(),
     }
 }
 

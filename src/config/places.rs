@@ -114,7 +114,7 @@ pub(super) fn shown(text: &str) -> String {
     let tail = match tail.split_once('?') {
         Some((path, query)) => {
             let hidden = query.split('&').map(|pair| match pair.split_once('=') {
-                Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=***"),
+                Some((name, _)) if name.to_ascii_lowercase().ends_with("password") => format!("{name}=***"),
                 _ => pair.to_owned(),
             });
             format!("{path}?{}", hidden.collect::<Vec<_>>().join("&"))

@@ -14,7 +14,8 @@ Values come from one TOML file (`--config PATH` or `PORTICO_CONFIG`), then from 
 (`--set key=value`); what comes later wins. An empty variable counts as not set. Lists are TOML arrays in the file and
 comma-separated elsewhere; sizes are written `64KiB`, `256MiB`, `2GiB` or as a number of bytes. An unknown key and an
 unknown `PORTICO_*` variable are errors. `portico check` shows every problem at once with its line, cause and fix, or
-every value with where it came from. Secrets are never printed.
+every value with where it came from; with `--connect` it asks PostgreSQL, S3 and Valkey how they are, too. Secrets are
+never printed.
 
 A running gateway reads all of it again on SIGHUP (`kill -HUP`, `systemctl reload`), and its certificate files whenever
 they change. What is marked *on reload* then takes effect, and no connection is dropped; what else has changed is named

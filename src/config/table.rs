@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Bus, ByteSize, Config, Environment, Limits, LogFormat, LogLevel, Registry, Tls,
+    AtStart, Bus, ByteSize, Config, Environment, Limits, LogFormat, LogLevel, Registry, Tls,
     parse::{self, Parsed},
     places,
 };
@@ -57,7 +57,8 @@ const LIMIT: &str = "a whole number from 0 to 4294967295; 0 is no limit";
 const SECONDS: &str = "a whole number of seconds from 0 to 86400";
 const SEALING_KEY: &str = "32 bytes as base64 or hex, for example what `openssl rand -base64 32` prints";
 const VALKEY: &str = "local: for this process alone, or the URL of Valkey or Redis: valkey://[USER:PASSWORD@]HOST[:PORT][/DATABASE], \
-valkeys: with TLS, valkey+sentinel://HOST,HOST/NAME, valkey+cluster://HOST,HOST, the same with redis; ?ca=PATH names authorities to trust";
+valkeys: with TLS, valkey+sentinel://HOST,HOST/NAME[/DATABASE], valkey+cluster://HOST,HOST, the same with redis; with TLS, ?ca=PATH names authorities \
+to trust, and certificate=PATH&key=PATH what to show; ?sentinel_password=PASSWORD is for sentinels that want one";
 const FILE: &str = "the path of a readable PEM file";
 
 /// Every setting, in the order of the reference document.
@@ -103,6 +104,9 @@ pub static SETTINGS: &[Setting] = &[
     plain("bus", "PORTICO_BUS", "local:", VALKEY,
         "What carries events.",
         |config, text| put(&mut config.bus, parse::valkey(text).map(|url| url.map_or(Bus::Local, Bus::Valkey)))),
+    plain("require_valkey", "PORTICO_REQUIRE_VALKEY", "off", "on or off",
+        "Whether a process that cannot reach Valkey when it starts ends with an error. Off, it starts, is not ready, and uses Valkey as soon as it is there.",
+        |config, text| put(&mut config.valkey_at_start, parse::word(text, &[("on", AtStart::Required), ("off", AtStart::Awaited)]))),
     live("limits", "PORTICO_LIMITS", "on", "on or off",
         "Whether the limits under `rate` are enforced. Off is for load tests.",
         |config, text| put(&mut config.limits, parse::word(text, &[("on", Limits::On), ("off", Limits::Off)]))),

@@ -91,6 +91,17 @@ fn names_of_other_programs_weigh_less_than_ours() {
     assert_eq!(read.log.level, LogLevel::Debug);
     assert_eq!(read.otlp.endpoint.unwrap().to_string(), "http://standard:4318/");
 
+    let valkey = config(&[("VALKEY_URL", "rediss://host"), ("REQUIRE_VALKEY", "true")]);
+    assert_eq!(valkey.bus, Bus::Valkey(crate::base::Secret::new("valkeys://host")));
+    assert_eq!(valkey.valkey_at_start, AtStart::Required);
+    let loaded = Sources::new()
+        .set("--set", "bus", "valkey+sentinel://:hunter2@a/main?sentinel_password=hunter2")
+        .load()
+        .unwrap();
+    assert!(loaded.origins.iter().all(|(_, shown, _)| !shown.contains("hunter2")));
+    let alone = problems(Sources::new().environment([("REQUIRE_VALKEY", "1")]));
+    assert_eq!(alone.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), ["require_valkey"]);
+
     let ours =
         [("PORTICO_LISTEN", "127.0.0.1:1"), ("PORTICO_BLOBS", "file:"), ("PORTICO_OTLP_ENDPOINT", "http://ours:4318/")];
     let read = config(&[&original[..], &ours[..]].concat());

@@ -1,4 +1,4 @@
-//! The guarded gate: credential, access, limits, record, in this order.
+//! The guarded gate: credential, access, registry, limits, record, in this order.
 //!
 //! A newcomer's usual mistake is to change the order. Access is decided before a limit is drawn from, so that a call
 //! without the right cannot use up a key's budget.
@@ -34,6 +34,7 @@ struct Parts {
     certificates: Bindings,
     config: Current<limits::Config>,
     limits: Limits,
+    registry: Arc<dyn Registry>,
     failures: Failures,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
@@ -58,8 +59,8 @@ impl Guard {
     ) -> Guard {
         let config = Current::new(config);
         let failures = Failures::new(config.clone());
-        let limits = Limits::new(config.clone(), registry);
-        Guard(Arc::new(Parts { keys, certificates, config, limits, failures, ledger, clock }))
+        let limits = Limits::new(config.clone(), Arc::clone(&registry));
+        Guard(Arc::new(Parts { keys, certificates, config, limits, registry, failures, ledger, clock }))
     }
 
     /// What it lets callers ask for, to be replaced while it guards.
@@ -114,6 +115,9 @@ impl Parts {
         let known = self.identify(&line.method, head).await?;
         line.caller = known.caller;
         allowed(line.method.access, &line.caller)?;
+        if line.method.needs_registry() {
+            self.registry.reach()?;
+        }
         let permit = self.limits.take(&line.caller, known.per_minute, line.method.bucket, line.door, reply).await?;
         Ok((permit, known.ended))
     }

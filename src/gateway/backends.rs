@@ -19,7 +19,7 @@ use crate::{
         sqlite::Sqlite,
         valkey::Valkey,
     },
-    base::{Clock, Result, Secret, health::Health, tasks::Tasks},
+    base::{Clock, Code, Error, Result, Secret, health::Health, reason, tasks::Tasks},
     config::{self, Config},
     domain::health::Part,
     gate::{Metrics, metrics::Told},
@@ -58,7 +58,7 @@ impl Backends {
         metrics: &Arc<Metrics>,
     ) -> Result<Backends> {
         let blobs: Arc<dyn Blobs> = Measured::new(blobs(config, clock, tasks).await?, metrics);
-        let (registry, bus) = registry_and_bus(config, tasks, metrics)?;
+        let (registry, bus) = registry_and_bus(config, tasks, metrics).await?;
         Ok(Backends {
             records: records(config, clock, tasks, metrics).await?,
             fleet: fleet(config, &blobs, &registry, clock, tasks, metrics)?,
@@ -140,21 +140,20 @@ pub(super) async fn archive(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tas
 }
 
 /// Registry and bus at the same URL share one connection for commands.
-fn registry_and_bus(
+async fn registry_and_bus(
     config: &Config,
     tasks: &Tasks,
     metrics: &Arc<Metrics>,
 ) -> Result<(Arc<dyn Registry>, Arc<dyn Bus>)> {
     let timed = |bus: Arc<dyn Bus>| -> Arc<dyn Bus> { Measured::new(bus, metrics) };
-    let open = |url| Valkey::open(url, tasks);
     let shared = match &config.registry {
         config::Registry::Local => None,
-        config::Registry::Valkey(url) => Some((url, open(url)?)),
+        config::Registry::Valkey(url) => Some((url, valkey(config, url, tasks).await?)),
     };
     let bus: Arc<dyn Bus> = match (&config.bus, &shared) {
         (config::Bus::Local, _) => Arc::new(LocalBus::new()),
         (config::Bus::Valkey(url), Some((same, valkey))) if url == *same => timed(Arc::new(valkey.bus())),
-        (config::Bus::Valkey(url), _) => timed(Arc::new(open(url)?.bus())),
+        (config::Bus::Valkey(url), _) => timed(Arc::new(valkey(config, url, tasks).await?.bus())),
     };
     Ok(match shared {
         None => (Arc::new(LocalRegistry::new()), bus),
@@ -163,6 +162,17 @@ fn registry_and_bus(
             (Measured::new(registry, metrics), bus)
         }
     })
+}
+
+async fn valkey(config: &Config, url: &Secret, tasks: &Tasks) -> Result<Valkey> {
+    let valkey = Valkey::open(url, tasks)?;
+    if config.valkey_at_start == config::AtStart::Required {
+        valkey.reached().await.map_err(|why| {
+            let message = "Valkey is out of reach, and require_valkey is on";
+            Error::new(Code::FailedPrecondition, reason::REGISTRY_UNAVAILABLE, message).caused_by(why)
+        })?;
+    }
+    Ok(valkey)
 }
 
 /// How a bucket is reached: what its URL says, else what the section `s3` says.
@@ -200,10 +210,10 @@ pub(super) fn source_base(config: &Config) -> String {
 }
 
 /// The registry alone, for a process that tells nobody anything.
-pub(super) fn registry(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Registry>> {
+pub(super) async fn registry(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Registry>> {
     match &config.registry {
         config::Registry::Local => Ok(Arc::new(LocalRegistry::new())),
-        config::Registry::Valkey(url) => Ok(Arc::new(Valkey::open(url, tasks)?.registry())),
+        config::Registry::Valkey(url) => Ok(Arc::new(valkey(config, url, tasks).await?.registry())),
     }
 }
 

@@ -45,7 +45,7 @@ impl Coordinator {
     /// When a store cannot be opened, the address cannot be bound, or the host would be open to a network unprotected.
     pub async fn start(config: Config) -> Result<Coordinator> {
         let tasks = Tasks::new();
-        let registry = backends::registry(&config, &tasks)?;
+        let registry = backends::registry(&config, &tasks).await?;
         Coordinator::begin(config, registry, tasks).await
     }
 

@@ -125,6 +125,10 @@ impl Registry for Measured<dyn Registry> {
         self.time("registry", "take", self.port.take(bucket, key, rate))
     }
 
+    fn reach(&self) -> Result<()> {
+        self.port.reach()
+    }
+
     fn health(&self) -> Answer<'_, Health> {
         self.port.health()
     }

@@ -7,7 +7,10 @@
 
 use std::time::Duration;
 
-use crate::{base::health::Health, port::Answer};
+use crate::{
+    base::{Result, health::Health},
+    port::Answer,
+};
 
 /// Largest announcement.
 pub const ANNOUNCEMENT_BYTES_MAX: usize = 64 << 10;
@@ -75,6 +78,12 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Takes a token from the bucket of this name and key.
     fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take>;
+
+    /// Whether the registry is within reach, as far as is known without asking it. Costs nothing; every call may ask.
+    ///
+    /// # Errors
+    /// `registry_unavailable` while it is not.
+    fn reach(&self) -> Result<()>;
 
     /// Whether the registry answers.
     fn health(&self) -> Answer<'_, Health>;

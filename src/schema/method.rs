@@ -30,6 +30,8 @@ pub struct Method {
     pub socket: Option<Socket>,
     /// The rate limit bucket that it draws from, besides the one of the key.
     pub bucket: Option<&'static str>,
+    /// Whether it is served while the registry is out of reach, even if it may change something.
+    pub without_registry: bool,
     /// The request message.
     pub input: MessageType,
     /// The response message.
@@ -42,6 +44,11 @@ impl Method {
     /// The paths that name it, its own first.
     pub fn paths(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.path).chain(self.aliases.iter().copied())
+    }
+
+    /// Whether it is refused while the registry is out of reach: what changes then, others would not hear of.
+    pub fn needs_registry(&self) -> bool {
+        self.idempotency != Idempotency::NoSideEffects && !self.without_registry
     }
 }
 

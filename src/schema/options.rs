@@ -52,6 +52,10 @@ pub(super) fn read(service: &ServiceDescriptor, method: &MethodDescriptor, types
         rest,
         socket,
         bucket: extension(service, &options, "portico.v1.bucket").map(text).filter(|name| !name.is_empty()).map(leak),
+        without_registry: matches!(
+            extension(service, &options, "portico.v1.without_registry"),
+            Some(Value::Bool(true))
+        ),
         input,
         output,
         comment: comment(method),

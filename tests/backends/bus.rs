@@ -44,7 +44,8 @@ async fn who_is_too_late_is_told_and_hears_what_is_kept(bus: &dyn Bus) {
     assert_eq!([heard(&mut stranger).await, heard(&mut stranger).await], ["missed", "5"]);
 }
 
-async fn behaves(bus: &dyn Bus) {
+/// What every bus does.
+pub(super) async fn behaves(bus: &dyn Bus) {
     everybody_hears_what_comes_after_they_asked(bus).await;
     a_listener_goes_on_after_its_position(bus).await;
     who_is_too_late_is_told_and_hears_what_is_kept(bus).await;

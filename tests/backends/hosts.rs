@@ -192,7 +192,7 @@ async fn clock_skew_says_nothing_of_a_host_since_only_its_lease_does() {
     let both = |hosts: &[HostLoad]| hosts.len() == 2 && hosts.iter().all(|host| host.healthy);
     until(&fleet, both).await;
     // Both stay while their leases do, and are gone with them.
-    valkey::pass(&server, TTL).await;
+    valkey::pass(&[&server], TTL).await;
     until(&fleet, <[HostLoad]>::is_empty).await;
     tasks.close();
 }

@@ -15,7 +15,7 @@ use crate::support::valkey::{self, Maker};
 /// A token a minute, so that a pause of the machine does not count.
 const RATE: Rate = Rate { per_minute: 1, burst: 3 };
 
-async fn a_bucket_empties_by_calls_and_fills_by_time(registry: &dyn Registry, pass: impl AsyncFn(Duration)) {
+async fn a_bucket_empties_by_calls_and_fills_by_time(registry: &dyn Registry, pass: &impl AsyncFn(Duration)) {
     let take = async || left(registry.take("calls", "ann", RATE).await.unwrap());
     assert_eq!([take().await, take().await, take().await], [Some(2), Some(1), Some(0)]);
     assert_eq!([take().await, take().await], [None, None], "asking in vain costs nothing");
@@ -36,7 +36,7 @@ async fn a_refusal_says_when_to_come_back(registry: &dyn Registry) {
     assert!(wait > Duration::from_secs(20) && wait <= Duration::from_secs(30), "{wait:?}");
 }
 
-async fn what_is_not_said_again_is_gone(registry: &dyn Registry, pass: impl AsyncFn(Duration)) {
+async fn what_is_not_said_again_is_gone(registry: &dyn Registry, pass: &impl AsyncFn(Duration)) {
     let say = async |kind, id: &str, body: &str| {
         let host = Announcement { id: id.to_owned(), body: body.to_owned() };
         registry.announce(kind, host, Duration::from_secs(15)).await.unwrap();
@@ -58,7 +58,7 @@ async fn what_is_not_said_again_is_gone(registry: &dyn Registry, pass: impl Asyn
     assert!(live().await.is_empty());
 }
 
-async fn places_are_reserved_until_given_back_or_forgotten(registry: &dyn Registry, pass: impl AsyncFn(Duration)) {
+async fn places_are_reserved_until_given_back_or_forgotten(registry: &dyn Registry, pass: &impl AsyncFn(Duration)) {
     let ttl = Duration::from_secs(90);
     let reserved = async || {
         let say = |id: &str| Announcement { id: id.to_owned(), body: "{}".to_owned() };
@@ -80,27 +80,26 @@ async fn places_are_reserved_until_given_back_or_forgotten(registry: &dyn Regist
     assert_eq!(reserved().await, [0, 1], "a gateway that died gives nothing back");
 }
 
+/// What every registry does.
+pub(super) async fn behaves(registry: &dyn Registry, pass: impl AsyncFn(Duration)) {
+    a_bucket_empties_by_calls_and_fills_by_time(registry, &pass).await;
+    a_refusal_says_when_to_come_back(registry).await;
+    what_is_not_said_again_is_gone(registry, &pass).await;
+    places_are_reserved_until_given_back_or_forgotten(registry, &pass).await;
+    assert_eq!(registry.health().await.unwrap().state, State::Ok);
+    registry.reach().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_local_registry_keeps_the_promises() {
-    let registry = LocalRegistry::new();
-    a_bucket_empties_by_calls_and_fills_by_time(&registry, tokio::time::advance).await;
-    a_refusal_says_when_to_come_back(&registry).await;
-    what_is_not_said_again_is_gone(&registry, tokio::time::advance).await;
-    places_are_reserved_until_given_back_or_forgotten(&registry, tokio::time::advance).await;
-    assert_eq!(registry.health().await.unwrap().state, State::Ok);
+    behaves(&LocalRegistry::new(), tokio::time::advance).await;
 }
 
 #[tokio::test]
 async fn redis_and_valkey_keep_the_promises() {
     for maker in Maker::ALL {
         let server = maker.start(&[]);
-        let registry = valkey::connect(&server).registry();
-        let pass = async |time| valkey::pass(&server, time).await;
-        a_bucket_empties_by_calls_and_fills_by_time(&registry, pass).await;
-        a_refusal_says_when_to_come_back(&registry).await;
-        what_is_not_said_again_is_gone(&registry, pass).await;
-        places_are_reserved_until_given_back_or_forgotten(&registry, pass).await;
-        assert_eq!(registry.health().await.unwrap().state, State::Ok, "{maker:?}");
+        behaves(&valkey::connect(&server).registry(), async |time| valkey::pass(&[&server], time).await).await;
     }
 }
 

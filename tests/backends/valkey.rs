@@ -1,5 +1,10 @@
 //! What a gateway does when Redis or Valkey is frozen, killed, read-only, refuses it or talks nonsense.
 
+mod groups;
+mod leases;
+mod slow;
+mod told;
+
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -8,7 +13,7 @@ use std::{
 
 use futures_util::StreamExt;
 use portico::{
-    backend::valkey::{ValkeyBus, ValkeyRegistry},
+    backend::valkey::{Valkey, ValkeyBus, ValkeyRegistry},
     base::{Code, Retry, health::State, reason},
     port::{
         bus::{Bus, Event, From, Subscription},
@@ -38,7 +43,10 @@ struct Parts {
 
 impl Parts {
     async fn on(server: &Server) -> Parts {
-        let valkey = valkey::connect(server);
+        Parts::of(&valkey::connect(server)).await
+    }
+
+    async fn of(valkey: &Valkey) -> Parts {
         let (registry, bus) = (valkey.registry(), valkey.bus());
         let heard = bus.subscribe("facts", From::Now).await.unwrap();
         let mut parts = Parts { registry, bus, heard };
@@ -57,8 +65,12 @@ impl Parts {
         self.registry.live("coordinators").await.unwrap().into_iter().map(|host| host.id).collect()
     }
 
+    async fn bus_tells(&self, body: &str) -> portico::base::Result<()> {
+        self.bus.publish("facts", body.to_owned()).await.map(|_| ())
+    }
+
     async fn tell(&mut self, body: &str) {
-        self.bus.publish("facts", body.to_owned()).await.unwrap();
+        self.bus_tells(body).await.unwrap();
         assert_eq!(self.next().await, body);
     }
 
@@ -74,6 +86,10 @@ impl Parts {
     /// While the server is away: quick refusals that say so, limits kept here, and nobody is told to sign in again.
     async fn is_away(&mut self) {
         assert_eq!(self.next().await, "away");
+        self.refuses().await;
+    }
+
+    async fn refuses(&mut self) {
         let began = Instant::now();
         let refused = self.announce("b").await.unwrap_err();
         assert!(began.elapsed() < COMMAND_PATIENCE, "{:?}", began.elapsed());

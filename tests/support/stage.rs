@@ -48,6 +48,11 @@ impl Stage {
         let url = Ensemble::start().await.url();
         let own = [("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", url.as_str())];
         let house = TestHouse::with(&[&own[..], variables].concat()).await;
+        Stage::set_in(house).await
+    }
+
+    /// The same in a house of another kind.
+    pub(crate) async fn set_in(house: TestHouse) -> Stage {
         let tenant = house.key("acme", portico::domain::keys::TENANT_PERMISSIONS).await;
         let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
         let call = Call { method, messages: upload("1.0.0", &bundle()), key: ADMIN, answers_max: 1 };

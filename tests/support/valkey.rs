@@ -7,7 +7,16 @@ use portico::{
     base::{Secret, tasks::Tasks},
 };
 
-use super::server::{Recipe, Server, accepts, tools};
+use super::{
+    gateway::PATIENCE,
+    server::{Recipe, Server, accepts, tools},
+};
+
+pub(crate) mod group;
+pub(crate) mod slow;
+pub(crate) mod tls;
+
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Who made the server.
 #[derive(Clone, Copy, Debug)]
@@ -20,15 +29,35 @@ impl Maker {
     pub(crate) const ALL: [Maker; 2] = [Maker::Redis, Maker::Valkey];
 
     /// Starts a server with these further arguments. It keeps what it was told through a crash.
-    pub(crate) fn start(self, more: &'static [&'static str]) -> Server {
+    pub(crate) fn start(self, more: &[&str]) -> Server {
+        let more: Vec<String> = more.iter().map(|&argument| argument.to_owned()).collect();
+        self.start_by(move |port, folder| {
+            let mut arguments = vec!["--port".to_owned(), port.to_string(), "--dir".to_owned()];
+            arguments.push(folder.display().to_string());
+            arguments.extend(["--save", "", "--appendonly", "yes", "--appendfsync", "always"].map(str::to_owned));
+            arguments.extend(more.iter().cloned());
+            arguments
+        })
+    }
+
+    /// Starts a server that speaks TLS alone, with these further arguments.
+    pub(crate) fn start_secure(self, files: &tls::Certificates, more: &[String]) -> Server {
+        let more = [files.arguments().as_slice(), more].concat();
+        self.start_by(move |port, _| {
+            let listen = ["--port", "0", "--tls-port", &port.to_string(), "--save", ""].map(str::to_owned);
+            listen.into_iter().chain(more.iter().cloned()).collect()
+        })
+    }
+
+    /// Starts the program with what this says for a port and a folder.
+    fn start_by(self, arguments: impl Fn(u16, &Path) -> Vec<String> + Send + Sync + 'static) -> Server {
         let (name, command): (_, fn() -> Command) = match self {
             Maker::Redis => ("redis-server", || Command::new("redis-server")),
             Maker::Valkey => ("valkey-server", valkey),
         };
         let command = move |port: u16, folder: &Path| {
             let mut command = command();
-            command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"]).arg(folder);
-            command.args(["--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"]).args(more);
+            command.args(arguments(port, folder)).args(["--bind", "127.0.0.1", "--daemonize", "no"]);
             command
         };
         Server::start(Recipe { name, command: Box::new(command), ready: accepts })
@@ -50,18 +79,60 @@ pub(crate) fn connect(server: &Server) -> Valkey {
     open(&format!("valkey://{}", server.address()))
 }
 
+/// The same by a URL, once there is one: under a heavy load the first greeting may come too late.
+pub(crate) async fn reached(url: &str) -> Valkey {
+    let valkey = open(url);
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    while let Err(why) = valkey.reached().await {
+        assert!(tokio::time::Instant::now() < patience, "{url} is never reached: {why}");
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    valkey
+}
+
 pub(crate) fn open(url: &str) -> Valkey {
     Valkey::open(&Secret::new(url), &Tasks::new()).unwrap()
 }
 
 /// A connection that speaks to the server directly.
 pub(crate) async fn speak(server: &Server) -> redis::aio::MultiplexedConnection {
-    let client = redis::Client::open(format!("redis://{}", server.address())).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+    dial(server).await.unwrap()
 }
 
-/// Lets time pass for what the server keeps: expiries come nearer, and so do the moments at which buckets are full.
-pub(crate) async fn pass(server: &Server, time: Duration) {
+/// A connection that waits for a busy machine.
+async fn dial(server: &Server) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+    let client = redis::Client::open(format!("redis://{}", server.address())).unwrap();
+    let patient = redis::AsyncConnectionConfig::new();
+    let patient = patient.set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&patient).await
+}
+
+/// Asks the server this, word by word.
+pub(crate) async fn ask<T: redis::FromRedisValue>(server: &Server, words: &str) -> T {
+    try_ask(server, words).await.unwrap()
+}
+
+/// The same of one that may refuse, or break off.
+pub(crate) async fn try_ask<T: redis::FromRedisValue>(server: &Server, words: &str) -> redis::RedisResult<T> {
+    let mut asked = redis::Cmd::new();
+    words.split(' ').for_each(|word| {
+        asked.arg(word);
+    });
+    asked.query_async(&mut dial(server).await?).await
+}
+
+/// Lets time pass here, and for what these servers keep: expiries come nearer, and so do the moments at which buckets are
+/// full. Other tasks stand still meanwhile.
+pub(crate) async fn pass(servers: &[&Server], time: Duration) {
+    for server in servers {
+        pass_there(server, time).await;
+    }
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+async fn pass_there(server: &Server, time: Duration) {
     let script = redis::Script::new(
         "for _, key in ipairs(redis.call('KEYS', '*')) do
            local left = redis.call('PTTL', key) - ARGV[1]

@@ -99,6 +99,10 @@ impl Registry for LocalRegistry {
         Box::pin(async move { Ok(self.0.take(bucket, key, rate)) })
     }
 
+    fn reach(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn health(&self) -> Answer<'_, Health> {
         Box::pin(async { Ok(Health::OK) })
     }

@@ -123,9 +123,14 @@ impl Question for TakesWrites {
     type Answer = bool;
 
     async fn ask(&self, lease: &mut Lease) -> sqlx::Result<bool> {
-        let asked = sqlx::query("SELECT current_setting('transaction_read_only') = 'off'");
-        asked.fetch_one(lease.connection()?).await?.try_get(0)
+        takes_writes(lease.connection()?).await
     }
+}
+
+/// Whether the database takes writes.
+pub(super) async fn takes_writes(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let asked = sqlx::query("SELECT current_setting('transaction_read_only') = 'off'");
+    asked.fetch_one(connection).await?.try_get(0)
 }
 
 /// What a commit must know of a row that is there.

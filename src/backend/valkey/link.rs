@@ -8,6 +8,7 @@
 //! *Knows:* when a connection is broken, how long commands and pauses take. *Does not know:* what is asked.
 
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, timeout},
@@ -111,6 +112,25 @@ impl Link {
         }
     }
 
+    /// Whether the server is in reach as far as is known. Asks nobody, and takes what is not yet known for a yes.
+    ///
+    /// # Errors
+    /// `registry_unavailable` while it is away.
+    pub(super) fn reach(&self, what: &'static str) -> Result<()> {
+        match &*self.shared.status.borrow() {
+            Status::Away(why) => Err(away(what, why.to_string())),
+            Status::Dialling | Status::Up(..) => Ok(()),
+        }
+    }
+
+    /// Waits for the end of the attempt to connect that is being made.
+    ///
+    /// # Errors
+    /// Why it failed, for an operator.
+    pub(super) async fn reached(&self) -> Result<(), String> {
+        self.connection().await.map(|_| ())
+    }
+
     async fn asked<T, F>(&self, repeat: Repeat, run: impl Fn(Connection) -> F + Send) -> Result<T, String>
     where
         F: Future<Output = RedisResult<T>> + Send,
@@ -179,7 +199,7 @@ impl Link {
 async fn keep(shared: &Shared, target: &Target) {
     let (mut number, mut pause, mut broke_at, mut warned) = (0, PAUSE_MIN, None::<Instant>, false);
     loop {
-        match target.dial(Use::Commands).await {
+        match dial(target).await {
             Ok(connection) => {
                 if warned {
                     tracing::info!("Valkey is within reach again");
@@ -210,14 +230,33 @@ async fn keep(shared: &Shared, target: &Target) {
     }
 }
 
+/// A connection over which commands are answered in time. This is what closes the breaker again: a server that is too slow for
+/// calls stays away, and only this task waits for it.
+async fn dial(target: &Target) -> std::result::Result<Connection, String> {
+    let mut connection = target.dial(Use::Commands).await?;
+    match timeout(COMMAND_WAIT, redis::cmd("PING").query_async::<()>(&mut connection)).await {
+        Ok(Ok(())) => Ok(connection),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_elapsed) => Err("it answers too late".to_owned()),
+    }
+}
+
 /// A server that evicts forgets whom it likes when its memory is full: who is alive, how much a caller has used up.
 async fn warn_of_eviction(mut connection: Connection) {
     let asked = redis::cmd("INFO").arg("memory").to_owned();
-    let answer = timeout(COMMAND_WAIT, asked.query_async::<String>(&mut connection)).await;
-    // A cluster answers per member, a user may lack the right to ask: then nothing is known and nothing said.
-    let Ok(Ok(info)) = answer else { return };
-    let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
-    if let Some(policy) = policy.map(str::trim).filter(|policy| *policy != "noeviction") {
+    let answer = timeout(COMMAND_WAIT, asked.query_async::<Value>(&mut connection)).await;
+    // A user may lack the right to ask: then nothing is known and nothing said.
+    let Ok(Ok(told)) = answer else { return };
+    let told = match told {
+        // A cluster answers for each member.
+        members @ Value::Map(_) => {
+            HashMap::<String, String>::from_redis_value(members).map(HashMap::into_values).map(Iterator::collect)
+        }
+        one => String::from_redis_value(one).map(|info| vec![info]),
+    };
+    let told: Vec<String> = told.unwrap_or_default();
+    let policies = told.iter().flat_map(|info| info.lines()).filter_map(|line| line.strip_prefix("maxmemory_policy:"));
+    if let Some(policy) = policies.map(str::trim).find(|policy| *policy != "noeviction") {
         tracing::warn!(
             policy,
             "Valkey forgets what it likes when its memory is full; set maxmemory-policy to noeviction"

@@ -31,6 +31,16 @@ impl Names {
         format!("{}:{id}:pending", self.kind(kind))
     }
 
+    /// Which of its lives it announced last: `podium:coordinators:{id}:epoch`.
+    pub(super) fn epoch(self, kind: &str, id: &str) -> String {
+        format!("{}:{id}:epoch", self.kind(kind))
+    }
+
+    /// The channel that is told who comes and goes: `podium:events:coordinators`. Clusters tell every member.
+    pub(super) fn events(self, kind: &str) -> String {
+        format!("podium:events:{kind}")
+    }
+
     /// When the bucket is full again: `podium:ratelimit:{key}:{bucket}`.
     pub(super) fn bucket(self, bucket: &str, key: &str) -> String {
         format!("podium:ratelimit:{key}:{bucket}")

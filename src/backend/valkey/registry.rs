@@ -3,12 +3,15 @@
 //! A newcomer's usual mistake is to read, decide and write. Others do the same meanwhile; every decision here is one script
 //! on the server, with the server's clock, so that gateways need not agree on the time.
 //!
+//! A busy key takes several tokens at once ([`leases`]), so that it costs far less than a question for each call.
+//!
 //! While the server is away, tokens come from buckets of this gateway alone, so that a limit never turns into an outage:
 //! a caller may then use up its limit once on each gateway. Everything else says that the registry is out of reach.
 //!
 //! *Knows:* the scripts and what they answer. *Does not know:* what is announced or limited.
 
 mod fields;
+mod leases;
 mod scripts;
 
 use std::{
@@ -19,9 +22,12 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, ScriptInvocation, Value};
+use redis::{FromRedisValue, Value};
 
-use self::scripts::Scripts;
+use self::{
+    leases::{Drawn, Leases},
+    scripts::{Run, Scripts},
+};
 use super::{
     link::{Link, Repeat},
     names::Names,
@@ -50,6 +56,7 @@ struct Inner {
     link: Link,
     names: Names,
     scripts: Scripts,
+    leases: Leases,
     /// What tokens are taken from while the server is away.
     alone: LocalRegistry,
     is_alone: AtomicBool,
@@ -57,8 +64,8 @@ struct Inner {
 
 impl ValkeyRegistry {
     pub(super) fn new(link: Link, names: Names) -> ValkeyRegistry {
-        let (scripts, alone) = (Scripts::new(), LocalRegistry::new());
-        ValkeyRegistry(Arc::new(Inner { link, names, scripts, alone, is_alone: AtomicBool::new(false) }))
+        let (scripts, leases, alone) = (Scripts::new(), Leases::new(), LocalRegistry::new());
+        ValkeyRegistry(Arc::new(Inner { link, names, scripts, leases, alone, is_alone: AtomicBool::new(false) }))
     }
 }
 
@@ -69,19 +76,18 @@ impl Registry for ValkeyRegistry {
 
     fn withdraw<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
-            let (set, hash) = (self.0.names.kind(kind), self.0.names.announcement(kind, id));
-            let script = self.0.scripts.withdraw.key(set);
-            self.0
-                .run(with(script, |script| {
-                    script.key(hash).arg(id);
-                }))
-                .await
+            let names = self.0.names;
+            let script = self.0.scripts.withdraw.on(names.kind(kind));
+            let script = script.and(names.announcement(kind, id)).and(names.epoch(kind, id));
+            self.0.run(script.with(names.events(kind)).with(id)).await
         })
     }
 
     fn live(&self, kind: &'static str) -> Answer<'_, Vec<Present>> {
         Box::pin(async move {
-            let rows: Vec<Row> = self.0.run(self.0.scripts.live.key(self.0.names.kind(kind))).await?;
+            let names = self.0.names;
+            let script = self.0.scripts.live.on(names.kind(kind)).with(names.events(kind));
+            let rows: Vec<Row> = self.0.run(script).await?;
             let mut live: Vec<Present> = rows.into_iter().map(Row::present).collect();
             live.sort_unstable_by(|one, other| one.id.cmp(&other.id));
             Ok(live)
@@ -90,21 +96,21 @@ impl Registry for ValkeyRegistry {
 
     fn reserve<'a>(&'a self, kind: &'static str, id: &'a str, ttl: Duration) -> Answer<'a, u32> {
         Box::pin(async move {
-            let script = self.0.scripts.reserve.key(self.0.names.pending(kind, id));
-            self.0
-                .run(with(script, |script| {
-                    script.arg(millis(ttl));
-                }))
-                .await
+            let script = self.0.scripts.reserve.on(self.0.names.pending(kind, id));
+            self.0.run(script.with(millis(ttl))).await
         })
     }
 
     fn release<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
-        Box::pin(async move { self.0.run(self.0.scripts.release.key(self.0.names.pending(kind, id))).await })
+        Box::pin(async move { self.0.run(self.0.scripts.release.on(self.0.names.pending(kind, id))).await })
     }
 
     fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take> {
         Box::pin(async move { self.0.take(bucket, key, rate).await })
+    }
+
+    fn reach(&self) -> Result<()> {
+        self.0.link.reach(WHAT)
     }
 
     fn health(&self) -> Answer<'_, Health> {
@@ -118,14 +124,10 @@ impl Inner {
         if body.len() > ANNOUNCEMENT_BYTES_MAX {
             return Err(Error::internal(format!("an announcement of {} bytes is too large", body.len())));
         }
-        let script = self.scripts.announce.key(self.names.kind(kind));
-        let script = with(script, |script| {
-            script.key(self.names.announcement(kind, id)).arg(id).arg(millis(ttl)).arg(ANNOUNCEMENTS_MAX);
-            script.arg("body").arg(body);
-            for (name, value) in fields::shown(body) {
-                script.arg(name).arg(value);
-            }
-        });
+        let script = self.scripts.announce.on(self.names.kind(kind));
+        let script = script.and(self.names.announcement(kind, id)).and(self.names.epoch(kind, id));
+        let script = script.with(self.names.events(kind)).with(id).with(millis(ttl)).with(ANNOUNCEMENTS_MAX);
+        let script = script.with("body").with(body).with(fields::shown(body));
         match self.run(script).await? {
             true => Ok(()),
             false => Err(Error::new(Code::ResourceExhausted, reason::REGISTRY_UNAVAILABLE, "the registry is full")
@@ -139,16 +141,15 @@ impl Inner {
         }
         let interval_us = (60_000_000 / u64::from(rate.per_minute)).max(1);
         let capacity_us = interval_us * u64::from(rate.burst.max(1));
-        let script = self.scripts.take.key(self.names.bucket(bucket, key));
-        match self
-            .run(with(script, |script| {
-                script.arg(interval_us).arg(capacity_us);
-            }))
-            .await
-        {
-            Ok((granted, number)) => {
+        let question = match self.leases.draw(bucket, key, rate) {
+            Drawn::Here(take) => return Ok(take),
+            Drawn::Ask(question) => question,
+        };
+        let script = self.scripts.take.on(self.names.bucket(bucket, key)).with(interval_us).with(capacity_us);
+        match self.run(script.with(question.wanted).with(question.unused)).await {
+            Ok(answer) => {
                 self.is_alone.store(false, Ordering::Relaxed);
-                Ok(taken(granted, number))
+                Ok(self.leases.answered(bucket, key, question, answer))
             }
             Err(error) => {
                 if !self.is_alone.swap(true, Ordering::Relaxed) {
@@ -172,9 +173,9 @@ impl Inner {
     }
 
     /// Runs a script. All of them may be repeated: what counts one too many is forgotten by itself.
-    async fn run<T: FromRedisValue + Send>(&self, script: ScriptInvocation<'_>) -> Result<T> {
+    async fn run<T: FromRedisValue + Send>(&self, script: Run<'_>) -> Result<T> {
         let script = &script;
-        let run = |mut connection: Connection| async move { script.invoke_async::<T>(&mut connection).await };
+        let run = |mut connection: Connection| async move { script.over::<T>(&mut connection).await };
         self.link.ask(WHAT, Repeat::Yes, run).await
     }
 }
@@ -201,18 +202,6 @@ impl FromRedisValue for Row {
             body => String::from_redis_value(body)?,
         };
         Ok(Row { id, reserved, body })
-    }
-}
-
-fn with<'a>(mut script: ScriptInvocation<'a>, add: impl FnOnce(&mut ScriptInvocation<'a>)) -> ScriptInvocation<'a> {
-    add(&mut script);
-    script
-}
-
-fn taken(granted: bool, number: u64) -> Take {
-    match granted {
-        true => Take::Granted { left: u32::try_from(number).unwrap_or(u32::MAX) },
-        false => Take::Later(Duration::from_micros(number)),
     }
 }
 

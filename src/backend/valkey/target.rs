@@ -8,24 +8,34 @@
 //! | `valkey+sentinel://[user:password@]host[:26379],…/name[/database]` | the primary that these sentinels name |
 //! | `valkey+cluster://[user:password@]host[:6379],…` | a cluster, of which these are some members |
 //!
-//! `redis` stands for `valkey` wherever it is written. `?ca=PATH` names a PEM file with the authorities to trust.
+//! `redis` stands for `valkey` wherever it is written, and `valkeys` and `rediss` encrypt in every form. With these,
+//! `?ca=PATH` names a PEM file with the authorities to trust, instead of those of the system, and
+//! `&certificate=PATH&key=PATH` what to show to a server that asks for it.
+//!
+//! Sentinels are reached by the same TLS as the servers that they name. The user of the URL is for the servers; sentinels that
+//! want a password are given `?sentinel_password=…`, and `&sentinel_user=…` where they have users.
 //!
 //! *Knows:* the forms of URLs, how each is dialled. *Does not know:* when to dial, what is asked.
 
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisFuture,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisFuture,
     RedisResult, TlsCertificates, TlsMode, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
-    sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use tokio::sync::Mutex;
 
-/// How long one step of dialling may take: a connection, a greeting.
-const STEP_WAIT: Duration = Duration::from_millis(500);
+use super::link::COMMAND_WAIT;
+
+/// How long one step of dialling may take: a connection with its greeting. Nobody waits for it, and TLS has more to say.
+const STEP_WAIT: Duration = Duration::from_secs(1);
+/// What a query may say.
+const OPTIONS: &str = "ca, certificate, key, sentinel_user, sentinel_password";
 /// How long dialling may take in all. Sentinels are asked one after the other, and members of a cluster for its map.
 const DIAL_WAIT: Duration = Duration::from_secs(2);
 
@@ -65,10 +75,18 @@ impl Target {
     /// What is wrong with it, to follow "it".
     pub(super) fn parse(url: &str) -> Result<Target, String> {
         let (scheme, rest) = url.split_once("://").ok_or("is not an absolute URL")?;
-        let (rest, certificates) = authorities(rest)?;
         let (family, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
         if !matches!(family, "valkey" | "valkeys" | "redis" | "rediss") {
             return Err(format!("has the unknown scheme {scheme:?}"));
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut query = Query::parse(query)?;
+        let certificates = query.certificates()?;
+        if certificates.is_some() && !is_secure(family) {
+            return Err("names certificates, but does not encrypt: write valkeys".to_owned());
+        }
+        if (query.sentinel_user.is_some() || query.sentinel_password.is_some()) && kind != "sentinel" {
+            return Err("has a user or password of sentinels, but names none".to_owned());
         }
         match kind {
             "" => {
@@ -79,7 +97,7 @@ impl Target {
                 };
                 client.map(|client| Target::One(Box::new(client))).map_err(said)
             }
-            "sentinel" => sentinel(family, rest, certificates),
+            "sentinel" => sentinel(family, rest, certificates, query),
             "cluster" => cluster(family, rest, certificates),
             _ => Err(format!("has the unknown scheme {scheme:?}")),
         }
@@ -102,7 +120,7 @@ impl Target {
 
     async fn dialled(&self, purpose: Use) -> RedisResult<Connection> {
         let answers_within = match purpose {
-            Use::Commands => Some(STEP_WAIT),
+            Use::Commands => Some(COMMAND_WAIT),
             Use::Reading => None,
         };
         let config =
@@ -153,18 +171,53 @@ impl ConnectionLike for Connection {
     }
 }
 
-/// The URL without its `ca`, and the authorities in that file.
-fn authorities(rest: &str) -> Result<(&str, Option<TlsCertificates>), String> {
-    let Some((rest, query)) = rest.split_once('?') else { return Ok((rest, None)) };
-    let path = query.strip_prefix("ca=").ok_or("has a query in which only ca=PATH is known")?;
-    let root_cert = std::fs::read(path).map_err(|error| format!("names authorities that cannot be read: {error}"))?;
-    Ok((rest, Some(TlsCertificates { client_tls: None, root_cert: Some(root_cert) })))
+/// What the query of a URL says.
+#[derive(Default)]
+struct Query {
+    authorities: Option<Vec<u8>>,
+    certificate: Option<Vec<u8>>,
+    key: Option<Vec<u8>>,
+    sentinel_user: Option<String>,
+    sentinel_password: Option<String>,
+}
+
+impl Query {
+    fn parse(text: &str) -> Result<Query, String> {
+        let mut query = Query::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value =
+                percent_decode_str(value).decode_utf8().map_err(|_| format!("has a {name} that is not UTF-8"))?;
+            let file =
+                || std::fs::read(&*value).map_err(|error| format!("names a {name} that cannot be read: {error}"));
+            match name {
+                "ca" => query.authorities = Some(file()?),
+                "certificate" => query.certificate = Some(file()?),
+                "key" => query.key = Some(file()?),
+                "sentinel_user" => query.sentinel_user = Some(value.into_owned()),
+                "sentinel_password" => query.sentinel_password = Some(value.into_owned()),
+                name => return Err(format!("has the unknown option {name:?}; known: {OPTIONS}")),
+            }
+        }
+        Ok(query)
+    }
+
+    /// What to trust and to show; nothing to leave both to the system.
+    fn certificates(&mut self) -> Result<Option<TlsCertificates>, String> {
+        let client_tls = match (self.certificate.take(), self.key.take()) {
+            (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
+            (None, None) => None,
+            _ => return Err("names only one of certificate and key".to_owned()),
+        };
+        let root_cert = self.authorities.take();
+        let is_any = client_tls.is_some() || root_cert.is_some();
+        Ok(is_any.then_some(TlsCertificates { client_tls, root_cert }))
+    }
 }
 
 /// `user:password@a:1,b:2/name/0`, by what it consists of.
 struct Parts<'a> {
     nodes: Vec<ConnectionInfo>,
-    credentials: RedisConnectionInfo,
     path: &'a str,
 }
 
@@ -179,32 +232,45 @@ fn parts<'a>(family: &str, rest: &'a str, port: u16) -> Result<Parts<'a>, String
         format!("{family}://{user}{host}{port}").into_connection_info().map_err(said)
     };
     let nodes = hosts.split(',').map(node).collect::<Result<Vec<_>, String>>()?;
-    let credentials = nodes.first().ok_or("names no host")?.redis_settings().clone();
-    Ok(Parts { nodes, credentials, path })
+    Ok(Parts { nodes, path })
 }
 
-fn sentinel(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> Result<Target, String> {
-    if certificates.is_some() {
-        return Err("has authorities of its own, which sentinels do not take; trust them system-wide".to_owned());
-    }
-    let Parts { nodes, credentials, path } = parts(family, rest, 26_379)?;
+fn sentinel(family: &str, rest: &str, certificates: Option<TlsCertificates>, query: Query) -> Result<Target, String> {
+    let Parts { nodes, path } = parts(family, rest, 26_379)?;
     let (name, database) = path.split_once('/').unwrap_or((path, "0"));
     if name.is_empty() {
         return Err("does not name the primary after the sentinels".to_owned());
     }
     let database = database.parse().map_err(|_| "has a database that is not a number")?;
-    // Sentinels have no users of their own here; the credentials are the primary's.
-    let nodes = nodes.into_iter().map(|node| node.set_redis_settings(RedisConnectionInfo::default())).collect();
-    let mut primary = SentinelNodeConnectionInfo::default().set_redis_connection_info(credentials.set_db(database));
-    if secure(family) {
-        primary = primary.set_tls_mode(TlsMode::Secure);
+    let primary = nodes.first().ok_or("names no host")?.redis_settings().clone();
+    let addresses = nodes.iter().map(|node| node.addr().clone());
+    let mut client = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)
+        .map_err(said)?
+        .set_client_to_redis_db(database);
+    if let Some(user) = primary.username() {
+        client = client.set_client_to_redis_username(user);
     }
-    let client = SentinelClient::build(nodes, name, Some(primary), SentinelServerType::Master);
-    client.map(|client| Target::Sentinel(Box::new(Mutex::new(client)))).map_err(said)
+    if let Some(password) = primary.password() {
+        client = client.set_client_to_redis_password(password);
+    }
+    if let Some(user) = query.sentinel_user {
+        client = client.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = query.sentinel_password {
+        client = client.set_client_to_sentinel_password(password);
+    }
+    if is_secure(family) {
+        client = client.set_client_to_redis_tls_mode(TlsMode::Secure);
+    }
+    if let Some(certificates) = certificates {
+        client = client.set_client_to_sentinel_certificates(certificates.clone());
+        client = client.set_client_to_redis_certificates(certificates);
+    }
+    client.build().map(|client| Target::Sentinel(Box::new(Mutex::new(client)))).map_err(said)
 }
 
 fn cluster(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> Result<Target, String> {
-    let Parts { nodes, path, .. } = parts(family, rest, 6_379)?;
+    let Parts { nodes, path } = parts(family, rest, 6_379)?;
     if !path.is_empty() {
         return Err("has a path, which a cluster has no use for".to_owned());
     }
@@ -217,10 +283,10 @@ fn cluster(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> R
         };
         builder.build().map_err(said)
     };
-    Ok(Target::Cluster(Box::new(Cluster { commands: client(STEP_WAIT)?, reading: client(DIAL_WAIT)? })))
+    Ok(Target::Cluster(Box::new(Cluster { commands: client(COMMAND_WAIT)?, reading: client(DIAL_WAIT)? })))
 }
 
-fn secure(family: &str) -> bool {
+fn is_secure(family: &str) -> bool {
     matches!(family, "valkeys" | "rediss")
 }
 
@@ -239,7 +305,7 @@ mod tests {
             "valkey://localhost",
             "redis://:secret@10.0.0.1:7000/3",
             "rediss://ann:secret@[::1]:7000",
-            "valkey+sentinel://ann:secret@a,b:1,[::1]/main/2",
+            "valkey+sentinel://ann:secret@a,b:1,[::1]/main/2?sentinel_password=secret&sentinel_user=ann",
             "valkey+cluster://a:1,b",
         ] {
             assert!(Target::parse(good).is_ok(), "{good}");
@@ -248,7 +314,11 @@ mod tests {
             "localhost:6379",
             "http://:secret@host",
             "valkey://:secret@host/x",
-            "valkey://host?ca=/nowhere/secret",
+            "valkeys://host?ca=/nowhere",
+            "valkeys://:secret@host?certificate=Cargo.toml",
+            "valkeys://:secret@host?password=x",
+            "valkey://:secret@host?ca=Cargo.toml",
+            "valkey+cluster://host?sentinel_password=secret",
             "valkey+sentinel://:secret@a,b",
             "valkey+cluster://:secret@a/1",
             "valkey+ring://:secret@a",

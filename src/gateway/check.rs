@@ -1,0 +1,78 @@
+//! What can be said of a configuration before anything is started from it.
+//!
+//! A newcomer's usual mistake is to open a store as a gateway does. That makes folders and layouts, and waits; here nothing is
+//! changed, and what does not answer is told at once.
+//!
+//! *Knows:* which backends have URLs. *Does not know:* how results are shown.
+
+use std::{sync::Arc, time::Duration};
+
+use super::backends;
+use crate::{
+    backend::{
+        postgres::Postgres,
+        valkey::{self, Valkey},
+    },
+    base::{Clock, Error, Result, Secret, clock::SystemClock, health::Health, tasks::Tasks},
+    config::{Blobs, Bus, Config, Loaded, Origin, Place, Problem, Records, Registry},
+    port::{bus::Bus as _, registry::Registry as _},
+};
+
+/// How long what was opened for a question may take to close.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// What is wrong with URLs that only their backends understand. Asks nobody.
+pub fn problems(loaded: &Loaded) -> Vec<Problem> {
+    let Config { registry, bus, .. } = &loaded.config;
+    let registry = if let Registry::Valkey(url) = registry { Some(("registry", url)) } else { None };
+    let bus = if let Bus::Valkey(url) = bus { Some(("bus", url)) } else { None };
+    let wrong = |(key, url): (&'static str, &Secret)| {
+        let why = valkey::check(url.reveal()).err()?;
+        let written = loaded.origins.iter().find(|(setting, ..)| setting.key == key);
+        let place = match written {
+            Some((_, _, Origin::Written(place))) => place.clone(),
+            _ => Place::Together,
+        };
+        let fix = "write the URL as `portico check --reference` shows it".to_owned();
+        Some(Problem { place, key: key.to_owned(), cause: format!("the URL {why}"), fix })
+    };
+    registry.into_iter().chain(bus).filter_map(wrong).collect()
+}
+
+/// How the stores beyond this machine are, by the settings that name them. Stores on this machine are left alone.
+pub async fn connect(config: &Config) -> Vec<(&'static str, Health)> {
+    let tasks = Tasks::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let records = async {
+        let Records::Postgres(url) = &config.records else { return None };
+        Some(("records", told(Postgres::probe(&Secret::new(url.reveal())).await)))
+    };
+    let blobs = async {
+        let Blobs::S3(_) = &config.blobs else { return None };
+        Some(("blobs", told(backends::blobs_to_read(config, &clock, &tasks).await.health().await)))
+    };
+    let registry = async {
+        let Registry::Valkey(url) = &config.registry else { return None };
+        Some(("registry", told(asked(url, &tasks, async |valkey| valkey.registry().health().await).await)))
+    };
+    let bus = async {
+        let Bus::Valkey(url) = &config.bus else { return None };
+        Some(("bus", told(asked(url, &tasks, async |valkey| valkey.bus().health().await).await)))
+    };
+    let (records, blobs, registry, bus) = tokio::join!(records, blobs, registry, bus);
+    tasks.close();
+    let _ended = tasks.wait(CLOSE_WAIT).await;
+    [records, blobs, registry, bus].into_iter().flatten().collect()
+}
+
+async fn asked(url: &Secret, tasks: &Tasks, ask: impl AsyncFnOnce(&Valkey) -> Result<Health>) -> Result<Health> {
+    let valkey = Valkey::open(url, tasks)?;
+    match valkey.reached().await {
+        Ok(()) => ask(&valkey).await,
+        Err(why) => Ok(Health::down(why)),
+    }
+}
+
+fn told(asked: Result<Health>) -> Health {
+    asked.unwrap_or_else(|error: Error| Health::down(error.report()))
+}

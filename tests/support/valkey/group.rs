@@ -1,0 +1,152 @@
+//! Servers that act as one: a primary and its replica under a sentinel, and a cluster in which one member has a replica.
+//!
+//! A newcomer's usual mistake is to fail over before the others know of the replica. Whoever starts a group waits until they do.
+
+use std::{fs, net::TcpListener, time::Duration};
+
+use super::{Maker, ask};
+use crate::support::{gateway::PATIENCE, server::Server};
+
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// The name under which the sentinel knows its primary.
+pub(crate) const NAME: &str = "main";
+/// How long members and sentinels wait before they hold another for dead.
+const SILENCE_MS: &str = "1000";
+/// Members have copies instead of a disk.
+const FORGETFUL: [&str; 2] = ["--appendonly", "no"];
+/// Slots of a cluster.
+const SLOTS: u32 = 16_384;
+
+/// A primary and its replica under a sentinel.
+pub(crate) struct Watched {
+    pub(crate) primary: Server,
+    pub(crate) replica: Server,
+    pub(crate) sentinel: Server,
+}
+
+impl Watched {
+    pub(crate) async fn start(maker: Maker) -> Watched {
+        let primary = maker.start(&FORGETFUL);
+        let port = primary.address().port().to_string();
+        let replica = maker.start(&[&FORGETFUL[..], &["--replicaof", "127.0.0.1", &port]].concat());
+        let sentinel = sentinel(maker, &port, "");
+        until("the replica follows, and the sentinel knows it", async || {
+            let known: Vec<redis::Value> = ask(&sentinel, &format!("SENTINEL REPLICAS {NAME}")).await;
+            let info: String = ask(&replica, "INFO replication").await;
+            !known.is_empty() && info.contains("master_link_status:up")
+        })
+        .await;
+        Watched { primary, replica, sentinel }
+    }
+
+    /// The URL that names a sentinel that is not there, and then this one.
+    pub(crate) fn url(&self) -> String {
+        format!("valkey+sentinel://127.0.0.1:1,{}/{NAME}", self.sentinel.address())
+    }
+}
+
+/// A sentinel over the primary at this port, with this further configuration.
+pub(crate) fn sentinel(maker: Maker, primary_port: &str, more: &str) -> Server {
+    let told = format!(
+        "sentinel monitor {NAME} 127.0.0.1 {primary_port} 1\n\
+         sentinel down-after-milliseconds {NAME} {SILENCE_MS}\n\
+         sentinel failover-timeout {NAME} 5000\n{more}\n"
+    );
+    maker.start_by(move |port, folder| {
+        let (file, folder) = (folder.join("sentinel.conf"), folder.display());
+        // A sentinel writes down in its file what it learns.
+        let listen = if told.contains("tls-port PORT") { "port 0".to_owned() } else { format!("port {port}") };
+        let told = told.replace("tls-port PORT", &format!("tls-port {port}"));
+        fs::write(&file, format!("{listen}\ndir {folder}\n{told}")).unwrap();
+        vec![file.display().to_string(), "--sentinel".to_owned()]
+    })
+}
+
+/// Three members with the slots among them, and a replica of one.
+pub(crate) struct Members {
+    pub(crate) primaries: Vec<Server>,
+    /// Of the first.
+    pub(crate) replica: Server,
+}
+
+impl Members {
+    /// Starts them. The first one has the slot of this key.
+    pub(crate) async fn start(maker: Maker, key: &str) -> Members {
+        let mut primaries: Vec<Server> = (0..3).map(|_| member(maker)).collect();
+        let replica = member(maker);
+        let slot: u32 = ask(&primaries[0], &format!("CLUSTER KEYSLOT {key}")).await;
+        let share = SLOTS.div_ceil(3);
+        for (at, server) in primaries.iter().enumerate() {
+            let first = u32::try_from(at).unwrap() * share;
+            let last = (first + share).min(SLOTS) - 1;
+            ask::<()>(server, &format!("CLUSTER ADDSLOTSRANGE {first} {last}")).await;
+        }
+        primaries.rotate_left(usize::try_from(slot / share).unwrap());
+        for server in primaries.iter().skip(1).chain([&replica]) {
+            let (port, bus) = (server.address().port(), bus_port(server).await);
+            ask::<()>(&primaries[0], &format!("CLUSTER MEET 127.0.0.1 {port} {bus}")).await;
+        }
+        let all = || primaries.iter().chain([&replica]);
+        until("all members know each other", async || {
+            for server in all() {
+                let info: String = ask(server, "CLUSTER INFO").await;
+                if !info.contains("cluster_state:ok") || !info.contains("cluster_known_nodes:4") {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+        let id: String = ask(&primaries[0], "CLUSTER MYID").await;
+        ask::<()>(&replica, &format!("CLUSTER REPLICATE {id}")).await;
+        until("the replica follows, and all know that", async || {
+            for server in all() {
+                let nodes: String = ask(server, "CLUSTER NODES").await;
+                if !nodes.lines().any(|node| node.contains("slave") && node.contains(&id)) {
+                    return false;
+                }
+            }
+            let info: String = ask(&replica, "INFO replication").await;
+            info.contains("master_link_status:up")
+        })
+        .await;
+        Members { primaries, replica }
+    }
+
+    /// The URL that names one member that is not there, and two that are.
+    pub(crate) fn url(&self) -> String {
+        let [_, second, third] = &self.primaries[..] else { panic!("three members") };
+        format!("valkey+cluster://127.0.0.1:1,{},{}", second.address(), third.address())
+    }
+}
+
+/// Waits until the replica has what its primary has now.
+pub(crate) async fn caught_up(primary: &Server, replica: &Server) {
+    let offset = async |server: &Server, field: &str| -> u64 {
+        let info: String = ask(server, "INFO replication").await;
+        info.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok()).unwrap_or_default()
+    };
+    let there = offset(primary, "master_repl_offset:").await;
+    until("the replica has caught up", async || offset(replica, "slave_repl_offset:").await >= there).await;
+}
+
+fn member(maker: Maker) -> Server {
+    // Members speak to each other on a port of their own, which is by default beyond what some free ports allow.
+    let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", SILENCE_MS];
+    maker.start(&[&FORGETFUL[..], &cluster].concat())
+}
+
+async fn bus_port(server: &Server) -> String {
+    let [_, port]: [String; 2] = ask(server, "CONFIG GET cluster-port").await;
+    port
+}
+
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let asked = async {
+        while !is_so().await {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
