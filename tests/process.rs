@@ -1,10 +1,13 @@
 //! What only a process has: signals, an exit code, files that change under it.
 
 mod bombs;
+mod cluster;
 mod crash;
+mod dependencies;
 mod disk;
 mod guesses;
 mod hostile;
+mod load;
 mod memory;
 mod reload;
 mod secrets;

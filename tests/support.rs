@@ -1,6 +1,7 @@
 //! What tests share.
 
 pub(crate) mod between;
+pub(crate) mod caller;
 pub(crate) mod certificates;
 pub(crate) mod collector;
 pub(crate) mod doors;
@@ -8,6 +9,8 @@ pub(crate) mod ensemble;
 pub(crate) mod example;
 pub(crate) mod gateway;
 pub(crate) mod hosts;
+pub(crate) mod installation;
+pub(crate) mod line;
 pub(crate) mod minio;
 pub(crate) mod postgres;
 pub(crate) mod process;

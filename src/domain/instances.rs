@@ -258,7 +258,10 @@ impl Instances {
         let path = WorkspacePath::parse(path)?;
         // What is read once cannot be sent twice, so this goes where the record says.
         let at = self.0.at(cx, id).await?;
-        let written = self.0.ground.fleet.write_file(&at, &path, rules::bounded(content)).await;
+        let written = match self.0.ground.fleet.write_file(&at, &path, rules::bounded(content)).await {
+            Err(error) => Err(self.0.missing(cx, id, error).await),
+            written => written,
+        };
         self.0.ground.audit.note(cx, "instance.write_file", id, &written);
         written
     }
@@ -279,12 +282,31 @@ impl Inner {
         ask: impl Fn(Arc<dyn Fleet>, At) -> F,
     ) -> Result<T> {
         let at = self.find(cx, id).await?;
-        match ask(Arc::clone(&self.ground.fleet), at.clone()).await {
-            Err(error) => {
-                let at = self.found_elsewhere(cx, at, error).await?;
-                ask(Arc::clone(&self.ground.fleet), at).await
-            }
+        let error = match ask(Arc::clone(&self.ground.fleet), at.clone()).await {
+            Err(error) => error,
+            told => return told,
+        };
+        let told = match self.found_elsewhere(cx, at, error).await {
+            Ok(at) => ask(Arc::clone(&self.ground.fleet), at).await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Err(error) => Err(self.missing(cx, id, error).await),
             told => told,
+        }
+    }
+
+    /// What an error of its host means. An instance is written down, so a host that does not know it has lost it, or does not
+    /// have it yet.
+    async fn missing(&self, cx: &Context, id: &str, error: Error) -> Error {
+        if error.reason() != reason::INSTANCE_NOT_FOUND {
+            return error;
+        }
+        match self.visible(cx, id).await {
+            Ok(stored) if stored.value.is_tombstone() => error,
+            Ok(stored) if State::parse(&stored.value.status) == State::Deploying => failure::not_ready(),
+            Ok(_) => failure::terminated(),
+            Err(_) => error,
         }
     }
 

@@ -5,6 +5,8 @@
 //!
 //! *Knows:* our errors, google.rpc. *Does not know:* how a door prints details.
 
+use std::time::Duration;
+
 use portico_wire::{
     google::rpc::{BadRequest, ErrorInfo, RetryInfo, bad_request::FieldViolation},
     well_known,
@@ -50,7 +52,13 @@ pub(super) fn of(error: &Error) -> Vec<(String, Vec<u8>)> {
     if !bad.field_violations.is_empty() {
         details.push(packed(&bad));
     }
-    if let Retry::After(wait) = error.retry_hint() {
+    // Its presence says that nothing was done; what may have been done says nothing of when to repeat it.
+    let wait = match error.retry_hint() {
+        Retry::After(wait) => Some(wait),
+        Retry::Safe => Some(Duration::ZERO),
+        Retry::Never | Retry::MayRepeat => None,
+    };
+    if let Some(wait) = wait {
         details.push(packed(&RetryInfo { retry_delay: well_known::Duration::try_from(wait).ok() }));
     }
     details

@@ -66,7 +66,7 @@ pub fn line(error: &Error, dialect: Dialect, id: &RequestId) -> Value {
 }
 
 /// Retry-After has no fractions, and zero would mean at once.
-fn whole_seconds(delay: Duration) -> u64 {
+pub(super) fn whole_seconds(delay: Duration) -> u64 {
     (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1)
 }
 

@@ -42,7 +42,7 @@ use self::{
 };
 use super::{Body, Protocol, rest::bounded};
 use crate::{
-    base::{Code, Context, Error, Retry, reply, tasks::Tasks},
+    base::{Code, Context, Error, reply, tasks::Tasks},
     gate::Entry,
     schema::{Method, Schema, Shape},
 };
@@ -246,11 +246,6 @@ impl Frame {
     /// An error as this protocol says it, when no message was answered yet.
     pub fn refusal(&self, error: &Error) -> Response<Body> {
         let mut refusal = failure::to_connect(error, None);
-        if let Retry::After(wait) = error.retry_hint() {
-            // Rounded up: coming back too early would be refused again.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            refusal.response_headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
         if error.code() == Code::Unauthenticated {
             refusal.response_headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -33,7 +33,7 @@ use portico::{
     },
     port::{
         blobs::Blobs,
-        fleet::Fleet,
+        fleet::{At, Fleet},
         records::{Expect, Record, Write},
     },
 };
@@ -148,6 +148,17 @@ impl House {
         let incoming = stream::unfold(incoming, |mut frames| async { Some((frames.recv().await?, frames)) });
         let from_agent = self.instances.attach(&self.call(who), id, None, Box::pin(incoming)).await?;
         Ok(Client { to_agent, from_agent })
+    }
+
+    /// Writes an instance back as a gateway leaves it that dies before it has heard what the host did.
+    async fn as_a_gateway_leaves_it(&self, id: &str) {
+        let record = self.ground.records.get("instances", id).await.unwrap().unwrap();
+        let mut body: Value = serde_json::from_str(&record.body).unwrap();
+        body["status"] = json!("deploying");
+        let facets = vec![("tenant".into(), "acme".to_owned()), ("standing".into(), "deploying".to_owned())];
+        let record = Record { facets, body: body.to_string(), ..record };
+        let put = Write::Put { collection: "instances", record, expect: Expect::Anything };
+        self.ground.records.commit(vec![put]).await.unwrap();
     }
 
     async fn status(&self, who: &str, id: &str) -> String {
@@ -332,6 +343,46 @@ async fn one_request_that_comes_to_several_gateways_at_once_creates_once() {
     let ids: BTreeSet<String> = created.into_iter().map(|created| created.unwrap().instance.id).collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
     assert_eq!(house.fleet.hosts().await.unwrap()[0].active, 1);
+}
+
+#[tokio::test]
+async fn a_repetition_goes_on_with_a_start_whose_gateway_died_and_nothing_is_started_twice() {
+    let house = House::new().await;
+    let [there, lost] = ["there", "lost"].map(|key| house.call_with("acme", &[("idempotency-key", key)]));
+    let mut begun = Vec::new();
+    for cx in [&there, &lost] {
+        begun.push(house.instances.create(cx, echo("")).await.unwrap().instance.id);
+        house.as_a_gateway_leaves_it(begun.last().unwrap()).await;
+    }
+    house.fleet.stop(&At::new("local", &begun[1]), Stop::Now).await.unwrap();
+
+    let (there, lost) = tokio::join!(house.instances.create(&there, echo("")), house.instances.create(&lost, echo("")));
+    let went_on = [there.unwrap().instance, lost.unwrap().instance];
+    assert_eq!(went_on.each_ref().map(|instance| instance.id.as_str()), [begun[0].as_str(), begun[1].as_str()]);
+    assert!(went_on.iter().all(|instance| instance.status != "deploying"), "{went_on:?}");
+    assert_eq!(house.fleet.hosts().await.unwrap()[0].active, 2);
+}
+
+#[tokio::test]
+async fn calls_to_an_instance_that_its_host_lost_say_that_it_has_ended() {
+    let house = House::new().await;
+    let (cx, id, it) = (house.call("acme"), "agent_1", &house.instances);
+    house.create("acme", echo(id)).await.unwrap();
+    house.fleet.stop(&At::new("local", id), Stop::Now).await.unwrap();
+    let message = NewMessage { text: "hello".to_owned(), messages: Vec::new() };
+    let content = stream::iter([Ok(Bytes::from("x"))]);
+    let refusals = [
+        reason_of(it.send(&cx, id, message).await),
+        reason_of(it.messages(&cx, id, Window { offset: 0, limit: 1 }).await),
+        reason_of(it.logs(&cx, id, LogQuery { level: LogLevel::Debug, offset: 0, limit: 1 }).await),
+        reason_of(it.follow_logs(&cx, id, LogLevel::Debug, 0).await),
+        reason_of(it.files(&cx, id, "", 1).await),
+        reason_of(it.read_file(&cx, id, "a").await),
+        reason_of(it.write_file(&cx, id, "a", Box::pin(content)).await),
+        reason_of(house.attach("acme", id).await),
+    ];
+    assert_eq!(refusals, [reason::INSTANCE_TERMINATED; 8]);
+    assert_eq!(house.status("acme", id).await, "failed");
 }
 
 #[tokio::test]

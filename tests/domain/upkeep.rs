@@ -251,6 +251,22 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
     assert_eq!(running, ["stuck-and-there", "survived", "theirs"], "what another installation started is its own");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_its_gateway_did_not_end_is_ended_by_another() {
+    let host = Arc::new(PaperHost::default());
+    let ground = Ground::new();
+    for (id, at) in [("leaving", NOW), ("left", NOW.minus(Duration::from_secs(600)))] {
+        host.running.lock().unwrap().insert(id.to_owned(), State::Ready);
+        written(&ground, id, "shutting_down", false, at).await;
+    }
+    let fleet: Arc<dyn Fleet> = Arc::clone(&host) as _;
+    let _held = time_stands();
+    let house = House::over(ground, fleet).await;
+    eventually("it has ended", async || field(&house.ground, "left", "status").await == "terminated").await;
+    assert_eq!(*host.stopped.lock().unwrap(), ["left"]);
+    assert_eq!(field(&house.ground, "leaving", "status").await, "shutting_down", "somebody ends it just now");
+}
+
 /// Asks until it is so. Time stands, but the threads of the store work.
 pub(super) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
     for _ in 0..20_000 {

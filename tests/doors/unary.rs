@@ -74,6 +74,7 @@ async fn an_error_carries_its_reason_where_programs_look() {
         ("quota_exceeded", "portico", "5")
     );
     assert_eq!(RetryInfo::decode(detail(1).as_slice()).unwrap().retry_delay.unwrap().seconds, 3);
+    assert_eq!(answer.header("retry-after"), "3");
 }
 
 #[tokio::test]

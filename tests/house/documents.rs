@@ -84,7 +84,7 @@ fn errors() -> String {
          - On the Podium page it is `error.code`: `{\"error\": {\"code\", \"message\", \"request_id\", \"details\", \"retryable\"}}`.\n\
          - Over Connect, gRPC and gRPC-Web it is the `reason` of a `google.rpc.ErrorInfo` with the domain `portico`, beside the code of the\n  \
          protocol; `google.rpc.RetryInfo` says when to come back and `google.rpc.BadRequest` which fields do not fit.\n\n\
-         `retryable` is true only where repeating the call cannot do the work twice. Messages are for people and may change.\n\n\
+         `retryable` is true, and there is a `RetryInfo`, only where repeating the call cannot do the work twice. Messages are for people and may change.\n\n\
          | Reason | Status | Meaning |\n|---|---|---|\n",
     );
     for (reason, sentence) in reason::ALL {

@@ -72,7 +72,8 @@ fn begin(prepare: impl Fn(&Path) -> Prepared + Send + Sync + 'static) -> Server 
             let mut words = before.into_iter().chain(["sh", "-c", RUN, "postgres"].map(str::to_owned));
             let mut command = Command::new(words.next().unwrap_or_default());
             command.args(words).arg(programs()).arg(port.to_string()).arg(folder);
-            command.args(["-c", "max_connections=100", "-c", "shared_buffers=16MB"]).args(behind);
+            // What is killed here are processes, which lose nothing that the system has been given.
+            command.args(["-c", "max_connections=100", "-c", "shared_buffers=16MB", "-c", "fsync=off"]).args(behind);
             command
         }),
         ready: |address| accepts(address) && psql(address.port(), "postgres", "SELECT 1"),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
@@ -133,8 +133,8 @@ impl Transport {
     /// Sends a request and waits for the head of the answer.
     ///
     /// # Errors
-    /// `coordinator_unavailable` when no connection came about, so that nothing was sent; `coordinator_timeout` when it
-    /// broke before the answer.
+    /// `coordinator_unavailable` when no connection came about, so that nothing was sent, or when nothing was to be changed;
+    /// `coordinator_timeout` when it broke before the answer.
     pub(super) async fn begin(
         &self,
         address: &Address,
@@ -144,6 +144,9 @@ impl Transport {
         body: Option<(&'static str, Body)>,
     ) -> Result<Response<Incoming>> {
         let target = address.at(path).ok_or_else(|| failure::broken("the path is no part of a URL"))?;
+        if verb == Method::GET {
+            return self.look(target, asked).await;
+        }
         let mut request = Request::new(empty());
         *request.method_mut() = verb;
         *request.uri_mut() = target;
@@ -153,6 +156,21 @@ impl Transport {
             *request.body_mut() = body;
         }
         self.client.request(request).await.map_err(unanswered)
+    }
+
+    /// Asks for what changes nothing. A host that stops closes its idle connections, and a question may just have been sent
+    /// over one; it is asked once more then, and one that is not answered either has done nothing.
+    async fn look(&self, target: Uri, asked: &Asked) -> Result<Response<Incoming>> {
+        let question = || {
+            let mut request = Request::new(empty());
+            *request.uri_mut() = target.clone();
+            *request.headers_mut() = self.headers(asked);
+            request
+        };
+        match self.client.request(question()).await {
+            Err(error) if !error.is_connect() => self.client.request(question()).await.map_err(failure::unavailable),
+            answered => answered.map_err(failure::unavailable),
+        }
     }
 
     /// Sends a request and reads the whole answer.

@@ -41,8 +41,8 @@ use crate::{
     port::fleet::{LogLevel, LogSource, State, Stop, failure},
 };
 
-/// How long a process may take to connect.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long a process may take to connect: on a busy machine, loading an interpreter and its libraries takes a while.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// How long an agent may take from `init` to `ready`.
 const INIT_MAX: Duration = Duration::from_secs(60);
 /// How long an agent that closed its socket may take to end.

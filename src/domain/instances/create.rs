@@ -3,13 +3,16 @@
 //! A newcomer's usual mistake is to try another host after every failure. What may have happened is asked of the host
 //! first; only when nothing was done, or it is known to be gone, is another one tried.
 
-use std::{collections::BTreeMap, time::Duration};
+mod earlier;
+
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
+use self::earlier::RENEWED_EVERY;
 use super::{
     Attempt, Inner, Instances,
     record::{Instance, Request},
@@ -38,6 +41,9 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 const REQUEST_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Instances of a tenant that are looked at in one go when its quota is counted.
 const QUOTA_PAGE: usize = 200;
+
+/// The header that names a request, so that a repetition is known.
+const KEY: &str = "idempotency-key";
 
 /// What is asked for.
 #[derive(Clone, Default)]
@@ -84,11 +90,32 @@ impl Inner {
     async fn create(&self, cx: &Context, new: NewInstance) -> Result<Created> {
         check(&new)?;
         let fingerprint = fingerprint(&new)?;
+        let until = Moment::now() + CREATE_PATIENCE;
+        while Moment::now() < until {
+            let (mut record, start) = match self.claim(cx, &new, &fingerprint, until).await? {
+                Claim::Ours(record, start) => (*record, *start),
+                Claim::Settled(instance) => return Ok(Created { instance: *instance, existing: true }),
+                Claim::Lost => continue,
+            };
+            let error = match self.run(cx, &start, &mut record, until).await {
+                Ok(instance) => return Ok(Created { instance, existing: false }),
+                Err(error) => error,
+            };
+            if self.forgotten(cx, &record).await? {
+                return Err(error);
+            }
+        }
+        Err(failure::timeout())
+    }
+
+    /// Writes the instance down before anything else is done, so that a repetition finds it; or finds what an earlier
+    /// request for the same wrote down.
+    async fn claim(&self, cx: &Context, new: &NewInstance, fingerprint: &str, until: Moment) -> Result<Claim> {
         let mut key = None;
-        if let Some(name) = cx.metadata.get("idempotency-key") {
+        if let Some(name) = cx.metadata.get(KEY) {
             rules::idempotency_key(name)?;
-            key = match self.repeated(cx, name, &fingerprint).await? {
-                Repeated::Is(created) => return Ok(*created),
+            key = match self.repeated(cx, name, fingerprint).await? {
+                Repeated::Is(stored) => return self.take_up(cx, new, *stored, until).await,
                 Repeated::Not(expect) => Some(Key { name, expect }),
             };
         }
@@ -97,25 +124,33 @@ impl Inner {
         let deployment = self.ground.deployments.resolve(cx, wanted).await?;
         let instance = if new.agent_id.is_empty() { id::random("agent_", 20) } else { new.agent_id.clone() };
 
-        let replaced = match self.occupied(cx, &instance, &fingerprint).await? {
-            Occupied::ByThisRequest(instance) => return Ok(Created { instance: *instance, existing: true }),
+        let replaced = match self.occupied(cx, &instance, fingerprint).await? {
+            Occupied::ByThisRequest(stored) => return self.take_up(cx, new, *stored, until).await,
             Occupied::ByAnEndedOne(version) => Expect::Version(version),
             Occupied::Not => Expect::Absent,
         };
         self.within_quota(cx).await?;
         let own_config = new.config.keys().cloned().collect();
-        let start = self.start(cx, &deployment, &instance, new).await?;
-        let record = Instance { own_config, ..deploying(cx, &deployment, &start, fingerprint) };
-        let version = match self.write_down(cx, key.as_ref(), &record, replaced).await {
-            Err(error) if error.reason() == reason::CONFLICT => return self.overtaken(cx, key, &record).await,
-            written => written?,
-        };
-
-        let placed = self.place(cx, start, Stored { value: record.clone(), version }).await;
-        if placed.is_err() {
-            self.forget(cx, key, &record).await?;
+        let start = self.start(cx, &deployment, &instance, new.clone()).await?;
+        let value = Instance { own_config, ..deploying(cx, &deployment, &start, fingerprint.to_owned()) };
+        match self.write_down(cx, key.as_ref(), &value, replaced).await {
+            // Somebody else wrote down the id or the key first: the same request through another gateway, perhaps.
+            Err(error) if error.reason() == reason::CONFLICT => Ok(Claim::Lost),
+            Err(error) => Err(error),
+            Ok(version) => Ok(Claim::Ours(Box::new(Stored { value, version }), Box::new(start))),
         }
-        placed.map(|instance| Created { instance, existing: false })
+    }
+
+    /// Starts the instance where somebody who is gone may have begun to, or on a host that is chosen now.
+    async fn run(&self, cx: &Context, start: &Start, record: &mut Stored<Instance>, until: Moment) -> Result<Instance> {
+        if let Some(at) = record.value.at().map(|at| at.asked_by(cx)) {
+            match self.settled(&at, failure::timeout()).await {
+                Ok(info) => return self.begun(cx, &at, record, info).await,
+                Err(error) if error.retry_hint() == Retry::Safe => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.place(cx, start, record, until).await
     }
 
     /// Writes down an instance that is to be, and the idempotency key of its request, or neither.
@@ -136,41 +171,37 @@ impl Inner {
         Ok(versions.first().copied().unwrap_or_default())
     }
 
-    /// Somebody else wrote down the id or the key first: the same request through another gateway, perhaps.
-    async fn overtaken(&self, cx: &Context, key: Option<Key<'_>>, record: &Instance) -> Result<Created> {
-        if let Some(key) = key
-            && let Repeated::Is(created) = self.repeated(cx, key.name, &record.fingerprint).await?
-        {
-            return Ok(*created);
-        }
-        match self.occupied(cx, &record.id, &record.fingerprint).await? {
-            Occupied::ByThisRequest(instance) => Ok(Created { instance: *instance, existing: true }),
-            Occupied::ByAnEndedOne(_) | Occupied::Not => Err(failure::taken(&record.id)),
-        }
-    }
-
     /// Forgets an instance that did not come to be, so that a repetition finds nothing. Whoever deleted it meanwhile, or took
-    /// the id or the key anew, is left alone.
-    async fn forget(&self, cx: &Context, key: Option<Key<'_>>, record: &Instance) -> Result<()> {
-        if let Some(stored) = self.table.get(&record.id).await?
-            && stored.value.is_same(record)
+    /// the id or the key anew, is left alone. False when somebody else goes on with it.
+    async fn forgotten(&self, cx: &Context, record: &Stored<Instance>) -> Result<bool> {
+        let instance = &record.value;
+        if let Some(stored) = self.table.get(&instance.id).await?
+            && stored.value.is_same(instance)
             && !stored.value.is_tombstone()
         {
-            self.table.remove(&record.id, stored.version).await?;
+            if stored.version != record.version && !stored.value.is_leaving() {
+                return Ok(false);
+            }
+            self.table.remove(&instance.id, stored.version).await?;
         }
-        let Some(key) = key else { return Ok(()) };
-        let place = Request::place(cx.caller.tenant.as_str(), key.name);
+        let Some(name) = cx.metadata.get(KEY) else { return Ok(true) };
+        let place = Request::place(cx.caller.tenant.as_str(), name);
         if let Some(stored) = self.requests.get(&place).await?
-            && stored.value.instance == record.id
+            && stored.value.instance == instance.id
         {
             self.requests.remove(&place, stored.version).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Chooses a host and starts the instance there.
-    async fn place(&self, cx: &Context, start: Start, mut record: Stored<Instance>) -> Result<Instance> {
-        let until = Moment::now() + CREATE_PATIENCE;
+    async fn place(
+        &self,
+        cx: &Context,
+        start: &Start,
+        record: &mut Stored<Instance>,
+        until: Moment,
+    ) -> Result<Instance> {
         let mut tried: Vec<String> = Vec::new();
         loop {
             let hosts = self.ground.fleet.hosts().await?;
@@ -185,14 +216,24 @@ impl Inner {
             let written = self.table.put(&record.value, Expect::Version(record.version)).await;
             record.version = written.map_err(|error| conflict(error, &at.instance))?;
 
-            let error = match self.begin(&at, start.clone(), until).await {
+            let mut begun = pin!(self.begin(&at, start.clone(), until));
+            let answered = loop {
+                match timeout(RENEWED_EVERY, &mut begun).await {
+                    Ok(answered) => break answered,
+                    Err(_) => {
+                        // Whoever changed it meanwhile is heard of at the end.
+                        let _still_ours = self.renew(cx, record).await;
+                    }
+                }
+            };
+            let error = match answered {
                 Ok(info) => {
                     (self.ground.told)(Attempt::Placed);
                     return self.begun(cx, &at, record, info).await;
                 }
                 Err(error) => error,
             };
-            tried.push(at.host);
+            tried.push(at.host.clone());
             let elsewhere = matches!(error.retry_hint(), Retry::After(_) | Retry::Safe);
             if !elsewhere || tried.len() >= HOSTS_TRIED_MAX || tried.len() >= hosts_count || Moment::now() >= until {
                 (self.ground.told)(Attempt::Failed);
@@ -202,15 +243,23 @@ impl Inner {
         }
     }
 
-    /// Starts the instance on one host. When what became of it is unclear, the host is asked; when it does not say, it is
-    /// told to stop whatever it began.
+    /// Starts the instance on one host. When what became of it is unclear, the host is asked.
     async fn begin(&self, at: &At, start: Start, until: Moment) -> Result<Info> {
         let fleet = &self.ground.fleet;
         let begun = timeout_at(until, fleet.create(&at.host, start)).await.unwrap_or_else(|_| Err(failure::timeout()));
-        let Err(error) = begun else { return begun };
-        if error.retry_hint() != Retry::MayRepeat {
-            return Err(error);
+        match begun {
+            Err(error) if error.retry_hint() == Retry::MayRepeat => self.settled(at, error).await,
+            begun => begun,
         }
+    }
+
+    /// Asks a host what became of a start that it did not answer. When it does not say, it is told to stop whatever it
+    /// began.
+    ///
+    /// # Errors
+    /// The one given, which may be followed by another attempt (`Retry::Safe`) when the host does not know the instance.
+    async fn settled(&self, at: &At, error: Error) -> Result<Info> {
+        let fleet = &self.ground.fleet;
         match timeout(SETTLE_PATIENCE, fleet.info(at)).await.unwrap_or_else(|_| Err(failure::timeout())) {
             Ok(info) => Ok(info),
             Err(lost) if lost.reason() == reason::INSTANCE_NOT_FOUND => Err(error.retry(Retry::Safe)),
@@ -232,17 +281,30 @@ impl Inner {
         }
     }
 
-    /// Writes down what the host said. Whoever deleted the instance meanwhile wins.
-    async fn begun(&self, cx: &Context, at: &At, record: Stored<Instance>, info: Info) -> Result<Instance> {
-        let mut instance = record.value;
-        instance.status = info.state.to_string();
-        instance.chronicle = info.chronicle;
-        instance.updated_at = cx.now();
-        match self.table.put(&instance, Expect::Version(record.version)).await {
-            Ok(_) => Ok(instance),
-            Err(error) => {
-                self.ground.fleet.stop(at, Stop::Now).await?;
-                Err(conflict(error, &at.instance))
+    /// Writes down what the host said. Whoever deleted the instance meanwhile wins; whoever took its start up meanwhile, for
+    /// a repetition of the request, finds the same.
+    async fn begun(&self, cx: &Context, at: &At, record: &mut Stored<Instance>, info: Info) -> Result<Instance> {
+        loop {
+            record.value.status = info.state.to_string();
+            record.value.chronicle.clone_from(&info.chronicle);
+            record.value.updated_at = cx.now();
+            let error = match self.table.put(&record.value, Expect::Version(record.version)).await {
+                Ok(version) => {
+                    record.version = version;
+                    return Ok(record.value.clone());
+                }
+                Err(error) => error,
+            };
+            let now = if error.reason() == reason::CONFLICT { self.table.get(&at.instance).await? } else { None };
+            let is_ours = |now: &Instance| {
+                now.is_same(&record.value) && now.host() == at.host && !now.is_tombstone() && !now.is_leaving()
+            };
+            match now.filter(|now| is_ours(&now.value)) {
+                Some(now) => *record = now,
+                None => {
+                    self.ground.fleet.stop(at, Stop::Now).await?;
+                    return Err(conflict(error, &at.instance));
+                }
             }
         }
     }
@@ -258,9 +320,9 @@ impl Inner {
                 "the idempotency key was used for another request",
             ));
         }
-        let instance = self.table.get(&request.value.instance).await?.map(|stored| stored.value);
-        Ok(match instance.filter(|instance| !instance.is_tombstone()) {
-            Some(instance) => Repeated::Is(Box::new(Created { instance, existing: true })),
+        let stored = self.table.get(&request.value.instance).await?;
+        Ok(match stored.filter(|stored| !stored.value.is_tombstone()) {
+            Some(stored) => Repeated::Is(Box::new(stored)),
             None => Repeated::Not(Expect::Version(request.version)),
         })
     }
@@ -285,7 +347,7 @@ impl Inner {
             return Ok(Occupied::ByAnEndedOne(stored.version));
         }
         if instance.fingerprint == fingerprint {
-            Ok(Occupied::ByThisRequest(Box::new(instance)))
+            Ok(Occupied::ByThisRequest(Box::new(Stored { value: instance, version: stored.version })))
         } else {
             Err(failure::taken(id))
         }
@@ -351,7 +413,7 @@ impl Inner {
 /// Whether a request came before.
 enum Repeated {
     /// It did, and this is what it created.
-    Is(Box<Created>),
+    Is(Box<Stored<Instance>>),
     /// It did not, or what it created is gone; with what is stored under its key.
     Not(Expect),
 }
@@ -362,9 +424,19 @@ struct Key<'a> {
     expect: Expect,
 }
 
+/// Who starts the instance.
+enum Claim {
+    /// This request.
+    Ours(Box<Stored<Instance>>, Box<Start>),
+    /// An earlier one has.
+    Settled(Box<Instance>),
+    /// Something changed while it was looked at.
+    Lost,
+}
+
 enum Occupied {
     Not,
-    ByThisRequest(Box<Instance>),
+    ByThisRequest(Box<Stored<Instance>>),
     ByAnEndedOne(u64),
 }
 

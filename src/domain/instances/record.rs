@@ -76,6 +76,11 @@ impl Instance {
         self.coordinator_id.as_deref().unwrap_or_default()
     }
 
+    /// Whether it is about to end by an order.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(State::parse(&self.status), State::ShuttingDown | State::ScalingDown)
+    }
+
     /// Whether it was deleted.
     pub fn is_tombstone(&self) -> bool {
         self.deleted_at.is_some()

@@ -29,6 +29,9 @@ const OWED_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// How often a removal looks again at a record that others change under it.
 const ATTEMPTS_MAX: usize = 16;
 
+/// How long a removal may take: the longest grace, and some for the host.
+const REMOVING_MAX: Duration = Duration::from_secs(90);
+
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removed {
@@ -66,6 +69,22 @@ impl Inner {
         };
         self.bury(cx.now(), leaving, removed).await?;
         Ok(removed)
+    }
+
+    /// Ends a removal that nobody ends any more: whoever began it is gone.
+    pub(super) async fn end_removal(&self, now: Timestamp, leaving: Stored<Instance>) -> Result<()> {
+        if now.since(leaving.value.updated_at) < REMOVING_MAX {
+            return Ok(());
+        }
+        let removed = match leaving.value.at() {
+            Some(at) => match self.stopped(&at, Stop::Within(GRACE)).await {
+                Ok(removed) => removed,
+                // It is tried again in the next round.
+                Err(_) => return Ok(()),
+            },
+            None => Removed::Now,
+        };
+        self.bury(now, leaving, removed).await
     }
 
     /// Writes down that an instance is to go, so that nobody else brings it forward meanwhile.

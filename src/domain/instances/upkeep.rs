@@ -87,10 +87,12 @@ impl Inner {
         running: &HashMap<String, Here>,
         stored: Stored<Instance>,
     ) -> Result<()> {
-        let instance = &stored.value;
-        if State::parse(&instance.status) == State::Deploying {
-            return self.settle(now, &stored).await;
+        match State::parse(&stored.value.status) {
+            State::Deploying => return self.settle(now, &stored).await,
+            State::ShuttingDown => return self.end_removal(now, stored).await,
+            _ => {}
         }
+        let instance = &stored.value;
         // A host that does not answer says nothing.
         let Some(here) = running.get(instance.host()) else { return Ok(()) };
         match here.instances.get(&instance.id) {

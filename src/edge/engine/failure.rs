@@ -7,23 +7,18 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
-    base::{Code, Error, Reason, reason, reply},
-    edge::details,
+    base::{Code, Error, Reason, Retry, reason, reply},
+    edge::{details, dialect::whole_seconds},
 };
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Our error for the engine, with what the handler had said beside its answer.
 pub(super) fn to_connect(error: &Error, said: Option<reply::Parts>) -> ConnectError {
-    let code = ErrorCode::from_grpc_code(error.code() as u32).unwrap_or(ErrorCode::Unknown);
-    let mut raised = ConnectError::new(code, error.message());
-    raised.details = details(error);
-    if error.reason() == reason::NO_SUCH_ROUTE {
-        raised = raised.with_http_status(StatusCode::NOT_FOUND);
-    }
+    let mut raised = raised(error);
     if let Some(said) = said {
         raised.set_response_headers(said.headers);
         raised.set_trailers(said.trailers);
@@ -31,17 +26,30 @@ pub(super) fn to_connect(error: &Error, said: Option<reply::Parts>) -> ConnectEr
     if let Some(metadata) = error.metadata() {
         append(raised.response_headers_mut(), metadata);
     }
+    if let Retry::After(wait) = error.retry_hint() {
+        raised.response_headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
     raised
 }
 
 /// The same in the middle of a stream, where headers have left: everything goes into the trailers.
 pub(super) fn to_connect_late(error: &Error, trailers: &HeaderMap) -> ConnectError {
-    let mut raised = to_connect(error, None);
+    let mut raised = raised(error);
     if let Some(metadata) = error.metadata() {
         // Trailers of the error replace those of the stream, so they have to hold both.
         let mut both = trailers.clone();
         append(&mut both, metadata);
         raised.set_trailers(both);
+    }
+    raised
+}
+
+fn raised(error: &Error) -> ConnectError {
+    let code = ErrorCode::from_grpc_code(error.code() as u32).unwrap_or(ErrorCode::Unknown);
+    let mut raised = ConnectError::new(code, error.message());
+    raised.details = details(error);
+    if error.reason() == reason::NO_SUCH_ROUTE {
+        raised = raised.with_http_status(StatusCode::NOT_FOUND);
     }
     raised
 }
