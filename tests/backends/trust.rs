@@ -21,7 +21,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::fleet::{scripted, start};
-use crate::support::certificates::{authority, issue};
+use crate::support::{
+    certificates::{authority, issue},
+    gateway::{ADMIN, TestHouse},
+};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -156,4 +159,28 @@ async fn calls_and_tunnels_pass_between_a_gateway_and_a_host_with_the_right_cert
     for host in [host, impostor, elsewhere] {
         host.drain(Stop::AtOnce).await;
     }
+}
+
+#[tokio::test]
+async fn a_gateway_proves_itself_by_the_files_that_its_configuration_names() {
+    let (papers, data) = (Papers::new(), tempfile::tempdir().unwrap());
+    let host = papers.host("host-1", "host", data.path(), &LocalRegistry::new()).await;
+    let fleet = format!("coordinator:https://{}", host.address());
+    let [authority, certificate, key] = ["ours.pem", "gateway.pem", "gateway.key"].map(|name| papers.path(name));
+    let house = TestHouse::with(&[
+        ("PORTICO_FLEET", &fleet),
+        ("PORTICO_FLEET_CA", &authority),
+        ("PORTICO_FLEET_CERTIFICATE", &certificate),
+        ("PORTICO_FLEET_KEY", &key),
+    ])
+    .await;
+    // Listed hosts are asked how they are, which is for gateways alone.
+    let asking = async {
+        while house.ask(ADMIN, "GET", "/health").send().await.expect(200)["checks"]["coordinators"]["healthy"] != 1 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("a host that lets it in");
+    house.close().await;
+    host.drain(Stop::AtOnce).await;
 }
