@@ -106,7 +106,7 @@ def main(parts):
         with awake(LOAD_CORE):
             result["shared"] = shared.measure(gateway, bundle, FOLDER, REQUESTS, ROUNDS, say)
     if "guesses" in parts:
-        with gateway(data, PORTICO_LIMITS="on") as running:
+        with gateway(data) as running:
             result["guesses"] = guesses.measure(running, TARGET / "release" / "guess", say)
     if "placement" in parts:
         result["placement"] = placement.measure(TARGET / "release" / "place", ROUNDS, say)

@@ -95,7 +95,7 @@ def check(door, port, folder, deployment_id):
     return int(size)
 
 
-def load(door, server, folder, requests, size):
+def load(door, server, folder, requests, size, warm_up=WARM_UP_REQUESTS):
     """Sends many and answers what each cost the server."""
     body = folder / "body"
     body.write_bytes(door.body)
@@ -108,7 +108,7 @@ def load(door, server, folder, requests, size):
         run = lambda: subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         return pinned(LOAD_CORE, run).stdout
 
-    send(WARM_UP_REQUESTS)
+    send(warm_up)
     before = server.cpu_seconds()
     said = send(requests)
     cpu = server.cpu_seconds() - before

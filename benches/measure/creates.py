@@ -7,7 +7,8 @@ import calls
 from processes import LOAD_CORE
 from seed import Caller
 
-CREATES = 4_000
+CREATES = 1_000
+WARM_UP = 100
 
 
 def measure(new_gateway, peer, bundle, folder, rounds, say):
@@ -22,7 +23,7 @@ def measure(new_gateway, peer, bundle, folder, rounds, say):
                 body = json.dumps({"deployment_id": deployment}).encode()
                 headers = {"authorization": f"Bearer {key}"}
                 door = calls.Door("create", "gateway", 1, "/api/v1/instances", "application/json", body, headers)
-                taken.append(calls.load(door, gateway, folder, CREATES, 1))
+                taken.append(calls.load(door, gateway, folder, CREATES, 1, WARM_UP))
     return {what: statistics.median(one[what] for one in taken) for what in ("cpu_us", "per_second", "busy")}
 
 

@@ -79,6 +79,8 @@ async fn healthy(address: &str, key: &str, time: Duration) -> Result<serde_json:
 
 /// Sends bursts of bad keys for as long as it is let, and connects again when it is closed.
 async fn guess(address: &str, guesser: u32, burst: u32, attack: &Attack) {
+    // Each at a moment of its own, as strangers do.
+    sleep(BURST_EVERY / GUESSERS * guesser).await;
     let mut tick = interval(BURST_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut number = 0;
