@@ -42,6 +42,8 @@ const READINESS_AGE_MAX: Duration = Duration::from_secs(8);
 const RECOVERY_MAX: Duration = Duration::from_secs(4);
 /// No answer takes longer than the bounds inside allow, and some.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// The works that change something.
+const CHANGES: [&str; 7] = ["key", "setting", "secret", "upload", "create", "delete", calls::AGAIN];
 /// How often is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -107,7 +109,8 @@ impl Part {
                 (failure.work != "settings" && away.contains(&reason))
                     || (failure.work == "upload" && reason == "upload_in_progress")
             }
-            Part::Registry => false,
+            // What changes something waits for it; what reads or talks does not need it.
+            Part::Registry => CHANGES.contains(&failure.work) && reason == "registry_unavailable",
             Part::Blobs => failure.work == "upload" && reason.starts_with("storage_"),
             Part::Host => {
                 let was_on_its_way = failure.work == "create";
