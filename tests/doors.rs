@@ -4,7 +4,7 @@
 
 mod browsers;
 mod hosts;
-mod live;
+pub(crate) mod live;
 mod matrix;
 mod panics;
 mod refusals;

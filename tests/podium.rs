@@ -3,11 +3,15 @@
 mod authentication;
 mod certificates;
 mod configuration;
-mod deployments;
+pub(crate) mod deployments;
 mod health;
 mod hosts;
 mod instances;
 mod keys;
+mod placement;
 mod secrets;
 mod silence;
+mod storage;
+mod tunnel;
+mod uploads;
 mod websocket;

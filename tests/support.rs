@@ -1,6 +1,8 @@
 //! What tests share.
 
+pub(crate) mod between;
 pub(crate) mod certificates;
+pub(crate) mod collector;
 pub(crate) mod doors;
 pub(crate) mod ensemble;
 pub(crate) mod example;

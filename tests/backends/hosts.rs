@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
 use portico::{
     backend::{
         coordinator::{Config, Coordinators},
@@ -14,6 +15,11 @@ use portico::{
         fleet::{ANNOUNCED, Announced, At, Fleet, HostLoad},
         registry::{Announcement, Registry},
     },
+};
+
+use crate::support::{
+    hosts::{ToldHost, ready},
+    valkey::{self, Maker},
 };
 
 /// Longer than anything here takes on a busy machine.
@@ -34,7 +40,7 @@ fn config() -> Config {
     }
 }
 
-fn gateway(registry: &LocalRegistry, tasks: &Tasks) -> Coordinators {
+fn gateway(registry: &(impl Registry + Clone), tasks: &Tasks) -> Coordinators {
     Coordinators::start(config(), Arc::new(registry.clone()), tasks.clone()).unwrap()
 }
 
@@ -108,8 +114,9 @@ async fn what_runs_on_a_host_that_the_registry_forgot_is_still_asked_for_and_not
 }
 
 #[tokio::test]
-async fn an_announced_url_outside_of_the_allowed_schemes_and_networks_is_not_dialled() {
-    let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
+async fn coordinator_url_in_valkey_points_to_an_odd_place_and_nothing_is_dialled() {
+    let server = Maker::Valkey.start(&[]);
+    let (registry, tasks) = (valkey::connect(&server).registry(), Tasks::new());
     let say = async |id: &str, body: String| {
         registry.announce(ANNOUNCED, Announcement { id: id.to_owned(), body }, TTL).await.unwrap();
     };
@@ -128,11 +135,14 @@ async fn an_announced_url_outside_of_the_allowed_schemes_and_networks_is_not_dia
     say("name", at("http://localhost.invalid:1", "dev")).await;
     say("elsewhere", at("http://127.0.0.1:1", "production")).await;
     say("garbage", "<html>".to_owned()).await;
+    // One that is where it may be leads elsewhere.
+    let told = ToldHost::start(Box::new(|_| Some((302, String::new())))).await;
+    say("redirects", at(&format!("http://{}", told.address), "dev")).await;
     let fleet = gateway(&registry, &tasks);
     // One that is called by a name is found out when it is resolved, as often as a host that fails.
     let hosts = until(&fleet, |hosts| hosts.iter().all(|host| !host.healthy)).await;
     let ids: Vec<_> = hosts.iter().map(|host| host.id.as_str()).collect();
-    assert_eq!(ids, ["file", "metadata", "name"]);
+    assert_eq!(ids, ["file", "metadata", "name", "redirects"]);
     for outside in ["metadata", "file"] {
         let at = At::new(outside, "a");
         let (called, opened) =
@@ -141,6 +151,7 @@ async fn an_announced_url_outside_of_the_allowed_schemes_and_networks_is_not_dia
             assert_eq!(refused.unwrap_err().reason(), reason::COORDINATOR_ERROR, "{outside}");
         }
     }
+    assert!(!told.asked("GET /health").is_empty());
     tasks.close();
 }
 
@@ -154,5 +165,63 @@ async fn a_listed_url_outside_of_the_allowed_schemes_and_networks_is_refused_at_
     }
     let config = Config { listed: vec!["http://127.0.0.1:9".to_owned()], ..config() };
     assert!(Coordinators::start(config, Arc::new(LocalRegistry::new()), tasks.clone()).is_ok());
+    tasks.close();
+}
+
+#[tokio::test]
+async fn clock_skew_says_nothing_of_a_host_since_only_its_lease_does() {
+    let server = Maker::Valkey.start(&[]);
+    let (registry, tasks) = (valkey::connect(&server).registry(), Tasks::new());
+    let told = ToldHost::start(ready()).await;
+    let announce = async |id: &str, at: i64| {
+        let said = Announced {
+            url: format!("http://{}", told.address),
+            environment: "dev".to_owned(),
+            status: "healthy".to_owned(),
+            max_agents: 9,
+            started_at: at,
+            heartbeat_at: at,
+            ..Announced::default()
+        };
+        let body = serde_json::to_string(&said).unwrap();
+        registry.announce(ANNOUNCED, Announcement { id: id.to_owned(), body }, TTL).await.unwrap();
+    };
+    announce("long-ago", 1_000).await;
+    announce("far-ahead", 99_999_999_999_999).await;
+    let fleet = gateway(&registry, &tasks);
+    let both = |hosts: &[HostLoad]| hosts.len() == 2 && hosts.iter().all(|host| host.healthy);
+    until(&fleet, both).await;
+    // Both stay while their leases do, and are gone with them.
+    valkey::pass(&server, TTL).await;
+    until(&fleet, <[HostLoad]>::is_empty).await;
+    tasks.close();
+}
+
+#[tokio::test]
+async fn host_dies_with_live_sockets_unheard_and_45_s_of_silence_tell() {
+    let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
+    let told = ToldHost::start(ready()).await;
+    let said = Announced {
+        url: format!("http://{}", told.address),
+        environment: "dev".to_owned(),
+        status: "healthy".to_owned(),
+        max_agents: 9,
+        ..Announced::default()
+    };
+    let announcement = Announcement { id: "told".to_owned(), body: serde_json::to_string(&said).unwrap() };
+    registry.announce(ANNOUNCED, announcement, TTL).await.unwrap();
+    let fleet = gateway(&registry, &tasks);
+    until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
+    let at = At::new("told", "mine");
+    let (stream, far) = tokio::join!(fleet.attach(&at, None, Box::pin(futures_util::stream::pending())), async {
+        told.dialled().await.accept().await
+    });
+    // Its connection stays open, and nothing comes over it any more, pongs neither.
+    let (mut stream, began) = (stream.unwrap(), tokio::time::Instant::now());
+    tokio::time::pause();
+    let lost = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(lost.reason(), reason::COORDINATOR_LOST);
+    assert!((44..=47).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    drop(far);
     tasks.close();
 }

@@ -1,37 +1,23 @@
 //! Spans arrive at a collector that reads them with OpenTelemetry's own messages, and cost a call nothing when there is none.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 use portico::{
     backend::otlp::Otlp,
     base::{Timestamp, Trace, tasks::Tasks},
     port::spans::{Span, Spans},
 };
-use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    net::TcpListener,
-    process::Command,
-};
+use tokio::net::TcpListener;
 
 use crate::support::{
-    gateway::{ADMIN, PATIENCE, TestHouse},
-    server::tools,
+    collector::Collector,
+    gateway::{ADMIN, TestHouse},
 };
 
 #[tokio::test]
-async fn a_call_is_a_span_in_the_trace_of_its_caller() {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/collector.py");
-    let mut collector = Command::new(tools().join("python/bin/python"))
-        .arg(program)
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(collector.stdout.take().unwrap()).lines();
-    let port = lines.next_line().await.unwrap().expect("the collector prints its port");
-
-    let house = TestHouse::with(&[("PORTICO_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}"))]).await;
+async fn spans_with_traceparent_belong_to_the_trace_of_the_caller() {
+    let mut collector = Collector::start().await;
+    let house = TestHouse::with(&[("PORTICO_OTLP_ENDPOINT", &collector.endpoint())]).await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let parent = format!("00-{trace}-b7ad6b7169203331-01");
     house.ask(ADMIN, "GET", "/api/v1/config").header("traceparent", &parent).send().await.expect(200);
@@ -40,8 +26,7 @@ async fn a_call_is_a_span_in_the_trace_of_its_caller() {
     for (method, status, reason) in
         [("podium.v1.ConfigService/GetConfig", 0, ""), ("podium.v1.KeysService/ListKeys", 2, "unauthorized")]
     {
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
-        let span: Value = serde_json::from_str(&line).unwrap();
+        let span = collector.next().await;
         assert_eq!((span["name"].as_str(), span["status"].as_i64()), (Some(method), Some(status)), "{span}");
         assert_eq!((span["trace"].as_str(), span["parent"].as_str()), (Some(trace), Some("b7ad6b7169203331")));
         assert_eq!(span["resource"]["service.name"], "portico");

@@ -254,7 +254,7 @@ async fn an_abandoned_upload_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_upload_blocks_its_name_for_a_minute_at_most() {
+async fn gateway_killed_mid_upload_blocks_its_name_for_a_minute_at_most() {
     let house = House::new();
     let (sender, arriving) = steps();
     let cx = house.call("ann");

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::support::{
     doors::{Call, Door, socket::Socket},
-    gateway::{ADMIN, PATIENCE, schema},
+    gateway::{ADMIN, PATIENCE, TestHouse, schema},
     stage::{Stage, bundle, upload},
 };
 
@@ -83,7 +83,7 @@ async fn lines_are_the_same_messages() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_ends_its_stream_and_its_socket_within_a_second() {
+async fn key_revoked_while_attached_closes_its_socket_with_4401_within_a_second() {
     let stage = Stage::set().await;
     let made = stage.house.ask(ADMIN, "POST", "/api/v1/keys").json(&json!({"tenant_id": "acme"})).await.expect(201);
     let key = made["key"].as_str().unwrap();
@@ -104,7 +104,7 @@ async fn a_revoked_key_ends_its_stream_and_its_socket_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_tunnel_keeps_kind_order_and_boundaries_and_says_why_it_ends() {
+async fn a_tunnel_keeps_kind_order_and_boundaries() {
     let stage = Stage::set().await;
     let mut socket = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap();
     // Binary comes back as binary, byte for byte, a megabyte as well as one byte.
@@ -128,7 +128,14 @@ async fn a_tunnel_keeps_kind_order_and_boundaries_and_says_why_it_ends() {
         }
     }
     assert_eq!(heard, words);
+    socket.close().await;
+    stage.house.close().await;
+}
 
+#[tokio::test]
+async fn instance_deleted_while_attached_closes_with_4410() {
+    let stage = Stage::set().await;
+    let socket = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap();
     stage.house.ask(&stage.tenant, "DELETE", "/api/v1/instances/echo-1").send().await.expect(204);
     assert_eq!(socket.closed().await, 4410);
     let (status, body) = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.err().unwrap();
@@ -137,7 +144,7 @@ async fn a_tunnel_keeps_kind_order_and_boundaries_and_says_why_it_ends() {
 }
 
 #[tokio::test]
-async fn of_racing_uploads_one_creates_and_a_version_never_changes() {
+async fn two_racing_uploads_of_one_version_and_exactly_one_creates() {
     let stage = Stage::set().await;
     let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
     let call = |messages| Call { method, messages, key: ADMIN, answers_max: 1 };
@@ -192,7 +199,7 @@ fn first_in_one<'a>(call: &Call<'a>) -> Call<'a> {
 }
 
 #[tokio::test]
-async fn a_killed_upload_leaves_nothing_behind() {
+async fn client_disconnect_leaves_nothing_of_an_upload() {
     let stage = Stage::set().await;
     let mut connection = TcpStream::connect(stage.house.address()).await.unwrap();
     let head = format!(
@@ -202,20 +209,22 @@ async fn a_killed_upload_leaves_nothing_behind() {
     );
     connection.write_all(head.as_bytes()).await.unwrap();
     connection.write_all(&bundle()).await.unwrap();
-    let until = async |is_spooled: bool| {
-        let noticed = async {
-            while spooled(stage.house.data()).is_empty() == is_spooled {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, noticed).await.unwrap_or_else(|_| panic!("spooled is never {is_spooled}"));
-    };
-    until(true).await;
+    until_spooled(&stage.house, true).await;
     drop(connection);
-    until(false).await;
+    until_spooled(&stage.house, false).await;
     let listed = stage.house.ask(ADMIN, "GET", "/api/v1/deployments").send().await.expect(200);
     assert_eq!(listed["deployments"].as_array().unwrap().len(), 1);
     stage.house.close().await;
+}
+
+/// Waits until an upload has begun to arrive, or until nothing is left of any.
+pub(crate) async fn until_spooled(house: &TestHouse, is_spooled: bool) {
+    let noticed = async {
+        while spooled(house.data()).is_empty() == is_spooled {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, noticed).await.unwrap_or_else(|_| panic!("spooled is never {is_spooled}"));
 }
 
 /// Files of uploads that have not ended.

@@ -1,4 +1,4 @@
-//! Secrets in messages do not print.
+//! Secrets in messages do not print, and what compares secrets takes the same time however much of them is right.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,8 @@ use portico::{
     },
 };
 use prost_reflect::Value;
+
+use crate::support::source;
 
 /// What a field is called when it holds a secret. `environment` does too: that is where programs expect theirs.
 const TELLING: [&str; 9] =
@@ -63,5 +65,25 @@ fn a_marked_field_prints_as_stars_and_the_others_as_they_are() {
     for shown in shown {
         assert!(!shown.contains("sesame") && !shown.contains("TOKEN"), "{shown}");
         assert!(shown.contains("***") && shown.contains("door"), "{shown}");
+    }
+}
+
+/// Where secrets that a stranger may send are compared, and what does it.
+const COMPARED: [(&str, &str); 3] = [
+    ("src/domain/keys/digest.rs", "constant_time::verify_slices_are_equal(&self.0, &other.0)"),
+    ("src/gate/trusted.rs", "verify_slices_are_equal(given.as_ref(), known.as_ref())"),
+    ("crates/base/src/secret.rs", "black_box(difference) == 0"),
+];
+
+#[test]
+fn constant_time_compares_are_the_only_ones_of_secrets() {
+    for (file, how) in COMPARED {
+        assert!(source::read(file).contains(how), "{file} does not compare by {how}");
+    }
+    for file in source::all().iter().filter(|file| file.path.starts_with("src/") || file.path.starts_with("crates/")) {
+        for line in file.code().lines().filter(|line| line.contains("reveal()")) {
+            let compares = line.contains("==") || line.contains("!=");
+            assert!(!compares, "{}: compare secrets themselves, not their text: {line}", file.path);
+        }
     }
 }

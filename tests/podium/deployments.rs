@@ -1,5 +1,7 @@
 //! `POST /api/v1/deployments`, and the listings beside it.
 
+use std::io::Write;
+
 use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
 
@@ -12,10 +14,15 @@ use crate::support::{
 const PATH: &str = "/api/v1/deployments";
 
 /// A field of a form.
-type Field<'a> = (&'static str, &'a [u8]);
+pub(crate) type Field<'a> = (&'static str, &'a [u8]);
 
 /// Uploads these fields as a form.
-async fn upload(house: &TestHouse, key: &str, fields: &[Field<'_>]) -> Answer {
+pub(crate) async fn upload(house: &TestHouse, key: &str, fields: &[Field<'_>]) -> Answer {
+    house.ask(key, "POST", PATH).bytes("multipart/form-data; boundary=b", form(fields)).await
+}
+
+/// The form of these fields, with the boundary `b`.
+pub(crate) fn form(fields: &[Field<'_>]) -> Vec<u8> {
     let mut form = Vec::new();
     for (name, content) in fields {
         let file = if *name == "file" { "; filename=\"x\"" } else { "" };
@@ -24,15 +31,15 @@ async fn upload(house: &TestHouse, key: &str, fields: &[Field<'_>]) -> Answer {
         form.extend_from_slice(b"\r\n");
     }
     form.extend_from_slice(b"--b--\r\n");
-    house.ask(key, "POST", PATH).bytes("multipart/form-data; boundary=b", form).await
+    form
 }
 
-fn fields<'a>(version: &'a str, file: &'a [u8]) -> [Field<'a>; 3] {
+pub(crate) fn fields<'a>(version: &'a str, file: &'a [u8]) -> [Field<'a>; 3] {
     [("agent_type", b"echo"), ("version", version.as_bytes()), ("file", file)]
 }
 
 /// A bundle of one file.
-fn packed(content: &[u8]) -> Vec<u8> {
+pub(crate) fn packed(content: &[u8]) -> Vec<u8> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
@@ -42,7 +49,7 @@ fn packed(content: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes that do not get smaller.
-fn noise(size: usize) -> Vec<u8> {
+pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let next = std::iter::from_fn(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -52,7 +59,7 @@ fn noise(size: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_bundle_is_deployed_once_and_never_changes() {
+async fn same_version_same_bytes_is_200_in_any_order_of_the_fields() {
     let house = TestHouse::start().await;
     let answer = upload(&house, ADMIN, &fields("1.0.0", &bundle())).await;
     let made = answer.expect(201);
@@ -71,10 +78,6 @@ async fn a_bundle_is_deployed_once_and_never_changes() {
     let again = upload(&house, ADMIN, &reversed).await.expect(200);
     assert_eq!(again["deployment_id"], made["deployment_id"]);
 
-    let other = packed(b"{}");
-    let conflict = upload(&house, ADMIN, &fields("1.0.0", &other)).await;
-    assert_eq!(conflict.refusal(), (409, "version_conflict".to_owned()));
-
     let shown = house.ask(ADMIN, "GET", &location).send().await.expect(200);
     assert_eq!(shown["checksum"], made["checksum"]);
     upload(&house, ADMIN, &fields("1.1.0", &bundle())).await.expect(201);
@@ -85,12 +88,30 @@ async fn a_bundle_is_deployed_once_and_never_changes() {
 }
 
 #[tokio::test]
-async fn what_is_no_bundle_is_refused_by_name() {
+async fn same_version_other_bytes_is_409_and_names_what_is_there() {
+    let house = TestHouse::start().await;
+    let made = upload(&house, ADMIN, &fields("1.0.0", &bundle())).await.expect(201);
+    let conflict = upload(&house, ADMIN, &fields("1.0.0", &packed(b"{}"))).await;
+    assert_eq!(conflict.refusal(), (409, "version_conflict".to_owned()));
+    let told = &conflict.json()["error"];
+    assert_eq!(told["details"]["existing_checksum"], made["checksum"], "{told}");
+    assert!(told["message"].as_str().unwrap().contains("choose the next"), "{told}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn not_gzip_not_tar_truncated_trailing_junk_are_400_by_name() {
     let house = TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_UPLOADS_BUNDLE_BYTES_MAX", "64KiB")]).await;
     let (good, large) = (bundle(), packed(&noise(128 << 10)));
+    let mut no_tar = GzEncoder::new(Vec::new(), Compression::fast());
+    no_tar.write_all(&noise(2_048)).unwrap();
+    let no_tar = no_tar.finish().unwrap();
+    let junk_behind = [&good[..], b"junk"].concat();
     let cases: &[(&[Field], u16, &str)] = &[
         (&fields("1.0.0", b"plain text"), 400, "not_gzip"),
+        (&fields("1.0.0", &no_tar), 400, "not_tar"),
         (&fields("1.0.0", &good[..good.len() / 2]), 400, "corrupt_gzip"),
+        (&fields("1.0.0", &junk_behind), 400, "corrupt_gzip"),
         (&fields("1.0.0", b""), 400, "empty_bundle"),
         (&fields("1.0.0", &large), 413, "bundle_too_large"),
         (&fields("v1", &good), 422, "invalid_version"),

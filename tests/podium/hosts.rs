@@ -15,7 +15,7 @@ use crate::support::{
 const PATH: &str = "/api/v1/instances";
 
 #[tokio::test]
-async fn instances_spread_over_hosts_until_all_are_full_and_tunnels_cross() {
+async fn all_full_is_503_once_instances_have_spread_and_tunnels_cross() {
     let cluster = Cluster::start(2, &[]).await;
     let mut by_host = BTreeMap::new();
     for id in ["a", "b", "c", "d"] {
@@ -48,7 +48,7 @@ async fn instances_spread_over_hosts_until_all_are_full_and_tunnels_cross() {
 }
 
 #[tokio::test]
-async fn a_host_that_vanishes_makes_its_instances_unreachable_and_is_told_when_it_returns_what_was_deleted() {
+async fn host_dies_with_live_sockets_which_close_with_1011_and_hears_of_deletes_when_it_returns() {
     let mut cluster = Cluster::start(2, &[]).await;
     let made = cluster.create("mine").await.expect(201);
     let host = made["coordinator_id"].as_str().unwrap().to_owned();
@@ -83,7 +83,7 @@ async fn a_host_that_vanishes_makes_its_instances_unreachable_and_is_told_when_i
 }
 
 #[tokio::test]
-async fn a_host_that_talks_nonsense_is_a_bad_gateway() {
+async fn host_returns_garbage_html_huge_body_and_callers_get_502() {
     for nonsense in ["<html>It works!</html>".to_owned(), "x".repeat(3 << 20), "{}".repeat(2)] {
         let told = ToldHost::start(Box::new(move |_| Some((200, nonsense.clone())))).await;
         let cluster = Cluster::start(0, &[told.address]).await;
@@ -97,7 +97,7 @@ async fn a_host_that_talks_nonsense_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn a_start_that_was_not_answered_is_settled_by_asking_the_same_host() {
+async fn host_dies_during_create_and_the_same_host_is_asked_what_became_of_it() {
     // It breaks off the start; asked, it says what became of it.
     let answers = |info: Option<(u16, &'static str)>| -> Box<crate::support::hosts::Script> {
         Box::new(move |head| match head {
@@ -134,13 +134,16 @@ async fn a_start_that_was_not_answered_is_settled_by_asking_the_same_host() {
 }
 
 #[tokio::test]
-async fn a_gateway_without_hosts_says_so_and_a_host_lets_in_who_knows_the_token() {
+async fn no_coordinator_registered_is_503_at_once_with_retry_after_5() {
     let cluster = Cluster::start(0, &["127.0.0.1:9".parse().unwrap()]).await;
     let answer = cluster.create("mine").await;
     assert_eq!(answer.refusal(), (503, "no_coordinator_available".to_owned()));
     assert_eq!(answer.header("retry-after"), "5");
     cluster.close().await;
+}
 
+#[tokio::test]
+async fn a_host_lets_in_who_knows_the_token() {
     let cluster = Cluster::start(1, &[]).await;
     let edge = cluster.hosts[0].coordinator.edge();
     for (path, token, status) in [

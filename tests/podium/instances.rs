@@ -1,8 +1,14 @@
 //! `/api/v1/instances`: create, show, stop.
 
+use portico::domain::keys::TENANT_PERMISSIONS;
 use serde_json::json;
 
-use crate::support::stage::Stage;
+use super::deployments::{fields, upload};
+use crate::support::{
+    doors::socket::Socket,
+    gateway::{ADMIN, TestHouse},
+    stage::{Stage, bundle},
+};
 
 const PATH: &str = "/api/v1/instances";
 
@@ -23,26 +29,11 @@ async fn an_instance_shows_its_state_and_keeps_its_secrets() {
     assert_eq!(answer.header("location"), "/api/v1/instances/mine");
     assert!(!String::from_utf8_lossy(&answer.body).contains("ens_hidden"));
 
-    // Repeating it changes nothing; the same id for something else is refused.
-    assert_eq!(house.ask(tenant, "POST", PATH).json(&body).await.expect(200)["instance_id"], "mine");
-    let mut different = body.clone();
-    different["config"]["model"] = json!("other");
-    let refusal = house.ask(tenant, "POST", PATH).json(&different).await.refusal();
-    assert_eq!(refusal, (409, "instance_id_conflict".to_owned()));
-
     let shown = stage.until("/api/v1/instances/mine", |instance| instance["status"] == "ready").await;
     assert_eq!(shown["config"]["api_key"], "***");
     assert_eq!((&shown["config"]["model"], &shown["tenant_id"]), (&json!("m"), &json!("acme")));
     assert_eq!(shown["chronicle_ws_endpoint"], json!(null));
     assert!(!shown.to_string().contains("ens_hidden"));
-
-    // Another tenant does not learn that it exists.
-    let other = house.key("other", &[]).await;
-    for verb in ["GET", "DELETE"] {
-        let refusal = house.ask(&other, verb, "/api/v1/instances/mine").send().await.refusal();
-        assert_eq!(refusal, (404, "instance_not_found".to_owned()), "{verb}");
-    }
-    assert_eq!(house.ask(&other, "GET", PATH).send().await.expect(200)["instances"], json!([]));
 
     house.ask(tenant, "DELETE", "/api/v1/instances/mine").send().await.expect(204);
     for verb in ["GET", "DELETE"] {
@@ -55,12 +46,11 @@ async fn an_instance_shows_its_state_and_keeps_its_secrets() {
 #[tokio::test]
 async fn an_instance_of_nothing_is_not_created() {
     let stage = Stage::set().await;
-    let (other_hash, local) = ("echo:1.0.0@00000000", "echo:1.0.0@local");
+    let local = "echo:1.0.0@local";
     for (body, status, code) in [
         (json!({}), 422, "missing_field"),
         (json!({"deployment_id": "echo"}), 422, "invalid_deployment_id"),
         (json!({"deployment_id": "other:1.0.0@2b795103"}), 404, "deployment_not_found"),
-        (json!({"deployment_id": other_hash}), 409, "deployment_hash_mismatch"),
         (json!({"deployment_id": local, "config": {"workspace": "/"}}), 422, "validation_failed"),
         (json!({"deployment_id": local, "environment": {"LD_PRELOAD": "x"}}), 422, "validation_failed"),
         (json!({"deployment_id": local, "agent_id": "a/b"}), 422, "validation_failed"),
@@ -72,8 +62,72 @@ async fn an_instance_of_nothing_is_not_created() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_makes_a_retry_safe() {
+async fn hash_in_id_is_not_stored_hash_is_409() {
     let stage = Stage::set().await;
+    let (stored, hash) = stage.deployment_id.split_once('@').unwrap();
+    let other = if hash.starts_with('0') { "1" } else { "0" };
+    for wrong in [format!("{stored}@{other}{}", &hash[1..]), format!("{stored}@{hash}{}", other.repeat(56))] {
+        let answer = stage.house.ask(&stage.tenant, "POST", PATH).json(&json!({"deployment_id": wrong})).await;
+        assert_eq!(answer.refusal(), (409, "deployment_hash_mismatch".to_owned()), "{wrong}");
+    }
+    let listed = stage.house.ask(&stage.tenant, "GET", PATH).send().await.expect(200);
+    assert_eq!(listed["instances"].as_array().unwrap().len(), 1, "nothing else was run");
+    stage.house.close().await;
+}
+
+#[tokio::test]
+async fn deployment_owned_by_another_tenant_is_404() {
+    let house = TestHouse::start().await;
+    let owner = house.key("owner", TENANT_PERMISSIONS).await;
+    let other = house.key("other", TENANT_PERMISSIONS).await;
+    let made = upload(&house, &owner, &fields("1.0.0", &bundle())).await.expect(201);
+    for wanted in [json!({"deployment_id": made["deployment_id"]}), json!({"agent_type": "echo"})] {
+        let refusal = house.ask(&other, "POST", PATH).json(&wanted).await.refusal();
+        assert_eq!(refusal, (404, "deployment_not_found".to_owned()), "{wanted}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn instance_id_guessed_by_another_tenant_is_404_by_get_delete_and_socket() {
+    let stage = Stage::set().await;
+    let other = stage.house.key("other", TENANT_PERMISSIONS).await;
+    for verb in ["GET", "DELETE"] {
+        let refusal = stage.house.ask(&other, verb, "/api/v1/instances/echo-1").send().await.refusal();
+        assert_eq!(refusal, (404, "instance_not_found".to_owned()), "{verb}");
+    }
+    let (status, body) = Socket::open(&stage.house, "/agent/echo-1", &other).await.err().unwrap();
+    assert!(status == 404 && body.contains("instance_not_found"), "{status} {body}");
+    assert_eq!(stage.house.ask(&other, "GET", PATH).send().await.expect(200)["instances"], json!([]));
+    // It is there all the same.
+    stage.house.ask(&stage.tenant, "GET", "/api/v1/instances/echo-1").send().await.expect(200);
+    stage.house.close().await;
+}
+
+#[tokio::test]
+async fn stored_secrets_missing_for_a_type_are_no_obstacle() {
+    let stage = Stage::set().await;
+    let path = "/api/v1/secrets/echo?tenant_id=acme";
+    let missing = stage.house.ask(ADMIN, "GET", path).send().await;
+    assert_eq!(missing.refusal(), (404, "secrets_not_found".to_owned()));
+    let body = json!({"agent_type": "echo", "agent_id": "mine", "secrets": {"own": "s3cret"}});
+    stage.house.ask(&stage.tenant, "POST", PATH).json(&body).await.expect(201);
+    stage.until("/api/v1/instances/mine", |instance| instance["status"] == "ready").await;
+    stage.house.close().await;
+}
+
+#[tokio::test]
+async fn duplicate_create_retry_is_200_by_id_and_by_idempotency_key() {
+    let stage = Stage::set().await;
+    let by_id = |model: &'static str| {
+        let body = json!({"agent_type": "echo", "agent_id": "mine", "config": {"model": model}});
+        let asking = stage.house.ask(&stage.tenant, "POST", PATH);
+        async move { asking.json(&body).await }
+    };
+    by_id("m").await.expect(201);
+    assert_eq!(by_id("m").await.expect(200)["instance_id"], "mine");
+    assert_eq!(by_id("n").await.refusal(), (409, "instance_id_conflict".to_owned()));
+
     let create = |model: &'static str| {
         let asking = stage.house.ask(&stage.tenant, "POST", PATH).header("idempotency-key", "once");
         let body = json!({"agent_type": "echo", "config": {"model": model}});

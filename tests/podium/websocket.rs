@@ -21,8 +21,6 @@ async fn a_socket_that_cannot_be_is_refused_by_a_status() {
         assert_eq!(answered, status, "{path} {body}");
         assert!(body.contains(code), "{path} {body}");
     }
-    let plain = stage.house.ask(&stage.tenant, "GET", "/agent/echo-1").send().await;
-    assert_eq!(plain.refusal(), (426, "upgrade_required".to_owned()));
     Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap().close().await;
     stage.house.close().await;
 }
@@ -51,4 +49,16 @@ async fn who_says_what_was_seen_last_gets_what_came_after_it() {
 async fn heard(socket: &mut Socket) -> Value {
     let Frame::Text(text) = socket.next().await else { panic!("not text") };
     serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test]
+async fn proxies_stripping_upgrade_are_told_so_with_426() {
+    let stage = Stage::set().await;
+    // What a proxy leaves of a handshake that takes `Upgrade` for its own business.
+    let asked = stage.house.ask(&stage.tenant, "GET", "/agent/echo-1");
+    let asked = asked.header("sec-websocket-version", "13").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let plain = asked.send().await;
+    assert_eq!(plain.refusal(), (426, "upgrade_required".to_owned()));
+    assert!(plain.json()["error"]["message"].as_str().unwrap().contains("WebSocket handshake"), "{plain:?}");
+    stage.house.close().await;
 }

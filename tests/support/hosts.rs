@@ -10,7 +10,7 @@ use std::{
 
 use portico::{
     base::tasks::Tasks,
-    config::Sources,
+    config::{Config, Sources},
     gateway::{Coordinator, Stop},
 };
 use serde_json::{Value, json};
@@ -18,6 +18,11 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::derive_accept_key, protocol::Role},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,13 +44,14 @@ pub(crate) struct Cluster {
     pub(crate) tenant: String,
     pub(crate) deployment_id: String,
     pub(crate) hosts: Vec<RealHost>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// A host and the line to it.
 pub(crate) struct RealHost {
     pub(crate) coordinator: Coordinator,
     pub(crate) line: Line,
+    config: Config,
 }
 
 /// What a cluster is like, where it is not like every other.
@@ -82,10 +88,13 @@ impl Cluster {
                 .set("test", "s3.secret_access_key", password)
                 .set("test", "fleet.token", TOKEN)
                 .set("test", "fleet.id", format!("host-{at}"))
-                .set("test", "fleet.instances_max", instances_max.to_string());
-            let coordinator = Coordinator::start(config.load().unwrap().config).await.unwrap();
+                .set("test", "fleet.instances_max", instances_max.to_string())
+                .set("test", "drain.seconds", "60")
+                .set("test", "drain.grace_seconds", "30");
+            let config = config.load().unwrap().config;
+            let coordinator = Coordinator::start(config.clone()).await.unwrap();
             let line = Line::to(coordinator.address()).await;
-            real.push(RealHost { coordinator, line });
+            real.push(RealHost { coordinator, line, config });
         }
         let addresses = real.iter().map(|host| host.line.address).chain(plan.others.iter().copied());
         let urls: Vec<String> = addresses.map(|address| format!("http://{address}")).collect();
@@ -100,9 +109,14 @@ impl Cluster {
         ];
         let house = TestHouse::with(&variables).await;
         let tenant = house.key("acme", portico::domain::keys::TENANT_PERMISSIONS).await;
-        let mut cluster = Cluster { house, tenant, deployment_id: String::new(), hosts: real, _folder: folder };
+        let mut cluster = Cluster { house, tenant, deployment_id: String::new(), hosts: real, folder };
         cluster.deployment_id = cluster.upload("1.0.0").await;
         cluster
+    }
+
+    /// Where its bundles lie.
+    pub(crate) fn blobs(&self) -> std::path::PathBuf {
+        self.folder.path().join("blobs")
     }
 
     /// Uploads the echo agent under this version, and answers its deployment id. Other versions have other bytes.
@@ -156,6 +170,17 @@ impl Cluster {
 }
 
 impl RealHost {
+    /// The same host after an end with all that it ran, and another start behind the same line.
+    pub(crate) async fn restarted(self) -> RealHost {
+        let RealHost { coordinator, mut line, config } = self;
+        line.cut().await;
+        coordinator.drain(Stop::AtOnce).await;
+        let coordinator = Coordinator::start(config.clone()).await.unwrap();
+        line.to = coordinator.address();
+        line.join().await;
+        RealHost { coordinator, line, config }
+    }
+
     /// The ids of what runs there, asked without the line.
     pub(crate) async fn agents(&self) -> Vec<String> {
         let request = http::Request::get("/admin/status").header("x-podium-internal-token", TOKEN);
@@ -165,6 +190,16 @@ impl RealHost {
         let status: Value = serde_json::from_slice(&body).unwrap();
         status["agents"].as_array().unwrap().iter().map(|it| it["agent_id"].as_str().unwrap().to_owned()).collect()
     }
+}
+
+/// A host that announces itself in the registry at this URL, with bundles from there and its own things in this folder.
+pub(crate) async fn announcing(registry: &str, blobs: &str, folder: &std::path::Path) -> Coordinator {
+    let config = Sources::new()
+        .set("test", "listen", "127.0.0.1:0")
+        .set("test", "data", folder.to_str().unwrap())
+        .set("test", "registry", registry)
+        .set("test", "blobs", blobs);
+    Coordinator::start(config.load().unwrap().config).await.unwrap()
 }
 
 /// A line to a host that can be cut, or freeze.
@@ -177,7 +212,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    async fn to(to: SocketAddr) -> Line {
+    pub(crate) async fn to(to: SocketAddr) -> Line {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let line =
@@ -229,37 +264,96 @@ impl Line {
     }
 }
 
+/// The status of an answer that never comes.
+pub(crate) const HANGS: u16 = 0;
+/// The status of a handshake that the test answers.
+const DIALS: u16 = 101;
+
 /// What a told host answers to a request line such as `POST /instances`; nothing breaks the connection off.
 pub(crate) type Script = dyn Fn(&str) -> Option<(u16, String)> + Send + Sync;
 
-/// A host that says what it is told to, and otherwise that it is called `told` and has room.
+/// A host that says what it is told to, and otherwise that it has room. Who opens a socket waits until it is accepted.
 pub(crate) struct ToldHost {
     pub(crate) address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    told: Arc<ToTell>,
+    dialled: tokio::sync::Mutex<mpsc::UnboundedReceiver<Dialled>>,
+}
+
+/// What a told host tells, and what it was asked.
+struct ToTell {
+    id: String,
+    script: Box<Script>,
+    asked: Mutex<Vec<String>>,
+    sockets: mpsc::UnboundedSender<Dialled>,
+}
+
+/// A handshake that waits for its answer.
+pub(crate) struct Dialled {
+    head: String,
+    stream: TcpStream,
+}
+
+impl Dialled {
+    /// Answers it.
+    pub(crate) async fn accept(mut self) -> WebSocketStream<TcpStream> {
+        let key = self.head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("sec-websocket-key").then_some(value)
+        });
+        let accept = derive_accept_key(key.expect("a handshake").as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Told\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        );
+        self.stream.write_all(answer.as_bytes()).await.unwrap();
+        WebSocketStream::from_raw_socket(self.stream, Role::Server, None).await
+    }
+}
+
+/// A host where every instance is ready at once.
+pub(crate) fn ready() -> Box<Script> {
+    Box::new(|head| {
+        Some(match head {
+            head if head.to_lowercase().contains("upgrade: websocket") => (DIALS, String::new()),
+            head if head.starts_with("DELETE") => (204, String::new()),
+            _ => (200, r#"{"status": "ready"}"#.to_owned()),
+        })
+    })
 }
 
 impl ToldHost {
     pub(crate) async fn start(script: Box<Script>) -> ToldHost {
+        ToldHost::called("told", script).await
+    }
+
+    /// The same under another id.
+    pub(crate) async fn called(id: &str, script: Box<Script>) -> ToldHost {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (asked, script): (Arc<Mutex<Vec<String>>>, Arc<Script>) = (Arc::default(), Arc::from(script));
-        let (tasks, noted) = (Tasks::new(), Arc::clone(&asked));
+        let (sockets, dialled) = mpsc::unbounded_channel();
+        let told = Arc::new(ToTell { id: id.to_owned(), script, asked: Mutex::default(), sockets });
+        let (tasks, telling) = (Tasks::new(), Arc::clone(&told));
         let serving = tasks.clone();
         let _ends_with_the_runtime = tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let _ends_by_itself = serving.spawn(tell(stream, Arc::clone(&script), Arc::clone(&noted)));
+                let _ends_by_itself = serving.spawn(tell(stream, Arc::clone(&telling)));
             }
         });
-        ToldHost { address, asked }
+        ToldHost { address, told, dialled: tokio::sync::Mutex::new(dialled) }
+    }
+
+    /// The next socket that somebody opens.
+    pub(crate) async fn dialled(&self) -> Dialled {
+        let mut dialled = self.dialled.lock().await;
+        tokio::time::timeout(PATIENCE, dialled.recv()).await.expect("a socket in time").unwrap()
     }
 
     /// The heads of requests that began like this.
     pub(crate) fn asked(&self, beginning: &str) -> Vec<String> {
-        self.asked.lock().unwrap().iter().filter(|head| head.starts_with(beginning)).cloned().collect()
+        self.told.asked.lock().unwrap().iter().filter(|head| head.starts_with(beginning)).cloned().collect()
     }
 }
 
-async fn tell(mut stream: TcpStream, script: Arc<Script>, asked: Arc<Mutex<Vec<String>>>) {
+async fn tell(mut stream: TcpStream, told: Arc<ToTell>) {
     let mut read = Vec::new();
     let end = loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -276,12 +370,22 @@ async fn tell(mut stream: TcpStream, script: Arc<Script>, asked: Arc<Mutex<Vec<S
             return;
         }
     }
-    asked.lock().unwrap().push(head.clone());
-    let told = match head.starts_with("GET /admin/status") {
-        true => Some((200, json!({"coordinator_id": "told", "max_agents": 1_000_000}).to_string())),
-        false => script(&head),
+    told.asked.lock().unwrap().push(head.clone());
+    let said = match head.starts_with("GET /admin/status") {
+        true => Some((200, json!({"coordinator_id": told.id, "max_agents": 1_000_000}).to_string())),
+        false => (told.script)(&head),
     };
-    if let Some((status, body)) = told {
+    if let Some((DIALS, _)) = said {
+        // A test that has ended listens to none.
+        let _heard = told.sockets.send(Dialled { head, stream }).is_ok();
+        return;
+    }
+    if let Some((HANGS, _)) = said {
+        // Until whoever asked has gone.
+        let _gone = stream.read_buf(&mut read).await.is_ok();
+        return;
+    }
+    if let Some((status, body)) = said {
         let length = body.len();
         let answer = format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
         // A caller that hung up is the test's business.

@@ -40,8 +40,14 @@ pub(crate) fn upload(version: &str, bundle: &[u8]) -> Vec<Value> {
 
 impl Stage {
     pub(crate) async fn set() -> Stage {
+        Stage::on(&[]).await
+    }
+
+    /// The same with these variables set.
+    pub(crate) async fn on(variables: &[(&str, &str)]) -> Stage {
         let url = Ensemble::start().await.url();
-        let house = TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", &url)]).await;
+        let own = [("PORTICO_LIMITS", "off"), ("PORTICO_ENSEMBLE_URL", url.as_str())];
+        let house = TestHouse::with(&[&own[..], variables].concat()).await;
         let tenant = house.key("acme", portico::domain::keys::TENANT_PERMISSIONS).await;
         let method = schema().method("/podium.v1.DeploymentsService/UploadDeployment").unwrap();
         let call = Call { method, messages: upload("1.0.0", &bundle()), key: ADMIN, answers_max: 1 };

@@ -45,12 +45,29 @@ impl Socket {
     }
 
     /// The code that it is closed with, whatever else comes before.
-    pub(crate) async fn closed(mut self) -> u16 {
+    pub(crate) async fn closed(self) -> u16 {
+        self.farewell().await.0
+    }
+
+    /// The code and the reason that it is closed with, whatever else comes before.
+    pub(crate) async fn farewell(mut self) -> (u16, String) {
         loop {
             if let Frame::Close(frame) = self.heard().await {
-                return frame.map_or(1005, |CloseFrame { code, .. }| code.into());
+                return frame
+                    .map_or((1005, String::new()), |CloseFrame { code, reason }| (code.into(), reason.to_string()));
             }
         }
+    }
+
+    /// Closes with this code and reason.
+    pub(crate) async fn leave(mut self, code: u16, reason: &str) {
+        self.0.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).await.unwrap();
+    }
+
+    /// Sends as much of a frame as the other side takes; it may refuse it in the middle.
+    pub(crate) async fn try_send(&mut self, frame: impl Into<Frame>) {
+        let _refused =
+            tokio::time::timeout(PATIENCE, self.0.send(frame.into())).await.expect("a word in time").is_err();
     }
 
     /// Closes in order.

@@ -1,0 +1,154 @@
+//! What a gateway tells of itself: lines of the log, metrics, the audit.
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Message as Frame, client::IntoClientRequest},
+};
+
+use crate::support::{
+    gateway::{ADMIN, PATIENCE},
+    postgres,
+    process::{JSON, Process, upload},
+};
+
+#[tokio::test]
+async fn structured_json_access_log_has_one_line_for_every_call() {
+    let process = Process::start("log = { format = 'json' }\n");
+    let made = process.ask("POST", "/api/v1/keys", &[JSON], json!({"tenant_id": "acme"}).to_string()).await.json();
+    let bearer = format!("Bearer {}", made["key"].as_str().unwrap());
+    for (path, id) in [("/api/v1/config", "req-granted"), ("/api/v1/keys", "req-refused")] {
+        process.ask("GET", path, &[("authorization", &bearer), ("x-request-id", id)], "").await;
+        process.logs(id).await;
+    }
+    let log = process.log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    for (id, method, code, reason) in [
+        ("req-granted", "/podium.v1.ConfigService/GetConfig", "ok", ""),
+        ("req-refused", "/podium.v1.KeysService/ListKeys", "permission_denied", "admin_required"),
+    ] {
+        let of_it: Vec<_> = lines.iter().filter(|line| line["request.id"] == id).collect();
+        let [line] = &of_it[..] else { panic!("not one line: {of_it:?}") };
+        assert_eq!((&line["call.method"], &line["call.code"]), (&method.into(), &code.into()), "{line}");
+        assert_eq!((&line["call.reason"], &line["call.door"]), (&reason.into(), &"rest".into()), "{line}");
+        assert_eq!((&line["caller.tenant"], &line["caller.key"]), (&"acme".into(), &made["key_id"]), "{line}");
+        assert!(line["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')), "{line}");
+        assert!(line["call.micros"].is_u64() && line["call.bytes_out"].is_u64(), "{line}");
+        assert_eq!((&line["level"], &line["peer.address"]), (&"INFO".into(), &"127.0.0.1".into()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_tell_of_calls_sockets_placements_and_parts() {
+    let process = Process::start("limits = 'off'\n");
+    process.echo("mine").await;
+    process.ask("GET", "/api/v1/keys", &[("authorization", "Bearer pod_wrong")], "").await;
+    let mut request = format!("ws://{}/agent/mine", process.address()).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {ADMIN}").parse().unwrap());
+    let stream = TcpStream::connect(process.address()).await.unwrap();
+    let (mut socket, _) = client_async(request, stream).await.unwrap();
+    let scrape = async || String::from_utf8(process.ask("GET", "/metrics", &[], "").await.body.to_vec()).unwrap();
+    assert!(scrape().await.contains("portico_sockets_open 1\n"));
+    socket.send(Frame::binary(vec![1, 2, 3])).await.unwrap();
+    while !matches!(socket.next().await, Some(Ok(Frame::Binary(_)))) {}
+    socket.close(None).await.unwrap();
+    while socket.next().await.is_some() {}
+
+    let wanted = [
+        r#"portico_calls_total{method="/podium.v1.DeploymentsService/UploadDeployment",door="rest",code="ok"} 1"#,
+        r#"portico_refusals_total{reason="unauthorized"} 1"#,
+        r#"portico_call_duration_seconds_count{method="/podium.v1.DeploymentsService/UploadDeployment",door="rest"} 1"#,
+        r#"portico_bodies_bytes_total{door="rest",direction="in"}"#,
+        "portico_calls_in_flight ",
+        "portico_sockets_open 0",
+        r#"portico_frames_total{direction="in"} 1"#,
+        r#"portico_frames_total{direction="out"} 1"#,
+        r#"portico_frame_bytes_total{direction="in"} 3"#,
+        r#"portico_stalls_total{side="caller"}"#,
+        r#"portico_stall_seconds_total{side="handler"}"#,
+        r#"portico_placement_attempts_total{outcome="placed"} 1"#,
+        r#"portico_hosts{state="open"} 1"#,
+        r#"portico_host_fill_ratios{of="fullest"}"#,
+        r#"portico_uploads_total{outcome="stored"} 1"#,
+        "portico_upload_bytes_total ",
+        "portico_upload_duration_seconds_count 1",
+        r#"portico_port_duration_seconds_count{port="blobs","#,
+        r#"portico_part_up{part="records"} 1"#,
+        r#"portico_part_probe_seconds{part="blobs"}"#,
+        r#"portico_part_up{part="registry"} 1"#,
+    ];
+    let told = async {
+        loop {
+            let metrics = scrape().await;
+            let missing: Vec<_> = wanted.iter().filter(|line| !metrics.contains(**line)).collect();
+            if missing.is_empty() {
+                return;
+            }
+            // The socket's record closes a moment after the farewell.
+            if !missing.iter().all(|line| line.contains("socket")) {
+                panic!("{missing:?} are missing in\n{metrics}");
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("every metric");
+}
+
+#[tokio::test]
+async fn audit_stream_has_keys_secrets_config_deployments_and_refusals() {
+    let records = postgres::database();
+    let process = Process::start(&format!("limits = 'off'\nrecords = '{}'\n", records.reveal()));
+    let made = process.ask("POST", "/api/v1/keys", &[JSON], json!({"tenant_id": "acme"}).to_string()).await.json();
+    let (header, form) = upload("1.0.0");
+    process.ask("POST", "/api/v1/deployments", &[header], form).await;
+    let key_path = format!("/api/v1/keys/{}", made["key_id"].as_str().unwrap());
+    for (verb, path, body) in [
+        ("PUT", "/api/v1/secrets/echo", r#"{"A": "1"}"#),
+        ("GET", "/api/v1/secrets/echo", ""),
+        ("PUT", "/api/v1/config", r#"{"defaults": {"model": "m"}}"#),
+        ("PUT", "/api/v1/config", r#"{"nonsense": 1}"#),
+        ("POST", "/api/v1/instances", r#"{"agent_type": "echo", "agent_id": "mine"}"#),
+        ("DELETE", "/api/v1/instances/mine", ""),
+        ("DELETE", &key_path, ""),
+    ] {
+        process.ask(verb, path, &[JSON, ("x-request-id", "req-audited")], body).await;
+    }
+    process.ask("GET", "/api/v1/keys", &[("authorization", "Bearer pod_wrong")], "").await;
+
+    let trail = "SELECT body::json->>'actor', body::json->>'action', body::json->>'outcome'
+                 FROM portico_records WHERE collection = 'audit'";
+    let expected = [
+        "bootstrap|keys.create|done",
+        "bootstrap|deployment.upload|done",
+        "bootstrap|secrets.set|done",
+        "bootstrap|secrets.reveal|done",
+        "bootstrap|settings.update|done",
+        "bootstrap|settings.update|validation_failed",
+        "bootstrap|instance.create|done",
+        "bootstrap|instance.delete|done",
+        "bootstrap|keys.revoke|done",
+        "|/podium.v1.KeysService/ListKeys|unauthorized",
+    ];
+    let noted = async {
+        loop {
+            let trail = postgres::sql(&records, trail);
+            let missing: Vec<_> =
+                expected.iter().filter(|line| !trail.lines().any(|noted| noted.ends_with(**line))).collect();
+            if missing.is_empty() {
+                return trail;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let trail = tokio::time::timeout(PATIENCE, noted).await;
+    let trail = trail.unwrap_or_else(|_| panic!("{}", postgres::sql(&records, trail_of_all())));
+    assert!(!trail.contains(ADMIN), "{trail}");
+    let requests = "SELECT count(*) FROM portico_records
+                    WHERE collection = 'audit' AND body::json->>'request_id' = 'req-audited'";
+    assert_eq!(postgres::sql(&records, requests), "7\n");
+}
+
+fn trail_of_all() -> &'static str {
+    "SELECT body FROM portico_records WHERE collection = 'audit'"
+}
