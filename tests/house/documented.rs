@@ -51,7 +51,7 @@ async fn every_route_of_the_podium_page_is_served() {
 const FAILURES: &str = "## What fails, and how";
 
 /// The cases of failure, word for word; what is in brackets explains.
-const CASES: [&str; 59] = [
+const CASES: [&str; 64] = [
     "no coordinator registered",
     "all full",
     "chosen host dead, lease not yet expired",
@@ -64,6 +64,11 @@ const CASES: [&str; 59] = [
     "placement record lost (Valkey flush)",
     "clock skew",
     "draining host",
+    "Valkey down at start",
+    "Valkey down later",
+    "Valkey slow",
+    "Valkey read-only replica and failover",
+    "Valkey evicted keys (maxmemory)",
     "S3 fails before/during upload",
     "S3 ok, registry write fails",
     "gateway killed mid-upload",
