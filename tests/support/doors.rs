@@ -3,7 +3,8 @@
 //!
 //! A newcomer's usual mistake is to write a client for a method. These are made from the schema and fit every method.
 
-mod answer;
+pub(crate) mod answer;
+pub(crate) mod refusal;
 mod rest;
 pub(crate) mod socket;
 
@@ -90,7 +91,7 @@ impl Door {
     /// Sends a request that was made for this door, and hears the answer.
     pub(crate) async fn exchange(self, house: &impl Behind, call: &Call<'_>, request: Request<Body>) -> Told {
         let answered = tokio::time::timeout(PATIENCE, house.edge().call(request, peer())).await;
-        answer::read(self, call, answered.expect("an answer in time")).await
+        answer::read(self, call, answered.expect("an answer in time")).await.expect("a whole body")
     }
 
     /// The request, whole.

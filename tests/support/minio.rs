@@ -59,7 +59,7 @@ pub(crate) fn options(server: &Server) -> s3::Options {
 }
 
 /// Whether a GET there is answered with 200.
-fn answers(address: std::net::SocketAddr, path: &str) -> bool {
+pub(crate) fn answers(address: std::net::SocketAddr, path: &str) -> bool {
     use std::io::{Read, Write};
     let Ok(mut stream) = std::net::TcpStream::connect(address) else { return false };
     let asked = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

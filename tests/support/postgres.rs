@@ -34,7 +34,8 @@ pub(crate) fn start() -> Server {
         command: Box::new(|port, folder| {
             let mut command = Command::new("sh");
             command.args(["-c", RUN, "postgres"]).arg(programs()).arg(port.to_string()).arg(folder);
-            command.args(["-c", "max_connections=100", "-c", "shared_buffers=16MB"]);
+            // What is killed here are processes, which lose nothing that the system has been given.
+            command.args(["-c", "max_connections=100", "-c", "shared_buffers=16MB", "-c", "fsync=off"]);
             command
         }),
         ready: |address| accepts(address) && psql(address.port(), "postgres", "SELECT 1"),

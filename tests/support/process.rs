@@ -235,6 +235,20 @@ pub(crate) async fn call(
     Said { status: head.status, headers: head.headers, body: body.to_bytes() }
 }
 
+/// Asks a process by GET with one more header, and reads the answer as JSON; nothing when it does not answer.
+pub(crate) async fn ask(address: SocketAddr, path: &str, (name, value): (&str, &str)) -> Value {
+    let value = if name == "authorization" { format!("Bearer {value}") } else { value.to_owned() };
+    let asked = async {
+        let stream = TcpStream::connect(address).await.ok()?;
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
+        drop(portico::base::tasks::Tasks::new().spawn(connection));
+        let request = Request::get(path).header(header::HOST, "process").header(name, value);
+        let answer = sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.ok()?;
+        serde_json::from_slice(&answer.into_body().collect().await.ok()?.to_bytes()).ok()
+    };
+    asked.await.unwrap_or(Value::Null)
+}
+
 /// Reads an answer to its end.
 pub(crate) async fn read(response: http::Response<hyper::body::Incoming>) -> Said {
     let (head, body) = response.into_parts();

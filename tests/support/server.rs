@@ -20,12 +20,14 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How often a starting server is asked.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Runs what it is given, says which process that is, and kills it when nobody holds the other end of its input.
+/// Runs what it is given, says which process that is, kills it when nobody holds the other end of its input, and ends as it
+/// ended.
 const KEEPER: &str = r#"pidfile=$1; log=$2; shift 2
 "$@" </dev/null >>"$log" 2>&1 & pid=$!
 echo $pid >"$pidfile.new" && mv "$pidfile.new" "$pidfile"
 cat >/dev/null
-kill -KILL $pid 2>/dev/null"#;
+kill -KILL $pid 2>/dev/null
+wait $pid"#;
 
 /// A running server.
 pub(crate) struct Server {
@@ -65,22 +67,35 @@ impl Server {
         self.folder.path()
     }
 
-    /// Freezes it: connections stay open, nothing is answered.
+    /// Freezes it with all the processes that it has begun: connections stay open, nothing is answered.
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.family().into_iter().for_each(|pid| signal(pid, Signal::STOP));
     }
 
     /// Lets it go on.
     pub(crate) fn thaw(&self) {
-        self.signal(Signal::CONT);
+        self.family().into_iter().for_each(|pid| signal(pid, Signal::CONT));
     }
 
     /// Kills it as a crash does. Its folder stays.
     pub(crate) fn kill(&mut self) {
         let Some(mut keeper) = self.keeper.take() else { return };
-        self.signal(Signal::KILL);
+        signal(self.pid(), Signal::KILL);
         drop(keeper.stdin.take());
         keeper.wait().unwrap();
+    }
+
+    /// Asks it to end and waits until it has. Answers its exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let mut keeper = self.keeper.take()?;
+        signal(self.pid(), Signal::TERM);
+        let patience = Instant::now() + START_PATIENCE;
+        while is_running(self.pid()) {
+            assert!(Instant::now() < patience, "{} does not end:\n{}", self.recipe.name, self.log());
+            std::thread::sleep(PAUSE);
+        }
+        drop(keeper.stdin.take());
+        keeper.wait().unwrap().code()
     }
 
     /// Starts it again after [`Server::kill`], on its port and with its folder.
@@ -112,9 +127,20 @@ impl Server {
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = fs::read_to_string(self.pid_file()).unwrap().trim().parse().unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    fn pid(&self) -> i32 {
+        fs::read_to_string(self.pid_file()).unwrap().trim().parse().unwrap()
+    }
+
+    /// The process and what it has begun, parents first.
+    fn family(&self) -> Vec<i32> {
+        let mut family = vec![self.pid()];
+        let mut at = 0;
+        while let Some(pid) = family.get(at) {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            family.extend(children.split_whitespace().map(|child| child.parse::<i32>().unwrap()));
+            at += 1;
+        }
+        family
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -130,6 +156,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    // A child may have ended since it was counted.
+    let _sent = kill_process(Pid::from_raw(pid).unwrap(), signal).is_ok();
+}
+
+/// Whether a process has not ended yet. One that has and that nobody asked about is a zombie.
+fn is_running(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// Whether somebody accepts connections there.

@@ -22,18 +22,23 @@ pub(crate) struct Told {
     pub(crate) messages: Vec<Value>,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
+    pub(crate) trailers: HeaderMap,
     /// What was read, for people.
     pub(crate) text: String,
 }
 
 /// Reads until the end, or until enough has come.
-pub(super) async fn read(door: Door, call: &Call<'_>, response: Response<Body>) -> Told {
+///
+/// # Errors
+/// When the answer breaks off.
+pub(crate) async fn read(door: Door, call: &Call<'_>, response: Response<Body>) -> Result<Told, portico::base::Error> {
     let (head, mut body) = response.into_parts();
     let mut told = Told {
         code: String::new(),
         messages: Vec::new(),
         status: head.status,
         headers: head.headers,
+        trailers: HeaderMap::new(),
         text: String::new(),
     };
     let (mut content, mut trailers) = (BytesMut::new(), HeaderMap::new());
@@ -45,7 +50,7 @@ pub(super) async fn read(door: Door, call: &Call<'_>, response: Response<Body>) 
         else {
             break;
         };
-        match frame.expect("a whole body").into_data() {
+        match frame?.into_data() {
             Ok(data) => content.extend_from_slice(&data),
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
@@ -69,7 +74,8 @@ pub(super) async fn read(door: Door, call: &Call<'_>, response: Response<Body>) 
     }
     found.truncate(call.answers_max);
     told.messages = found;
-    told
+    told.trailers = trailers;
+    Ok(told)
 }
 
 impl Told {
@@ -141,7 +147,7 @@ fn envelopes(door: Door, method: &Method, mut content: &[u8]) -> (Vec<Value>, Op
 }
 
 /// Base64 in pieces, each padded by itself.
-fn unpadded(text: &[u8]) -> Vec<u8> {
+pub(super) fn unpadded(text: &[u8]) -> Vec<u8> {
     text.chunks_exact(4).flat_map(|four| STANDARD.decode(four).unwrap()).collect()
 }
 

@@ -80,6 +80,7 @@ pub(super) async fn call(house: &impl Behind, call: &Call<'_>) -> Told {
         messages: Vec::new(),
         status: StatusCode::SWITCHING_PROTOCOLS,
         headers: HeaderMap::new(),
+        trailers: HeaderMap::new(),
         text: String::new(),
     };
     let mut socket = match Socket::open(house, &format!("{before}{id}{after}"), call.key).await {
