@@ -39,7 +39,7 @@ const SLOW: Duration = Duration::from_millis(300);
 /// How long ago readiness may have been true: the interval and the patience of probes, and some for a busy machine.
 const READINESS_AGE_MAX: Duration = Duration::from_secs(8);
 /// What has returned is used within a second; the rest is for a busy machine.
-const RECOVERY_MAX: Duration = Duration::from_secs(4);
+const RECOVERY_MAX: Duration = Duration::from_secs(8);
 /// No answer takes longer than the bounds inside allow, and some.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// The works that change something.

@@ -56,9 +56,8 @@ impl Parts {
         let alone = ONE_AT_A_TIME.lock().await;
         std::thread::scope(|scope| {
             let records = scope.spawn(postgres::start);
-            // It forgets everything when it is started again: nothing in it must be kept.
-            let forgetful = &["--maxmemory-policy", "noeviction", "--appendonly", "no"];
-            let registry = scope.spawn(|| Maker::Valkey.start(forgetful));
+            let keeps = &["--maxmemory-policy", "noeviction", "--appendfsync", "no"];
+            let registry = scope.spawn(|| Maker::Valkey.start(keeps));
             let blobs = scope.spawn(minio);
             Parts {
                 records: records.join().unwrap(),

@@ -57,10 +57,7 @@ async fn keys(worker: &mut Worker) {
     let count = |name: &String| found.iter().filter(|key| key["name"] == name.as_str()).count();
     let book = worker.ledger.book();
     for (name, fate) in &book.keys {
-        let is_right = match (fate, count(name)) {
-            (Fate::Done, 1) | (Fate::Undone, 0) | (Fate::Unknown, 0 | 1) => true,
-            _ => false,
-        };
+        let is_right = matches!((fate, count(name)), (Fate::Done, 1) | (Fate::Undone, 0) | (Fate::Unknown, 0 | 1));
         assert!(is_right, "key {name}: {fate:?}, and there are {}", count(name));
     }
     assert!(found.len() <= book.keys.len() && book.keys.values().any(|fate| *fate == Fate::Done));
