@@ -69,7 +69,14 @@ impl Server {
 
     /// Freezes it with all the processes that it has begun: connections stay open, nothing is answered.
     pub(crate) fn freeze(&self) {
-        self.family().into_iter().for_each(|pid| signal(pid, Signal::STOP));
+        let family = self.family();
+        family.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        // The order reaches every thread in its own time.
+        let deadline = Instant::now() + START_PATIENCE;
+        while !family.iter().all(|pid| stands_still(*pid)) {
+            assert!(Instant::now() < deadline, "{} does not stand still", self.recipe.name);
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Lets it go on.
@@ -161,6 +168,14 @@ impl Drop for Server {
 fn signal(pid: i32, signal: Signal) {
     // A child may have ended since it was counted.
     let _sent = kill_process(Pid::from_raw(pid).unwrap(), signal).is_ok();
+}
+
+/// Whether every thread of a process is stopped or has ended.
+fn stands_still(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default())
+        .all(|stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X'])))
 }
 
 /// Whether a process has not ended yet. One that has and that nobody asked about is a zombie.
