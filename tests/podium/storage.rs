@@ -57,19 +57,19 @@ async fn s3_fails_before_during_upload_and_nothing_is_left_of_it() {
         (503, "SlowDown", 503, "storage_unavailable"),
         (403, "AccessDenied", 502, "storage_error"),
     ] {
-        house.between.rule(move |_, _| Fate::Fails(status, code));
+        house.between.rule(move |_| Fate::Fails(status, code));
         let answer = upload(&house.house, ADMIN, &fields("1.0.0", &small)).await;
         assert_eq!(answer.refusal(), (told, reason.to_owned()));
         assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
     }
-    house.between.rule(|_, _| Fate::Passes);
+    house.between.rule(|_| Fate::Passes);
     house.store.freeze();
     assert_eq!(house.refused("1.0.0", &small).await, (504, "storage_timeout".to_owned()));
     house.store.thaw();
 
     // In the middle: the first part arrives, the second does not.
     let is_part = |query: &str| query.contains("partNumber=2");
-    house.between.rule(move |head, _| match head.uri.query() {
+    house.between.rule(move |head| match head.uri.query() {
         Some(query) if is_part(query) => Fate::Fails(500, "InternalError"),
         _ => Fate::Passes,
     });
@@ -86,7 +86,7 @@ async fn s3_fails_before_during_upload_and_nothing_is_left_of_it() {
     assert_eq!(house.versions().await, 0);
 
     // The name is free, whatever comes next.
-    house.between.rule(|_, _| Fate::Passes);
+    house.between.rule(|_| Fate::Passes);
     upload(&house.house, ADMIN, &fields("1.0.0", &large)).await.expect(201);
     assert_eq!(house.versions().await, 1);
     house.house.close().await;
@@ -106,7 +106,7 @@ async fn s3_ok_registry_write_fails_and_the_same_upload_again_heals_it() {
          CREATE TRIGGER full_disk BEFORE INSERT ON portico_records FOR EACH ROW EXECUTE FUNCTION full_disk()",
     );
     let puts = |house: &House| house.between.noted(|head| head.method == http::Method::PUT);
-    house.between.rule(|_, _| Fate::Passes);
+    house.between.rule(|_| Fate::Passes);
     let answer = upload(&house.house, ADMIN, &fields("1.0.0", &bundle())).await;
     assert_eq!(answer.refusal(), (503, "records_unavailable".to_owned()));
     assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
@@ -124,7 +124,7 @@ async fn s3_ok_registry_write_fails_and_the_same_upload_again_heals_it() {
 async fn minio_without_conditional_write_keeps_versions_unchanged_all_the_same() {
     let house = House::with(&[]).await;
     let has_condition = |head: &http::request::Parts| head.headers.contains_key("if-none-match");
-    house.between.rule(move |head, _| match has_condition(head) {
+    house.between.rule(move |head| match has_condition(head) {
         true => Fate::Fails(501, "NotImplemented"),
         false => Fate::Passes,
     });

@@ -30,8 +30,8 @@ pub(crate) enum Fate {
     Fails(u16, &'static str),
 }
 
-/// Decides by the head of a request, and by how many came before it.
-pub(crate) type Rule = dyn Fn(&Parts, usize) -> Fate + Send + Sync;
+/// Decides by the head of a request.
+pub(crate) type Rule = dyn Fn(&Parts) -> Fate + Send + Sync;
 
 /// Somebody between a gateway and its store.
 pub(crate) struct Between {
@@ -52,11 +52,8 @@ impl Between {
     pub(crate) async fn start(store: SocketAddr) -> Between {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            store,
-            rule: Mutex::new(Arc::new(|_: &Parts, _| Fate::Passes)),
-            noted: Mutex::default(),
-        });
+        let shared =
+            Arc::new(Shared { store, rule: Mutex::new(Arc::new(|_: &Parts| Fate::Passes)), noted: Mutex::default() });
         let (tasks, serving) = (Tasks::new(), Arc::clone(&shared));
         let each = tasks.clone();
         let _ends_with_the_runtime = tasks.spawn(async move {
@@ -71,7 +68,7 @@ impl Between {
     }
 
     /// Decides by this rule from now on, and forgets what was noted.
-    pub(crate) fn rule(&self, rule: impl Fn(&Parts, usize) -> Fate + Send + Sync + 'static) {
+    pub(crate) fn rule(&self, rule: impl Fn(&Parts) -> Fate + Send + Sync + 'static) {
         *self.shared.rule.lock().unwrap() = Arc::new(rule);
         self.shared.noted.lock().unwrap().clear();
     }
@@ -85,12 +82,8 @@ impl Between {
 async fn carry(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
     let (head, body) = request.into_parts();
     let rule = Arc::clone(&shared.rule.lock().unwrap());
-    let fate = {
-        let mut noted = shared.noted.lock().unwrap();
-        let fate = rule(&head, noted.len());
-        noted.push(head.clone());
-        fate
-    };
+    let fate = rule(&head);
+    shared.noted.lock().unwrap().push(head.clone());
     match fate {
         Fate::Passes => {}
         Fate::Waits(time) => tokio::time::sleep(time).await,

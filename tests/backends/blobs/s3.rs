@@ -1,7 +1,8 @@
 //! Blobs in S3 stores of two makers, and what becomes of objects when the store is in trouble.
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -191,11 +192,11 @@ async fn a_slow_store_is_waited_for_within_the_bound() {
     let server = minio::minio();
     let between = Between::start(server.address()).await;
     let (blobs, _tasks) = open(through(&between)).await;
-    between.rule(|_, _| Fate::Waits(Duration::from_millis(500)));
+    between.rule(|_| Fate::Waits(Duration::from_millis(500)));
     let staged = large(&blobs, Some("slow/key"), 1).await;
     assert_eq!(staged.commit("slow/key", Metadata::new()).await.unwrap(), Committed::Created);
     assert_eq!(blobs.head("slow/key").await.unwrap().map(|head| head.size), Some(super::LARGE_BYTES as u64));
-    between.rule(|_, _| Fate::Waits(Duration::from_secs(30)));
+    between.rule(|_| Fate::Waits(Duration::from_secs(30)));
     let began = Instant::now();
     let late = blobs.head("slow/key").await.unwrap_err();
     assert_eq!(late.reason(), reason::STORAGE_TIMEOUT);
@@ -208,13 +209,19 @@ async fn a_store_that_throttles_is_asked_again_and_then_callers_are_told_to_come
     let between = Between::start(server.address()).await;
     let (blobs, _tasks) = open(through(&between)).await;
     for (status, code) in [(503, "SlowDown"), (503, "SlowDownWrite"), (429, "TooManyRequests")] {
-        // Every other request is one too many.
-        between.rule(move |_, before| if before % 2 == 0 { Fate::Fails(status, code) } else { Fate::Passes });
+        // Every other request for the same is one too many.
+        let asked = Mutex::new(HashMap::<_, usize>::new());
+        between.rule(move |head| {
+            let mut asked = asked.lock().unwrap();
+            let times = asked.entry((head.method.clone(), head.uri.to_string())).or_default();
+            *times += 1;
+            if times.is_multiple_of(2) { Fate::Passes } else { Fate::Fails(status, code) }
+        });
         if status == 503 {
             store(&blobs, &format!("throttled/{code}"), "x").await;
             assert!(blobs.head(&format!("throttled/{code}")).await.unwrap().is_some());
         }
-        between.rule(move |_, _| Fate::Fails(status, code));
+        between.rule(move |_| Fate::Fails(status, code));
         let refused = blobs.list("", None, 1).await.unwrap_err();
         assert_eq!(
             (refused.reason(), refused.message()),
@@ -230,7 +237,7 @@ async fn a_store_without_conditional_writes_creates_a_key_once_in_all_but_a_race
     let between = Between::start(server.address()).await;
     let (blobs, _tasks) = open(through(&between)).await;
     let has_condition = |head: &http::request::Parts| head.headers.contains_key("if-none-match");
-    between.rule(move |head, _| match has_condition(head) {
+    between.rule(move |head| match has_condition(head) {
         true => Fate::Fails(501, "NotImplemented"),
         false => Fate::Passes,
     });
