@@ -263,8 +263,14 @@ fn answered(
 ) -> Result<Response<Body>, Unsent> {
     match sent {
         Ok(Ok(response)) => Ok(response.map(Body::from)),
-        Ok(Err(error)) if error.is_canceled() => Err(Unsent::Never),
+        Ok(Err(error)) if error.is_canceled() || is_farewell(&error) => Err(Unsent::Never),
         Ok(Err(error)) => Err(Unsent::Perhaps(format!("{error:?}"))),
         Err(_) => Err(Unsent::Perhaps("no answer in time".to_owned())),
     }
+}
+
+/// Whether a server that leaves in order had said so before it took the request (RFC 9113, 6.8): what its GOAWAY does not
+/// cover was not looked at. The library says that in its text alone.
+fn is_farewell(error: &hyper::Error) -> bool {
+    format!("{error:?}").contains("NO_ERROR, Remote")
 }
