@@ -8,7 +8,8 @@ use super::deployments::{fields, packed, upload};
 use crate::support::{
     doors::socket::Socket,
     gateway::{ADMIN, PATIENCE, TestHouse},
-    hosts::{Cluster, Line, ToldHost, announcing, ready},
+    hosts::{Cluster, ToldHost, announcing, ready},
+    line::Line,
     stage::bundle,
     valkey::{self, Maker},
 };

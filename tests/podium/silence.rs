@@ -10,6 +10,7 @@ use crate::support::{
     doors::socket::Socket,
     gateway::{PATIENCE, peer},
     hosts::Cluster,
+    line::Way,
 };
 
 /// What a gateway takes to notice: its longest silence, and what it asks then.
@@ -25,7 +26,7 @@ async fn half_open_tcp_to_a_frozen_host_frees_both_ends_of_tunnels_and_of_follow
     let host = cluster.host("host-0");
     assert_eq!(in_flight(host.coordinator.edge()).await, (2, 1), "a log and a socket");
 
-    host.line.freeze();
+    host.line.goes(Way::Frozen);
     let began = Instant::now();
     tokio::time::pause();
     let (code, told) = tokio::join!(socket.closed(), heard(&mut log));

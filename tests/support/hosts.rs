@@ -16,7 +16,7 @@ use portico::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
@@ -24,11 +24,11 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::derive_accept_key, protocol::Role},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     doors::{Call, Door},
     gateway::{ADMIN, Answer, PATIENCE, TestHouse, schema},
+    line::Line,
     stage::{bundle, upload},
 };
 
@@ -176,7 +176,7 @@ impl RealHost {
         line.cut().await;
         coordinator.drain(Stop::AtOnce).await;
         let coordinator = Coordinator::start(config.clone()).await.unwrap();
-        line.to = coordinator.address();
+        line.leads(coordinator.address());
         line.join().await;
         RealHost { coordinator, line, config }
     }
@@ -200,68 +200,6 @@ pub(crate) async fn announcing(registry: &str, blobs: &str, folder: &std::path::
         .set("test", "registry", registry)
         .set("test", "blobs", blobs);
     Coordinator::start(config.load().unwrap().config).await.unwrap()
-}
-
-/// A line to a host that can be cut, or freeze.
-pub(crate) struct Line {
-    pub(crate) address: SocketAddr,
-    to: SocketAddr,
-    cut: CancellationToken,
-    frozen: CancellationToken,
-    tasks: Tasks,
-}
-
-impl Line {
-    pub(crate) async fn to(to: SocketAddr) -> Line {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let line =
-            Line { address, to, cut: CancellationToken::new(), frozen: CancellationToken::new(), tasks: Tasks::new() };
-        line.carry(listener);
-        line
-    }
-
-    fn carry(&self, listener: TcpListener) {
-        let (to, cut, frozen, tasks) = (self.to, self.cut.clone(), self.frozen.clone(), self.tasks.clone());
-        let carrying = async move {
-            while let Some(Ok((mut near, _))) = cut.run_until_cancelled(listener.accept()).await {
-                let (cut, frozen) = (cut.clone(), frozen.clone());
-                let _ends_by_itself = tasks.spawn(async move {
-                    let mut far = TcpStream::connect(to).await.unwrap();
-                    let passing = async {
-                        let passed = frozen.run_until_cancelled(copy_bidirectional(&mut near, &mut far)).await;
-                        if passed.is_none() {
-                            std::future::pending::<()>().await;
-                        }
-                    };
-                    let _cut = cut.run_until_cancelled(passing).await;
-                });
-            }
-        };
-        let _ends_when_cut = self.tasks.spawn(carrying);
-    }
-
-    /// Cuts it: what passes breaks off, what comes is refused.
-    pub(crate) async fn cut(&mut self) {
-        self.cut.cancel();
-        while TcpStream::connect(self.address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Freezes it: what is connected stays connected, what comes is taken, and nothing passes any more.
-    pub(crate) fn freeze(&self) {
-        self.frozen.cancel();
-    }
-
-    /// Joins it again.
-    pub(crate) async fn join(&mut self) {
-        self.cut = CancellationToken::new();
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        self.carry(socket.listen(64).unwrap());
-    }
 }
 
 /// The status of an answer that never comes.

@@ -1,4 +1,4 @@
-//! A line to a server that can be cut, be slow, and answer something else in the server's place.
+//! A line to a server that can be cut, freeze, be slow, and answer something else in the server's place.
 //!
 //! A newcomer's usual mistake is to change the ways of new connections alone. What is open changes with the next bytes.
 //!
@@ -22,6 +22,8 @@ const PIECE_BYTES: usize = 16 << 10;
 pub(crate) enum Way {
     /// It carries what it is given.
     Open,
+    /// What is connected stays connected, what comes is taken, and nothing passes.
+    Frozen,
     /// It carries every answer this much later.
     Slow(Duration),
     /// It answers this to whatever it is given, and hangs up.
@@ -49,6 +51,11 @@ impl Line {
         let line = Line { address, to, way, cut: CancellationToken::new(), tasks: Tasks::new() };
         line.carry(listener);
         line
+    }
+
+    /// Leads it to another server, once it is joined again.
+    pub(crate) fn leads(&mut self, to: SocketAddr) {
+        self.to = to;
     }
 
     /// Changes what it does.
@@ -100,6 +107,7 @@ async fn pass(near: TcpStream, to: SocketAddr, way: watch::Receiver<Way>) {
             let said = *way.borrow();
             match said {
                 Way::Says(_) => return Some(said),
+                Way::Frozen => std::future::pending().await,
                 _ if read == 0 || to_far.write_all(&piece[..read]).await.is_err() => return None,
                 _ => {}
             }
@@ -110,8 +118,10 @@ async fn pass(near: TcpStream, to: SocketAddr, way: watch::Receiver<Way>) {
         loop {
             let read = from_far.read(&mut piece).await.unwrap_or(0);
             let now = *way.borrow();
-            if let Way::Slow(late) = now {
-                tokio::time::sleep(late).await;
+            match now {
+                Way::Slow(late) => tokio::time::sleep(late).await,
+                Way::Frozen => std::future::pending().await,
+                Way::Open | Way::Says(_) => {}
             }
             if read == 0 || to_near.write_all(&piece[..read]).await.is_err() {
                 return;
