@@ -115,9 +115,10 @@ impl Coordinators {
     /// When a listed URL lies outside of the networks, or token or certificates cannot be used.
     pub fn start(config: Config, registry: Arc<dyn Registry>, tasks: Tasks) -> Result<Coordinators> {
         let transport = Transport::new(&config)?;
-        let directory = Arc::new(Directory::new(&config, registry, transport.clone())?);
-        // Ends with the house; nobody waits for it alone.
-        drop(tasks.spawn(Directory::watch(Arc::downgrade(&directory), tasks.clone())));
+        let directory = Arc::new(Directory::new(&config, Arc::clone(&registry), transport.clone())?);
+        // Both end with the house; nobody waits for them alone.
+        drop(tasks.spawn(Directory::watch(Arc::downgrade(&directory), registry, tasks.clone())));
+        drop(tasks.spawn(Directory::keep_probing(Arc::downgrade(&directory), tasks.clone())));
         Ok(Coordinators { directory, transport, source_base: config.source_base, tasks })
     }
 

@@ -24,7 +24,7 @@ use crate::{
 /// How often every part is probed while all is well: readiness tells the truth of this long ago.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// The same while something is not well, so that its return is seen within a second.
-const PROBE_INTERVAL_UNWELL: Duration = Duration::from_millis(500);
+const PROBE_INTERVAL_UNWELL: Duration = Duration::from_millis(250);
 /// How long a part may take to answer before it counts as down.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -125,6 +125,10 @@ impl Registry for Measured<dyn Registry> {
         self.time("registry", "take", self.port.take(bucket, key, rate))
     }
 
+    fn returned(&self, before: u64) -> Answer<'_, u64> {
+        self.port.returned(before)
+    }
+
     fn reach(&self) -> Result<()> {
         self.port.reach()
     }

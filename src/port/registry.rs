@@ -79,6 +79,11 @@ pub trait Registry: Send + Sync + 'static {
     /// Takes a token from the bucket of this name and key.
     fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take>;
 
+    /// Waits until the registry has come back more often than this, and answers how often. It may have forgotten everything
+    /// meanwhile: who is here says so again, and who is not found may be here all the same. Whatever is answered after a
+    /// return, is answered when it is counted.
+    fn returned(&self, before: u64) -> Answer<'_, u64>;
+
     /// Whether the registry is within reach, as far as is known without asking it. Costs nothing; every call may ask.
     ///
     /// # Errors

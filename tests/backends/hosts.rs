@@ -114,6 +114,33 @@ async fn what_runs_on_a_host_that_the_registry_forgot_is_still_asked_for_and_not
 }
 
 #[tokio::test]
+async fn a_valkey_without_a_memory_comes_back_and_hosts_that_it_forgot_are_here_all_the_while() {
+    let mut server = Maker::Valkey.start(&["--appendonly", "no"]);
+    let (tasks, folder) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let config = Sources::new()
+        .set("test", "listen", "127.0.0.1:0")
+        .set("test", "data", folder.path().to_str().unwrap())
+        .set("test", "fleet.id", "host-1");
+    let registry = valkey::connect(&server).registry();
+    let announced = Arc::new(valkey::connect(&server).registry());
+    let host = Coordinator::announcing_in(config.load().unwrap().config, announced).await.unwrap();
+    let fleet = gateway(&registry, &tasks);
+    until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
+
+    server.restart();
+    let announces_itself = async {
+        while !registry.live(ANNOUNCED).await.is_ok_and(|live| live.len() == 1) {
+            assert_eq!(fleet.hosts().await.unwrap().len(), 1, "it was taken for gone");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, announces_itself).await.expect("an announcement");
+    assert!(fleet.hosts().await.unwrap()[0].healthy);
+    host.drain(Stop::AtOnce).await;
+    tasks.close();
+}
+
+#[tokio::test]
 async fn coordinator_url_in_valkey_points_to_an_odd_place_and_nothing_is_dialled() {
     let server = Maker::Valkey.start(&[]);
     let (registry, tasks) = (valkey::connect(&server).registry(), Tasks::new());

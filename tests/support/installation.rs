@@ -56,8 +56,9 @@ impl Parts {
         let alone = ONE_AT_A_TIME.lock().await;
         std::thread::scope(|scope| {
             let records = scope.spawn(postgres::start);
-            let keeps = &["--maxmemory-policy", "noeviction", "--appendfsync", "no"];
-            let registry = scope.spawn(|| Maker::Valkey.start(keeps));
+            // Without a memory: nothing that must not be lost is there.
+            let forgets = &["--maxmemory-policy", "noeviction", "--appendonly", "no"];
+            let registry = scope.spawn(|| Maker::Valkey.start(forgets));
             let blobs = scope.spawn(minio);
             Parts {
                 records: records.join().unwrap(),

@@ -1,6 +1,6 @@
 //! Which hosts there are, how loaded they are, and which are to be left alone.
 //!
-//! A newcomer's usual mistake is to ask a host when an instance is placed. The background asks, every second; a placement
+//! A newcomer's usual mistake is to ask a host when an instance is placed. The background asks; a placement
 //! costs no request, and a host that does not answer delays nobody. Nor is anything copied for it: whoever places is handed the
 //! loads of the last look, in which what happens between two looks is noted in place.
 //!
@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use http::{Method, StatusCode};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 
 use super::{Config, address::Address, breaker::Breaker, said::Status, transport::Transport};
 use crate::{
@@ -30,7 +30,9 @@ use crate::{
 
 /// How often the hosts are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often a host that works is asked how it is; one that does not is asked at every look, so that it is back at once.
+/// How often while one of them is missing or left alone, so that it is used within a second of its return.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How often a host that works is asked how it is; one that does not is asked again at once.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How long it may take to say so.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
@@ -43,6 +45,10 @@ const GONE_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// How long a host that is no longer announced is still asked for what runs there, though it is given nothing new: a registry
 /// may forget, and a host may be slow to say that it is here.
 const UNANNOUNCED_KEPT: Duration = Duration::from_secs(60);
+
+/// How long hosts count as here though they are not announced, once the registry has come back: until they must have said so
+/// again.
+const FORGIVEN_FOR: Duration = Duration::from_secs(6);
 
 /// The hosts of a fleet.
 pub(super) struct Directory {
@@ -57,6 +63,8 @@ pub(super) struct Directory {
     looked: AtomicBool,
     /// Held by whoever looks.
     looking: tokio::sync::Mutex<()>,
+    /// How often the registry had come back when it was read last, and when that was first so.
+    returned: Mutex<(u64, Option<Instant>)>,
 }
 
 /// One host.
@@ -93,6 +101,7 @@ impl Directory {
             loads: Mutex::new(Arc::from([])),
             looked: AtomicBool::new(false),
             looking: tokio::sync::Mutex::default(),
+            returned: Mutex::default(),
         })
     }
 
@@ -124,13 +133,13 @@ impl Directory {
     }
 
     /// Looks again and again, until the house closes or nobody holds the directory any more.
-    pub(super) async fn watch(directory: Weak<Directory>, tasks: Tasks) {
-        let mut tick = interval(LOOK_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) async fn watch(directory: Weak<Directory>, registry: Arc<dyn Registry>, tasks: Tasks) {
+        let (mut pause, mut returns) = (Duration::ZERO, 0);
         loop {
             tokio::select! {
                 () = tasks.closing() => return,
-                _ = tick.tick() => {}
+                () = sleep(pause) => {}
+                Ok(count) = registry.returned(returns) => returns = count,
             }
             let Some(directory) = directory.upgrade() else { return };
             let turn = directory.looking.lock().await;
@@ -140,7 +149,21 @@ impl Directory {
                 directory.tell();
             }
             drop(turn);
+            pause = if directory.is_whole() { LOOK_EVERY } else { LOOK_AGAIN };
+        }
+    }
+
+    /// Asks hosts again and again whether they can be reached, as long as [`Directory::watch`] looks. Those that say nothing
+    /// keep nobody from looking.
+    pub(super) async fn keep_probing(directory: Weak<Directory>, tasks: Tasks) {
+        loop {
+            let Some(directory) = directory.upgrade() else { return };
             directory.probe().await;
+            drop(directory);
+            tokio::select! {
+                () = tasks.closing() => return,
+                () = sleep(LOOK_AGAIN) => {}
+            }
         }
     }
 
@@ -166,6 +189,14 @@ impl Directory {
     /// How many hosts are left alone.
     pub(super) fn left_alone(&self) -> u64 {
         self.all().iter().filter(|host| !host.state().breaker.is_closed()).count() as u64
+    }
+
+    /// Whether every host that is known is here and answers.
+    fn is_whole(&self) -> bool {
+        self.hosts().values().all(|host| {
+            let state = host.state();
+            !state.unannounced && state.breaker.is_closed()
+        })
     }
 
     fn known(&self, id: &str) -> Option<Arc<Host>> {
@@ -267,14 +298,24 @@ impl Directory {
             let host = seen(hosts.remove(&load.id), load, address);
             here.insert(host.id.clone(), host);
         }
+        let is_forgetful = self.may_have_forgotten();
         let going = hosts.drain().filter(|(_, host)| {
             let mut state = host.state();
-            state.unannounced = true;
-            state.seen_at.elapsed() < UNANNOUNCED_KEPT
+            state.unannounced |= !is_forgetful;
+            is_forgetful || state.seen_at.elapsed() < UNANNOUNCED_KEPT
         });
         here.extend(going);
         *hosts = here;
         Ok(())
+    }
+
+    /// Whether the registry came back so recently that hosts may be here which it does not name.
+    fn may_have_forgotten(&self) -> bool {
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(count)) = self.registry.returned(returned.0).now_or_never() {
+            *returned = (count, Some(Instant::now()));
+        }
+        returned.1.is_some_and(|at| at.elapsed() < FORGIVEN_FOR)
     }
 
     /// Listed hosts say themselves who they are.

@@ -99,6 +99,11 @@ impl Registry for LocalRegistry {
         Box::pin(async move { Ok(self.0.take(bucket, key, rate)) })
     }
 
+    /// It is never away.
+    fn returned(&self, _before: u64) -> Answer<'_, u64> {
+        Box::pin(std::future::pending())
+    }
+
     fn reach(&self) -> Result<()> {
         Ok(())
     }

@@ -55,6 +55,8 @@ pub(super) struct Link {
 
 struct Shared {
     status: watch::Sender<Status>,
+    /// How often the server was away and has come back.
+    returns: watch::Sender<u64>,
     broken: Notify,
     silences: AtomicU32,
 }
@@ -73,7 +75,8 @@ impl Link {
     /// Begins to dial, until the house closes or the last clone is dropped.
     pub(super) fn begin(target: Arc<Target>, tasks: &Tasks) -> Link {
         let status = watch::Sender::new(Status::Dialling);
-        let shared = Arc::new(Shared { status, broken: Notify::new(), silences: AtomicU32::new(0) });
+        let (returns, broken, silences) = (watch::Sender::new(0), Notify::new(), AtomicU32::new(0));
+        let shared = Arc::new(Shared { status, returns, broken, silences });
         let dropped = CancellationToken::new();
         let (keeper, ended, closing) = (Arc::clone(&shared), dropped.clone(), tasks.closing_token());
         tasks.spawn(async move {
@@ -121,6 +124,13 @@ impl Link {
             Status::Away(why) => Err(away(what, why.to_string())),
             Status::Dialling | Status::Up(..) => Ok(()),
         }
+    }
+
+    /// Waits until the server has come back more often than this, and answers how often.
+    pub(super) async fn returned(&self, before: u64) -> u64 {
+        let mut returns = self.shared.returns.subscribe();
+        // The sender is held here, so there is an end only when there is a value.
+        returns.wait_for(|count| *count > before).await.map_or(before, |count| *count)
     }
 
     /// Waits for the end of the attempt to connect that is being made.
@@ -201,11 +211,16 @@ async fn keep(shared: &Shared, target: &Target) {
     loop {
         match dial(target).await {
             Ok(connection) => {
+                let was_away = warned || number > 0;
                 if warned {
                     tracing::info!("Valkey is within reach again");
                     warned = false;
                 }
                 number += 1;
+                // First, so that whoever is answered by what has come back can know that it has.
+                if was_away {
+                    shared.returns.send_modify(|count| *count += 1);
+                }
                 shared.status.send_replace(Status::Up(number, connection.clone()));
                 if number == 1 {
                     warn_of_eviction(connection).await;

@@ -109,6 +109,10 @@ impl Registry for ValkeyRegistry {
         Box::pin(async move { self.0.take(bucket, key, rate).await })
     }
 
+    fn returned(&self, before: u64) -> Answer<'_, u64> {
+        Box::pin(async move { Ok(self.0.link.returned(before).await) })
+    }
+
     fn reach(&self) -> Result<()> {
         self.0.link.reach(WHAT)
     }

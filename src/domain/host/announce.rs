@@ -20,7 +20,7 @@ use crate::{
 
 /// How often a host says that it is here.
 const EVERY: Duration = Duration::from_secs(5);
-/// How soon it says so again when nobody heard it: a registry that comes back has forgotten it.
+/// How soon it says so again when nobody heard it.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long it counts as here after it last said so: two repetitions may be lost.
 const TTL: Duration = Duration::from_secs(15);
@@ -64,13 +64,14 @@ impl Host {
         self.0.registry.announce(ANNOUNCED, Announcement { id: announced.id, body }, TTL).await
     }
 
-    /// Says that it is here again and again, until the house closes.
+    /// Says that it is here again and again, and at once when the registry has come back, until the house closes.
     pub async fn keep_announcing(self, tasks: Tasks) {
-        let (mut pause, mut heard) = (Duration::ZERO, true);
+        let (mut pause, mut heard, mut returns) = (Duration::ZERO, true, 0);
         loop {
             tokio::select! {
                 () = tasks.closing() => return,
                 () = sleep(pause) => {}
+                Ok(count) = self.0.registry.returned(returns) => returns = count,
             }
             let announced = self.announce().await;
             pause = if announced.is_ok() { EVERY } else { AGAIN };
