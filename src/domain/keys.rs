@@ -303,6 +303,9 @@ impl Inner {
         for _ in 0..CHANGE_ATTEMPTS_MAX {
             let Stored { mut value, version } = self.find(id_or_prefix).await?.ok_or_else(not_found)?;
             if value.revoked_at.is_some() {
+                // Whoever revoked it may have lost the store's answer, and told nobody.
+                self.live.revoke(&value.prefix);
+                self.tell(&value.prefix).await?;
                 return Err(not_found());
             }
             value.revoked_at = Some(cx.now());

@@ -95,6 +95,25 @@ async fn revoking_ends_what_the_key_admitted_on_every_gateway() {
 }
 
 #[tokio::test]
+async fn a_revocation_whose_answer_was_lost_ends_streams_everywhere_when_it_is_repeated() {
+    let (ground, there, admin) = house().await;
+    let faulty = Faulty::over(&ground.records);
+    let here = gateway(&ground, Arc::clone(&faulty) as Arc<dyn Records>).await;
+    let cx = ground.call(&admin, &[]);
+    let (key, secret) = there.create(&cx, new_key("acme")).await.unwrap();
+    let streams = [here.resolve(secret.reveal()).await.unwrap(), there.resolve(secret.reveal()).await.unwrap()];
+    faulty.mute.store(true, std::sync::atomic::Ordering::SeqCst);
+    let lost = here.revoke(&cx, &key.prefix).await.unwrap_err();
+    assert_eq!(lost.reason(), reason::RECORDS_UNAVAILABLE);
+    assert!(!streams.iter().any(|stream| stream.ended.is_cancelled()));
+    let again = here.revoke(&cx, &key.prefix).await.unwrap_err();
+    assert_eq!(again.reason(), reason::KEY_NOT_FOUND);
+    for stream in streams {
+        timeout(REVOKED_WITHIN, stream.ended.cancelled()).await.expect("a stream that ends");
+    }
+}
+
+#[tokio::test]
 async fn revoking_is_heard_over_valkey_and_when_that_is_away_the_store_is_asked() {
     let mut server = Maker::Valkey.start(&[]);
     let (ground, _, admin) = house().await;
@@ -137,7 +156,7 @@ async fn an_outage_of_the_store_is_not_the_fault_of_the_key() {
     let (ground, keys, admin) = house().await;
     let (_, used) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
     let (_, unused) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
-    let faulty = Arc::new(Faulty { inner: Arc::clone(&ground.records), broken: false.into() });
+    let faulty = Faulty::over(&ground.records);
     let keys = gateway(&ground, Arc::clone(&faulty) as Arc<dyn Records>).await;
     keys.resolve(used.reveal()).await.unwrap();
     faulty.broken.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -291,7 +310,7 @@ async fn a_pepper_is_replaced_while_keys_are_in_use_and_gateways_cope_that_have_
 #[tokio::test]
 async fn an_unknown_pepper_is_asked_for_and_while_the_store_is_away_that_is_no_refusal() {
     let (ground, here, admin) = house().await;
-    let faulty = Arc::new(Faulty { inner: Arc::clone(&ground.records), broken: false.into() });
+    let faulty = Faulty::over(&ground.records);
     let there = gateway(&ground, Arc::clone(&faulty) as Arc<dyn Records>).await;
     let cx = ground.call(&admin, &[]);
     here.rotate_pepper(&cx).await.unwrap();
@@ -389,13 +408,18 @@ async fn listed(keys: &Keys, tenant: &str, revoked_too: bool, page: &PageRequest
     (page.items.into_iter().map(|key| key.key_id).collect(), page.next)
 }
 
-/// A store that stops to answer when told to.
+/// A store that stops to answer when told to, or does what it is asked and then says nothing.
 struct Faulty {
     inner: Arc<dyn Records>,
     broken: std::sync::atomic::AtomicBool,
+    mute: std::sync::atomic::AtomicBool,
 }
 
 impl Faulty {
+    fn over(records: &Arc<dyn Records>) -> Arc<Faulty> {
+        Arc::new(Faulty { inner: Arc::clone(records), broken: false.into(), mute: false.into() })
+    }
+
     fn trouble(&self) -> portico::base::Result<()> {
         match self.broken.load(std::sync::atomic::Ordering::SeqCst) {
             true => Err(Error::unavailable(reason::RECORDS_UNAVAILABLE, "out of reach", "pulled the plug")),
@@ -422,7 +446,11 @@ impl Records for Faulty {
     fn commit(&self, writes: Vec<Write>) -> Answer<'_, Vec<u64>> {
         Box::pin(async move {
             self.trouble()?;
-            self.inner.commit(writes).await
+            let versions = self.inner.commit(writes).await?;
+            match self.mute.load(std::sync::atomic::Ordering::SeqCst) {
+                true => Err(Error::unavailable(reason::RECORDS_UNAVAILABLE, "went away", "pulled the plug")),
+                false => Ok(versions),
+            }
         })
     }
 

@@ -186,6 +186,14 @@ impl Live {
         self.end(prefix);
     }
 
+    /// Ends a key that the store does not know as living any more, if it is in use here: word of that was lost.
+    pub(super) fn is_gone(&self, prefix: &str) {
+        let is_in_use = self.keys().by_prefix.contains_key(prefix);
+        if is_in_use {
+            self.revoke(prefix);
+        }
+    }
+
     /// Ends the keys that have expired.
     pub(super) fn expire(&self, now: Timestamp) {
         loop {

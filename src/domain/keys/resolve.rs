@@ -127,7 +127,10 @@ impl Inner {
             let revocations = self.live.revocations();
             let stored = self.table.get(prefix).await.map_err(|error| out_of_reach(error.report()))?;
             let living = stored.map(|stored| stored.value).filter(|key| key.lives(self.clock.now()));
-            let key = living.ok_or_else(unauthorized)?;
+            let Some(key) = living else {
+                self.live.is_gone(prefix);
+                return Err(unauthorized());
+            };
             if !self.proves(proof, &key).await? {
                 return Err(unauthorized());
             }
