@@ -75,15 +75,20 @@ impl House {
         let fleet: Arc<dyn Fleet> =
             Arc::new(LocalFleet::open(config, Arc::clone(&blobs), clock, ground.tasks.clone()).unwrap());
         let house = House::on(ground, data, blobs, fleet).await;
+        house.upload("admin", "echo").await;
+        house
+    }
+
+    /// Deploys the echo agent of this repository under this name.
+    async fn upload(&self, who: &str, agent_type: &str) {
         let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents/echo");
         let packed = Command::new("tar").arg("-cz").arg("-C").arg(agent).arg(".").output().unwrap();
         let pieces = [
-            Piece { agent_type: "echo".to_owned(), version: "1.0.0".to_owned(), ..Piece::default() },
+            Piece { agent_type: agent_type.to_owned(), version: "1.0.0".to_owned(), ..Piece::default() },
             Piece { file: packed.stdout.into(), ..Piece::default() },
         ];
         let pieces = Box::pin(stream::iter(pieces.map(Ok)));
-        house.deployments.upload(&house.call("admin"), pieces).await.unwrap();
-        house
+        self.deployments.upload(&self.call(who), pieces).await.unwrap();
     }
 
     /// Over these records and this fleet, with nothing deployed.
@@ -299,6 +304,23 @@ async fn defaults_and_stored_secrets_lie_under_the_request_and_no_secret_is_show
     assert_eq!(Value::Object(shown.config), expected);
     let record = house.ground.records.get("instances", "agent_1").await.unwrap().unwrap();
     assert!(!record.body.contains("ens_1") && !record.body.contains("low"), "{}", record.body);
+}
+
+#[tokio::test]
+async fn a_tenants_bundle_is_given_its_owners_secrets_and_never_the_shared_ones_whoever_starts_it() {
+    let house = House::new().await;
+    house.upload("acme", "support").await;
+    for (who, name) in [("admin", "theirs"), ("acme", "own")] {
+        let values = BTreeMap::from([(name.to_owned(), Some(Secret::new("hidden")))]);
+        house.secrets.set(&house.call(who), "support", "", Change { mode: Mode::Replace, values }).await.unwrap();
+    }
+    // What the agent is given as a secret is not shown in its configuration.
+    let config = object(json!({"theirs": "open", "own": "open"}));
+    for who in ["admin", "acme"] {
+        let new = NewInstance { agent_type: "support".to_owned(), config: config.clone(), ..echo(who) };
+        let shown = house.create(who, new).await.unwrap().instance.config;
+        assert_eq!(Value::Object(shown), json!({"theirs": "open", "own": "***"}), "started by {who}");
+    }
 }
 
 #[tokio::test]

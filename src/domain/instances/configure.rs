@@ -5,10 +5,14 @@
 //!
 //! *Knows:* settings, what requests said. *Does not know:* what an agent does with it.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value};
+use tokio::time::sleep;
 
 use super::{
     HOSTS_ASKED_MAX, Inner,
@@ -21,6 +25,8 @@ use crate::{
 
 /// Records looked at in one go.
 const PAGE: usize = 200;
+/// When the store did not answer, how soon it is asked again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Goes on until the house closes or nobody holds instances any more.
 pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
@@ -31,17 +37,23 @@ pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
     }) else {
         return;
     };
+    let mut is_behind = false;
     loop {
         tokio::select! {
             () = tasks.closing() => return,
             changed = changes.changed() => if changed.is_err() { return },
+            () = sleep(AGAIN), if is_behind => {}
         }
         let now = Arc::clone(&changes.borrow_and_update());
         let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.configure(&told, &now).await {
-            tracing::warn!(problem = error.report(), "running agents could not be told of changed settings");
+        let configured = inner.configure(&told, &now).await;
+        is_behind = configured.is_err();
+        match configured {
+            Ok(()) => told = now,
+            Err(error) => {
+                tracing::warn!(problem = error.report(), "not every agent could be told of changed settings yet");
+            }
         }
-        told = now;
     }
 }
 
@@ -51,23 +63,30 @@ impl Inner {
         loop {
             let found = self.table.page(Some((STANDING, "live")), &page).await?;
             let told = stream::iter(found.items).for_each_concurrent(HOSTS_ASKED_MAX, |stored| async move {
-                let instance = stored.value;
-                let changes = changes(&instance, before, now);
-                let Some(at) = instance.at().filter(|_| !changes.is_empty()) else { return };
-                // One that is ending or starting over has no use for it, and the others must not wait.
-                if let Err(error) = self.ground.fleet.configure(&at, changes).await {
-                    tracing::debug!(
-                        instance.id = instance.id,
-                        problem = error.report(),
-                        "was not told of changed settings"
-                    );
-                }
+                self.tell(&stored.value, before, now).await;
             });
             told.await;
             match found.next {
                 Some(next) => page.after = Some(next),
                 None => return Ok(()),
             }
+        }
+    }
+
+    /// Tells an instance that was on its way what has changed since it was given its configuration.
+    pub(super) async fn catch_up(&self, instance: &Instance, given: &Current) {
+        let now = self.ground.settings.current();
+        if now.version != given.version {
+            self.tell(instance, given, &now).await;
+        }
+    }
+
+    async fn tell(&self, instance: &Instance, before: &Current, now: &Current) {
+        let changes = changes(instance, before, now);
+        let Some(at) = instance.at().filter(|_| !changes.is_empty()) else { return };
+        // One that is ending or starting over has no use for it, and the others must not wait.
+        if let Err(error) = self.ground.fleet.configure(&at, changes).await {
+            tracing::debug!(instance.id = instance.id, problem = error.report(), "was not told of changed settings");
         }
     }
 }

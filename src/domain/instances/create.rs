@@ -92,13 +92,17 @@ impl Inner {
         let fingerprint = fingerprint(&new)?;
         let until = Moment::now() + CREATE_PATIENCE;
         while Moment::now() < until {
+            let given = self.ground.settings.current();
             let (mut record, start) = match self.claim(cx, &new, &fingerprint, until).await? {
                 Claim::Ours(record, start) => (*record, *start),
                 Claim::Settled(instance) => return Ok(Created { instance: *instance, existing: true }),
                 Claim::Lost => continue,
             };
             let error = match self.run(cx, &start, &mut record, until).await {
-                Ok(instance) => return Ok(Created { instance, existing: false }),
+                Ok(instance) => {
+                    self.catch_up(&instance, &given).await;
+                    return Ok(Created { instance, existing: false });
+                }
                 Err(error) => error,
             };
             if self.forgotten(cx, &record).await? {
@@ -202,13 +206,19 @@ impl Inner {
         record: &mut Stored<Instance>,
         until: Moment,
     ) -> Result<Instance> {
-        let mut tried: Vec<String> = Vec::new();
+        let (mut tried, mut failed): (Vec<String>, Option<Error>) = (Vec::new(), None);
         loop {
             let hosts = self.ground.fleet.hosts().await?;
-            let host = self.placement.choose(&hosts, &record.value.deployment_id, &tried).map_err(nowhere)?;
+            let host = match self.placement.choose(&hosts, &record.value.deployment_id, &tried) {
+                Ok(host) => host,
+                Err(_) if failed.is_some() => break,
+                Err(none) => return Err(nowhere(none)),
+            };
+            if failed.is_some() {
+                (self.ground.told)(Attempt::Retried);
+            }
             let at = At::new(&host.id, &start.instance).asked_by(cx);
             record.value.epoch.clone_from(&host.epoch);
-            let hosts_count = hosts.len();
             // Not held while a host is waited for: who changes what others hold has to copy it.
             drop(hosts);
             let _on_its_way = self.placement.on_its_way(&at.host);
@@ -235,12 +245,13 @@ impl Inner {
             };
             tried.push(at.host.clone());
             let elsewhere = matches!(error.retry_hint(), Retry::After(_) | Retry::Safe);
-            if !elsewhere || tried.len() >= HOSTS_TRIED_MAX || tried.len() >= hosts_count || Moment::now() >= until {
-                (self.ground.told)(Attempt::Failed);
-                return Err(error);
+            failed = Some(error);
+            if !elsewhere || tried.len() >= HOSTS_TRIED_MAX || Moment::now() >= until {
+                break;
             }
-            (self.ground.told)(Attempt::Retried);
         }
+        (self.ground.told)(Attempt::Failed);
+        Err(failed.unwrap_or_else(failure::timeout))
     }
 
     /// Starts the instance on one host. When what became of it is unclear, the host is asked.
@@ -384,11 +395,12 @@ impl Inner {
         let mut config = self.ground.settings.current().effective_defaults(agent_type);
         config.extend(new.config);
         let tenant = &cx.caller.tenant;
-        // A tenant's own agent type of the same name must not get at what administrators keep for theirs.
-        let mut secrets = if deployment.tenant().is_shared() {
+        // A tenant's own agent type of the same name must not get at what administrators keep for theirs, whoever starts it.
+        let owner = deployment.tenant();
+        let mut secrets = if owner.is_shared() {
             self.ground.secrets.opened_over_shared(tenant, agent_type).await?
         } else {
-            self.ground.secrets.opened(tenant, agent_type).await?
+            self.ground.secrets.opened(&owner, agent_type).await?
         };
         secrets.extend(new.secrets);
         Ok(Start {
