@@ -38,6 +38,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use tokio::time::Instant as Moment;
 
 use self::{
     places::Places,
@@ -63,6 +64,8 @@ use crate::{
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 /// Pages of the store that one list looks through for a state that few instances are in.
 const LIST_PAGES_MAX: usize = 10;
+/// How long a list waits for hosts. What is not known by then is shown as unreachable.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
 /// Hosts that are asked at the same time for one list.
 const HOSTS_ASKED_MAX: usize = 16;
 
@@ -155,20 +158,21 @@ impl Instances {
         let facet = tenant.as_deref().map(|tenant| (TENANT, tenant));
         let (wanted, mut after) = (State::parse(status), page.after.clone());
         let mut items = Vec::with_capacity(page.limit);
+        let until = Moment::now() + LIST_PATIENCE;
         for _ in 0..LIST_PAGES_MAX {
             let part = PageRequest { limit: page.limit - items.len(), after };
             let found = self.0.table.page(facet, &part).await?;
             // A state is the host's to know, so it is asked before anything is left out.
             let living = found.items.into_iter().map(|stored| stored.value).filter(|instance| !instance.is_tombstone());
             let shown: Vec<_> = stream::iter(living)
-                .map(|instance| self.0.shown(cx.now(), instance))
+                .map(|instance| self.0.shown_by(until, cx.now(), instance))
                 .buffered(HOSTS_ASKED_MAX)
                 .collect()
                 .await;
             let fits = |shown: &Shown| status.is_empty() || State::parse(&shown.instance.status) == wanted;
             items.extend(shown.into_iter().filter(fits).map(Shown::without_usage));
             after = found.next;
-            if after.is_none() || items.len() >= page.limit {
+            if after.is_none() || items.len() >= page.limit || Moment::now() >= until {
                 break;
             }
         }

@@ -14,7 +14,7 @@ use crate::base::Result;
 
 /// Older than any upload may become.
 const STRAY_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Pages that one start looks at, of a thousand each. The next start goes on.
+/// Pages that one start looks at, of a thousand each, the oldest names first.
 const PAGES_MAX: usize = 4;
 
 impl S3 {

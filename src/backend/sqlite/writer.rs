@@ -76,9 +76,10 @@ fn serve(connection: &Connection, mut queue: mpsc::Receiver<Commit>, clock: &dyn
     while queue.blocking_recv_many(&mut group, GROUP_COMMITS_MAX) > 0 {
         commit_group(connection, &mut group, clock.now());
         // Only what was written can expire, so sweeping after writes is enough.
-        if clock.now().since(swept_at) >= SWEEP_EVERY {
-            swept_at = clock.now();
-            sweep(connection, swept_at);
+        // A part at a time, between commits, until nothing is left.
+        let now = clock.now();
+        if now.since(swept_at) >= SWEEP_EVERY && sweep(connection, now) < SWEEP_RECORDS_MAX {
+            swept_at = now;
         }
     }
 }
@@ -146,11 +147,13 @@ fn in_savepoint(connection: &Connection, work: &Work, now: Timestamp) -> Result<
     Ok(Ok(versions))
 }
 
-fn sweep(connection: &Connection, now: Timestamp) {
+/// Removes expired records and answers how many.
+fn sweep(connection: &Connection, now: Timestamp) -> usize {
     let swept = in_transaction(connection, || rows::sweep(connection, now, SWEEP_RECORDS_MAX).map_err(unavailable));
-    if let Err(error) = swept {
+    swept.unwrap_or_else(|error| {
         tracing::warn!(error = error.report(), "expired records could not be removed; the next sweep tries again");
-    }
+        0
+    })
 }
 
 /// The same error for each commit of a group that failed as a whole.

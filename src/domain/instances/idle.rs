@@ -49,7 +49,11 @@ impl Inner {
         }
         let stopped = self.stop_idle(now, &leaving, version).await;
         self.ground.audit.note(&self.upkeep_call(&leaving), "instance.scale_down", &leaving.id, &stopped);
-        stopped
+        if let Err(error) = stopped {
+            // It is tried again in a while. The others must not wait for it.
+            tracing::warn!(instance.id = leaving.id, problem = error.report(), "is idle and could not be scaled down");
+        }
+        Ok(())
     }
 
     async fn stop_idle(&self, now: Timestamp, leaving: &Instance, version: u64) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::{
 
 /// The facet of whose they are.
 pub(super) const TENANT: &str = "tenant";
-/// The facet of those that take a place in their tenant's quota, and of those on their way to a host.
+/// The facet of those on their way to a host (`deploying`), and of those that run (`live`).
 pub(super) const STANDING: &str = "standing";
 
 /// The facet of those that a host must still be told to stop.

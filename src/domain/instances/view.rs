@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant as Moment, timeout, timeout_at};
 
 use super::{Inner, Instances, not_found, record::Instance};
 use crate::{
@@ -35,6 +35,14 @@ impl Shown {
     /// Without asking its host.
     pub(super) fn stored(instance: Instance) -> Shown {
         Shown { instance, usage: None, last_activity_at: None, stale: false }
+    }
+
+    /// Its host does not say how it is.
+    fn unreachable(instance: Instance) -> Shown {
+        if State::parse(&instance.status).is_over() {
+            return Shown::stored(instance);
+        }
+        Shown { stale: true, ..Shown::stored(Instance { status: State::Unreachable.to_string(), ..instance }) }
     }
 
     /// Without what it uses.
@@ -93,11 +101,14 @@ impl Inner {
             Err(error) if error.reason() == reason::INSTANCE_NOT_FOUND => {
                 Shown::stored(self.ended(now, instance, &State::Failed).await)
             }
-            Err(_) => {
-                instance.status = State::Unreachable.to_string();
-                Shown { stale: true, ..Shown::stored(instance) }
-            }
+            Err(_) => Shown::unreachable(instance),
         }
+    }
+
+    /// The same, and `unreachable` when that is not known by then.
+    pub(super) async fn shown_by(&self, until: Moment, now: Timestamp, instance: Instance) -> Shown {
+        let known = instance.clone();
+        timeout_at(until, self.shown(now, instance)).await.unwrap_or_else(|_| Shown::unreachable(known))
     }
 
     /// The state of an instance now, as far as it is known.
