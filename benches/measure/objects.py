@@ -1,6 +1,7 @@
 """Uploads into MinIO through the gateway against a direct put by the same SDK, and what the gateway takes for it."""
 
 import os
+import shutil
 import statistics
 import subprocess
 import time
@@ -64,6 +65,8 @@ def measure(new_gateway, put, folder, rounds, say):
                     "cpu_ms_per_mib": statistics.median(cpu),
                     "grown_bytes": max(grown),
                 }
+    for used in ("minio", "objects"):
+        shutil.rmtree(folder / used)
     return result
 
 
