@@ -242,7 +242,7 @@ impl Fleet for Coordinators {
                 "deployment_id": start.bundle.deployment_id, "agent_id": start.instance, "config": start.config,
                 "secrets": secrets, "environment": start.environment, "tenant_id": start.tenant.as_str(),
                 "source": self.source(&start.bundle), "checksum": format!("sha256:{}", start.bundle.checksum),
-                "installation_id": start.installation,
+                "installation_id": start.installation, "incarnation": start.incarnation,
             });
             let ask = Ask {
                 verb: Method::POST,
@@ -266,7 +266,11 @@ impl Fleet for Coordinators {
     }
 
     fn info<'a>(&'a self, at: &'a At) -> Answer<'a, Info> {
-        Box::pin(async move { Ok(self.get::<said::Told>(at, "/info", About::Instance).await?.into()) })
+        Box::pin(async move {
+            let info: Info = self.get::<said::Told>(at, "/info", About::Instance).await?.into();
+            at.means(&info.incarnation)?;
+            Ok(info)
+        })
     }
 
     fn settled<'a>(&'a self, at: &'a At, patience: Duration) -> Answer<'a, State> {
@@ -288,10 +292,14 @@ impl Fleet for Coordinators {
 
     fn stop<'a>(&'a self, at: &'a At, stop: Stop) -> Answer<'a, ()> {
         Box::pin(async move {
-            let (query, grace) = match stop {
+            let (mut query, grace) = match stop {
                 Stop::Now => ("force=true".to_owned(), Duration::ZERO),
                 Stop::Within(grace) => (format!("grace_ms={}", grace.as_millis()), grace),
             };
+            // The host decides, since only there nothing comes in between.
+            if let Some(incarnation) = at.incarnation.known() {
+                query = format!("{query}&incarnation={}", utf8_percent_encode(incarnation, SEGMENT));
+            }
             let mut ask = Ask::about(at, Method::DELETE, "", About::Extension).within(grace + SLACK + ANSWER_WAIT);
             let segment = utf8_percent_encode(&at.instance, SEGMENT);
             ask.path = format!("/instances/{segment}?{query}");

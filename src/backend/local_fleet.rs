@@ -134,6 +134,13 @@ impl LocalFleet {
         self.with(|instances| instances.get(&at.instance).cloned()).ok_or_else(|| failure::lost(&at.instance))
     }
 
+    /// The instance, if it is the one that is meant.
+    fn meant(&self, at: &At) -> Result<Arc<Instance>> {
+        let instance = self.instance(at)?;
+        at.means(&instance.incarnation)?;
+        Ok(instance)
+    }
+
     fn active(&self) -> u32 {
         let running = self.with(|all| all.values().filter(|instance| !instance.state().is_over()).count());
         u32::try_from(running).unwrap_or(u32::MAX)
@@ -190,7 +197,7 @@ impl LocalFleet {
     }
 
     async fn end(&self, at: &At, stop: Stop) -> Result<()> {
-        let instance = self.instance(at)?;
+        let instance = self.meant(at)?;
         instance.order(stop);
         let grace = match stop {
             Stop::Within(grace) => grace,
@@ -244,6 +251,7 @@ impl Fleet for LocalFleet {
                 state: instance.state(),
                 deployment_id: instance.deployment_id.clone(),
                 installation: instance.installation.clone(),
+                incarnation: instance.incarnation.clone(),
             };
             Ok(self.with(|all| all.values().map(running).collect()))
         })
@@ -264,7 +272,7 @@ impl Fleet for LocalFleet {
     }
 
     fn info<'a>(&'a self, at: &'a At) -> Answer<'a, Info> {
-        Box::pin(async move { Ok(self.instance(at)?.info()) })
+        Box::pin(async move { Ok(self.meant(at)?.info()) })
     }
 
     fn settled<'a>(&'a self, at: &'a At, patience: Duration) -> Answer<'a, State> {

@@ -43,6 +43,7 @@ use tokio::time::Instant as Moment;
 use self::{
     places::Places,
     record::{Request, TENANT},
+    upkeep::Orphan,
 };
 use super::{
     audit::Audit, deployments::Deployments, placement::Placement, secrets::Secrets, settings::Settings, table::Table,
@@ -117,7 +118,7 @@ struct Inner {
     requests: Table<Request>,
     placement: Placement,
     /// What hosts ran at the last look that nothing is written down of.
-    orphans: Mutex<HashSet<(String, String)>>,
+    orphans: Mutex<HashSet<Orphan>>,
     /// Clients that are attached through this gateway, by instance.
     attached: Mutex<HashMap<String, u32>>,
     /// Where instances run, as it was a moment ago.

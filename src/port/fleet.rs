@@ -14,6 +14,7 @@ pub mod cached;
 pub mod failure;
 pub mod file;
 pub mod frame;
+pub mod incarnation;
 pub mod log;
 pub mod state;
 
@@ -24,12 +25,13 @@ use bytes::Bytes;
 pub use cached::Cached;
 pub use file::{FileContent, FileEntry, FileKind, FileList, WorkspacePath};
 pub use frame::{Farewell, Frame, Utf8};
+pub use incarnation::Incarnation;
 pub use log::{LogEntry, LogLevel, LogQuery, LogSource};
 use serde_json::{Map, Value};
 pub use state::State;
 
 use crate::{
-    base::{Context, Incoming, Outgoing, RequestId, Secret, TenantId, Timestamp, Trace, health::Health},
+    base::{Context, Incoming, Outgoing, RequestId, Result, Secret, TenantId, Timestamp, Trace, health::Health},
     port::Answer,
 };
 
@@ -44,20 +46,41 @@ pub struct At {
     pub host: String,
     /// The instance.
     pub instance: String,
+    /// Which one is stopped or told of; all else is for whoever has the id.
+    pub incarnation: Incarnation,
     /// Who asks for it.
     pub asked: Asked,
 }
 
 impl At {
-    /// An instance on a host, asked for by the house itself.
+    /// Whichever instance has this id on a host, asked for by the house itself.
     pub fn new(host: impl Into<String>, instance: impl Into<String>) -> At {
-        At { host: host.into(), instance: instance.into(), asked: Asked::default() }
+        At {
+            host: host.into(),
+            instance: instance.into(),
+            incarnation: Incarnation::default(),
+            asked: Asked::default(),
+        }
+    }
+
+    /// The same in this incarnation alone.
+    #[must_use]
+    pub fn of(self, incarnation: Incarnation) -> At {
+        At { incarnation, ..self }
     }
 
     /// The same, asked for by a call.
     #[must_use]
     pub fn asked_by(self, cx: &Context) -> At {
         At { asked: Asked::by(cx), ..self }
+    }
+
+    /// Lets pass what is there, if it is what is meant.
+    ///
+    /// # Errors
+    /// `instance_not_found` when it is another incarnation: what is meant is gone.
+    pub fn means(&self, there: &Incarnation) -> Result<()> {
+        if self.incarnation.may_be(there) { Ok(()) } else { Err(failure::lost(&self.instance)) }
     }
 }
 
@@ -91,6 +114,8 @@ pub struct Running {
     pub deployment_id: String,
     /// The installation that started it; empty when the host does not say.
     pub installation: String,
+    /// Which one it is.
+    pub incarnation: Incarnation,
 }
 
 /// What a live host says of itself.
@@ -154,6 +179,8 @@ pub struct Start {
     pub tenant: TenantId,
     /// The installation that starts it, which alone may reap it.
     pub installation: String,
+    /// Which one it is, for the host to keep.
+    pub incarnation: Incarnation,
     /// Who asks for it.
     pub asked: Asked,
 }
@@ -171,6 +198,8 @@ pub struct Info {
     pub chronicle: Option<String>,
     /// When a frame last passed.
     pub last_activity_at: Option<Timestamp>,
+    /// Which one it is.
+    pub incarnation: Incarnation,
 }
 
 /// What an instance uses.
@@ -256,13 +285,14 @@ pub trait Fleet: Send + Sync + 'static {
     /// `deployment_failed` when the bundle cannot be fetched, verified or started.
     fn create<'a>(&'a self, host: &'a str, start: Start) -> Answer<'a, Info>;
 
-    /// What the host says of an instance.
+    /// What the host says of an instance. Another incarnation than the one that is meant is not here.
     fn info<'a>(&'a self, at: &'a At) -> Answer<'a, Info>;
 
     /// Waits until an instance is no longer on its way to ready. Answers its state then, or after `patience`.
     fn settled<'a>(&'a self, at: &'a At, patience: Duration) -> Answer<'a, State>;
 
-    /// Stops an instance and removes it from its host. Its attached streams end with `instance_terminated`.
+    /// Stops an instance and removes it from its host. Its attached streams end with `instance_terminated`. Another
+    /// incarnation than the one that is meant is not here, and is left alone.
     fn stop<'a>(&'a self, at: &'a At, stop: Stop) -> Answer<'a, ()>;
 
     /// Sends a message without waiting for its answer. Answers the message's id.

@@ -68,6 +68,7 @@ on_every_fleet! {
     a_crash_is_told_and_the_agent_starts_again_under_its_clients,
     what_does_not_listen_is_killed_with_all_that_it_started,
     an_order_to_end_at_once_is_obeyed_at_once,
+    a_late_stop_leaves_a_newer_instance_of_the_same_id_alone,
     a_bundle_that_cannot_run_says_why,
     a_host_takes_one_instance_of_an_id_and_no_more_than_it_can_hold,
     files_pass_between_client_and_agent,
@@ -205,6 +206,7 @@ pub(super) fn start(id: &str, bundle: Bundle) -> Start {
         environment: BTreeMap::from([("COLOUR".to_owned(), "green".to_owned())]),
         tenant: TenantId::new("tenant-a"),
         installation: "installation-a".to_owned(),
+        incarnation: Default::default(),
         asked: Default::default(),
     }
 }
@@ -415,6 +417,32 @@ async fn an_order_to_end_at_once_is_obeyed_at_once(house: House) {
     let (stopped, killed) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     assert!(stopped.is_ok() && killed.is_ok());
     house.load(|load| load.active == 0).await;
+}
+
+async fn a_late_stop_leaves_a_newer_instance_of_the_same_id_alone(house: House) {
+    let untold = At::new(&house.host, "agent_1");
+    let [older, newer] = ["older", "newer"].map(|word| untold.clone().of(word.to_owned().into()));
+    let bundle = house.scripted().await;
+    let create = async |at: &At| {
+        let start = Start { incarnation: at.incarnation.clone(), ..start("agent_1", bundle.clone()) };
+        house.fleet.create(&house.host, start).await.unwrap();
+    };
+    create(&older).await;
+    house.fleet.stop(&older, Stop::Now).await.unwrap();
+    create(&newer).await;
+    assert_eq!(house.fleet.running(&house.host).await.unwrap()[0].incarnation, newer.incarnation);
+
+    for stop in [Stop::Within(Duration::from_secs(1)), Stop::Now] {
+        assert_eq!(house.fleet.stop(&older, stop).await.unwrap_err().reason(), reason::INSTANCE_NOT_FOUND);
+    }
+    assert_eq!(house.fleet.info(&older).await.unwrap_err().reason(), reason::INSTANCE_NOT_FOUND);
+    assert_eq!(house.fleet.info(&newer).await.unwrap().incarnation, newer.incarnation);
+    assert_eq!(house.fleet.settled(&newer, PATIENCE).await.unwrap(), State::Ready);
+
+    // Who does not know which one it was means whichever there is, and what nobody gave a word is whichever is meant.
+    house.fleet.stop(&untold, Stop::Now).await.unwrap();
+    create(&untold).await;
+    house.fleet.stop(&older, Stop::Now).await.unwrap();
 }
 
 async fn a_bundle_that_cannot_run_says_why(house: House) {

@@ -59,7 +59,7 @@ impl Records for Counted {
 }
 
 /// Changes the record of an instance as another gateway would.
-async fn noted(ground: &Ground, id: &str, changes: &[(&str, Value)]) {
+pub(super) async fn noted(ground: &Ground, id: &str, changes: &[(&str, Value)]) {
     let record = ground.records.get("instances", id).await.unwrap().unwrap();
     let mut body: Value = serde_json::from_str(&record.body).unwrap();
     for (name, value) in changes {
@@ -88,6 +88,7 @@ async fn a_removal_wins_over_what_others_note_and_leaves_alone_who_has_the_id_si
             vec![
                 ("status", json!("ready")),
                 ("fingerprint", json!("another")),
+                ("incarnation", json!("newer")),
                 ("created_at", json!(NOW.plus(Duration::from_secs(1)))),
             ],
             false,
@@ -97,17 +98,24 @@ async fn a_removal_wins_over_what_others_note_and_leaves_alone_who_has_the_id_si
         *host.until.lock().unwrap() = Some(Arc::clone(&until));
         let house = House::over(Ground::new(), Arc::clone(&host) as Arc<dyn Fleet>).await;
         written(&house.ground, "mine", "ready", false, NOW).await;
+        noted(&house.ground, "mine", &[("incarnation", json!("older"))]).await;
+        let runs = |word: &str| host.incarnations.lock().unwrap().insert("mine".to_owned(), word.to_owned());
+        runs("older");
         let cx = house.call("acme");
         let removing = house.instances.remove(&cx, "mine", Stop::Now);
         let meanwhile = async {
             eventually("the host is told", async || !host.stopped.lock().unwrap().is_empty()).await;
             assert_eq!(field(&house.ground, "mine", "status").await, "shutting_down");
             noted(&house.ground, "mine", &changes).await;
+            if !is_removed {
+                runs("newer");
+            }
             until.add_permits(1);
         };
         let (removed, ()) = tokio::join!(removing, meanwhile);
         assert_eq!(removed.unwrap(), Removed::Now);
         assert_eq!(field(&house.ground, "mine", "deleted_at").await.is_number(), is_removed, "{changes:?}");
+        assert_eq!(host.running.lock().unwrap().is_empty(), is_removed, "{changes:?}");
     }
 }
 

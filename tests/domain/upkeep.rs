@@ -12,8 +12,8 @@ use portico::{
     port::{
         Answer,
         fleet::{
-            At, Bundle, Cached, FileContent, FileList, Fleet, Frame, HostLoad, Info, LogEntry, LogLevel, LogQuery,
-            Message, NewMessage, Role, Running, Start, State, Stop, Window, WorkspacePath, failure,
+            At, Bundle, Cached, FileContent, FileList, Fleet, Frame, HostLoad, Incarnation, Info, LogEntry, LogLevel,
+            LogQuery, Message, NewMessage, Role, Running, Start, State, Stop, Window, WorkspacePath, failure,
         },
         records::{Expect, Record, Write},
     },
@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     Ground, NOW,
+    gateways::noted,
     instances::{House, INSTALLATION},
     time_stands,
 };
@@ -31,6 +32,8 @@ use super::{
 #[derive(Default)]
 pub(super) struct PaperHost {
     pub(super) running: Mutex<BTreeMap<String, State>>,
+    /// Which one of its id runs, where it was told.
+    pub(super) incarnations: Mutex<BTreeMap<String, String>>,
     pub(super) stopped: Mutex<Vec<String>>,
     pub(super) away: Mutex<bool>,
     /// How often it was asked what it runs.
@@ -46,6 +49,10 @@ pub(super) struct PaperHost {
 impl PaperHost {
     fn here(&self) -> Result<()> {
         if *self.away.lock().unwrap() { Err(failure::unavailable("away")) } else { Ok(()) }
+    }
+
+    fn which(&self, id: &str) -> Incarnation {
+        self.incarnations.lock().unwrap().get(id).cloned().unwrap_or_default().into()
     }
 }
 
@@ -82,6 +89,7 @@ impl Fleet for PaperHost {
                 state: state.clone(),
                 deployment_id: String::new(),
                 installation: if id == "theirs" { "there" } else { INSTALLATION }.to_owned(),
+                incarnation: self.which(id),
             });
             Ok(said.collect())
         })
@@ -92,7 +100,9 @@ impl Fleet for PaperHost {
             self.here()?;
             let state = self.running.lock().unwrap().get(&at.instance).cloned();
             let state = state.ok_or_else(|| failure::lost(&at.instance))?;
-            Ok(Info { state, note: None, usage: None, chronicle: None, last_activity_at: None })
+            let incarnation = self.which(&at.instance);
+            at.means(&incarnation)?;
+            Ok(Info { state, note: None, usage: None, chronicle: None, last_activity_at: None, incarnation })
         })
     }
 
@@ -104,6 +114,7 @@ impl Fleet for PaperHost {
             if let Some(until) = until {
                 until.acquire().await.unwrap().forget();
             }
+            at.means(&self.which(&at.instance))?;
             let known = self.running.lock().unwrap().remove(&at.instance);
             known.map(|_| ()).ok_or_else(|| failure::lost(&at.instance))
         })
@@ -206,8 +217,11 @@ pub(super) async fn field(ground: &Ground, id: &str, name: &str) -> Value {
 #[tokio::test(start_paused = true)]
 async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_nobody_wrote_down_is_stopped() {
     let host = Arc::new(PaperHost::default());
-    for id in ["survived", "stuck-and-there", "unknown", "owed", "theirs"] {
+    for id in ["survived", "stuck-and-there", "unknown", "owed", "theirs", "replaced"] {
         host.running.lock().unwrap().insert(id.to_owned(), State::Ready);
+    }
+    for id in ["survived", "replaced"] {
+        host.incarnations.lock().unwrap().insert(id.to_owned(), "older".to_owned());
     }
     *host.away.lock().unwrap() = true;
     let ground = Ground::new();
@@ -219,9 +233,12 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
         ("stuck-and-lost", "deploying", false, long_ago),
         ("on-its-way", "deploying", false, now),
         ("owed", "terminated", true, now),
+        ("replaced", "ready", false, now),
     ] {
         written(&ground, id, status, owed, at).await;
     }
+    // Its host runs another one of this id, which is written down nowhere.
+    noted(&ground, "replaced", &[("incarnation", json!("newer"))]).await;
     let fleet: Arc<dyn Fleet> = Arc::clone(&host) as _;
     let _held = time_stands();
     let house = House::over(ground, fleet).await;
@@ -236,7 +253,9 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
 
     *host.away.lock().unwrap() = false;
     tokio::time::advance(Duration::from_secs(31)).await;
-    eventually("what is lost has failed", async || field(ground, "lost", "status").await == "failed").await;
+    for id in ["lost", "replaced"] {
+        eventually("what is lost has failed", async || field(ground, id, "status").await == "failed").await;
+    }
     eventually("what survived is of the new epoch", async || field(ground, "survived", "epoch").await == "second")
         .await;
     eventually("what is there is ready", async || field(ground, "stuck-and-there", "status").await == "ready").await;
@@ -246,7 +265,7 @@ async fn what_a_host_lost_has_failed_what_survived_is_of_its_new_epoch_and_what_
     assert_eq!(*host.stopped.lock().unwrap(), ["owed"], "an orphan is stopped when it is still one at the next look");
 
     tokio::time::advance(Duration::from_secs(31)).await;
-    eventually("the orphan is stopped", async || *host.stopped.lock().unwrap() == ["owed", "unknown"]).await;
+    eventually("the orphans are stopped", async || host.stopped.lock().unwrap().len() == 3).await;
     let running: Vec<String> = host.running.lock().unwrap().keys().cloned().collect();
     assert_eq!(running, ["stuck-and-there", "survived", "theirs"], "what another installation started is its own");
 }

@@ -118,11 +118,14 @@ async fn host_dies_during_create_and_the_same_host_is_asked_what_became_of_it() 
     assert!(!head.contains("authorization") && head.contains("x-podium-internal-token: both-know-it"), "{head}");
     cluster.close().await;
 
-    let lost = ToldHost::start(answers(Some((404, "")))).await;
-    let cluster = Cluster::start(1, &[lost.address]).await;
-    let made = cluster.create("mine").await.expect(201);
-    assert_eq!(made["coordinator_id"], "host-0", "it is not there, so it is started elsewhere");
-    cluster.close().await;
+    for elsewhere in [(404, ""), (200, r#"{"status": "ready", "incarnation": "another"}"#)] {
+        let lost = ToldHost::start(answers(Some(elsewhere))).await;
+        let cluster = Cluster::start(1, &[lost.address]).await;
+        let made = cluster.create("mine").await.expect(201);
+        assert_eq!(made["coordinator_id"], "host-0", "it is not there, so it is started elsewhere");
+        assert!(lost.asked("DELETE").is_empty(), "what is there is another one, and left alone");
+        cluster.close().await;
+    }
 
     let silent = ToldHost::start(answers(None)).await;
     let cluster = Cluster::start(0, &[silent.address]).await;

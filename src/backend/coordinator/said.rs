@@ -13,7 +13,8 @@ use serde_json::Value;
 use crate::{
     base::Timestamp,
     port::fleet::{
-        FileEntry, FileKind, FileList, Info, LogEntry, LogLevel, LogSource, Message, Role, Running, State, Usage,
+        FileEntry, FileKind, FileList, Incarnation, Info, LogEntry, LogLevel, LogSource, Message, Role, Running, State,
+        Usage,
     },
 };
 
@@ -47,6 +48,8 @@ pub(super) struct Agent {
     deployment_id: String,
     #[serde(default)]
     installation_id: String,
+    #[serde(default)]
+    incarnation: Incarnation,
 }
 
 impl From<Agent> for Running {
@@ -56,6 +59,7 @@ impl From<Agent> for Running {
             state: State::parse(&agent.status),
             deployment_id: agent.deployment_id,
             installation: agent.installation_id,
+            incarnation: agent.incarnation,
         }
     }
 }
@@ -69,6 +73,8 @@ pub(super) struct Told {
     resource_usage: Option<Used>,
     chronicle_ws_endpoint: Option<String>,
     last_activity_ms: Option<i64>,
+    #[serde(default)]
+    incarnation: Incarnation,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +104,7 @@ impl From<Told> for Info {
             }),
             chronicle: told.chronicle_ws_endpoint,
             last_activity_at: told.last_activity_ms.map(Timestamp),
+            incarnation: told.incarnation,
         }
     }
 }

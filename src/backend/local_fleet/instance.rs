@@ -33,7 +33,9 @@ use super::{
 };
 use crate::{
     base::{Clock, Incoming, Outgoing, Result, Secret, Timestamp, id},
-    port::fleet::{Frame, Info, LogLevel, LogSource, Message, NewMessage, Role, Start, State, Stop, Usage, failure},
+    port::fleet::{
+        Frame, Incarnation, Info, LogLevel, LogSource, Message, NewMessage, Role, Start, State, Stop, Usage, failure,
+    },
 };
 
 /// Most packets that wait for the agent.
@@ -54,6 +56,8 @@ pub(super) struct Instance {
     pub(super) deployment_id: String,
     /// The installation that started it.
     pub(super) installation: String,
+    /// Which of those that have this id in turn.
+    pub(super) incarnation: Incarnation,
     pub(super) folder: PathBuf,
     pub(super) config: Map<String, Value>,
     pub(super) secrets: BTreeMap<String, Secret>,
@@ -110,6 +114,7 @@ impl Instance {
             id: start.instance,
             deployment_id: start.bundle.deployment_id,
             installation: start.installation,
+            incarnation: start.incarnation,
             folder,
             config: start.config,
             secrets: start.secrets,
@@ -202,6 +207,7 @@ impl Instance {
             usage: self.usage(),
             chronicle: None,
             last_activity_at: Some(Timestamp(self.activity.load(Ordering::Relaxed))),
+            incarnation: self.incarnation.clone(),
         }
     }
 

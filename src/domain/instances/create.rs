@@ -26,7 +26,7 @@ use crate::{
         table::{self, Stored},
     },
     port::{
-        fleet::{Asked, At, Bundle, Info, Start, State, Stop, failure},
+        fleet::{Asked, At, Bundle, Incarnation, Info, Start, State, Stop, failure},
         records::Expect,
     },
 };
@@ -135,7 +135,7 @@ impl Inner {
         };
         self.within_quota(cx).await?;
         let own_config = new.config.keys().cloned().collect();
-        let start = self.start(cx, &deployment, &instance, new.clone()).await?;
+        let start = self.start(cx, &deployment, &instance, Incarnation::fresh(), new.clone()).await?;
         let value = Instance { own_config, ..deploying(cx, &deployment, &start, fingerprint.to_owned()) };
         match self.write_down(cx, key.as_ref(), &value, replaced).await {
             // Somebody else wrote down the id or the key first: the same request through another gateway, perhaps.
@@ -217,7 +217,7 @@ impl Inner {
             if failed.is_some() {
                 (self.ground.told)(Attempt::Retried);
             }
-            let at = At::new(&host.id, &start.instance).asked_by(cx);
+            let at = At::new(&host.id, &start.instance).of(start.incarnation.clone()).asked_by(cx);
             record.value.epoch.clone_from(&host.epoch);
             // Not held while a host is waited for: who changes what others hold has to copy it.
             drop(hosts);
@@ -390,7 +390,14 @@ impl Inner {
     }
 
     /// Defaults under the request's configuration, stored secrets under its secrets.
-    async fn start(&self, cx: &Context, deployment: &Deployment, instance: &str, new: NewInstance) -> Result<Start> {
+    async fn start(
+        &self,
+        cx: &Context,
+        deployment: &Deployment,
+        instance: &str,
+        incarnation: Incarnation,
+        new: NewInstance,
+    ) -> Result<Start> {
         let agent_type = &deployment.agent_type;
         let mut config = self.ground.settings.current().effective_defaults(agent_type);
         config.extend(new.config);
@@ -417,6 +424,7 @@ impl Inner {
             environment: new.environment,
             tenant: TenantId::clone(tenant),
             installation: self.ground.installation.clone(),
+            incarnation,
             asked: Asked::by(cx),
         })
     }
@@ -503,6 +511,7 @@ fn deploying(cx: &Context, deployment: &Deployment, start: &Start, fingerprint: 
         version: deployment.version.clone(),
         coordinator_id: None,
         epoch: String::new(),
+        incarnation: start.incarnation.clone(),
         status: State::Deploying.to_string(),
         config: rules::redacted(&start.config, start.secrets.keys()),
         own_config: Vec::new(),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::{
     base::{TenantId, Timestamp},
     domain::table::{Entity, by_time},
-    port::fleet::{At, State},
+    port::fleet::{At, Incarnation, State},
 };
 
 /// The facet of whose they are.
@@ -36,6 +36,9 @@ pub struct Instance {
     pub coordinator_id: Option<String>,
     /// The host's epoch then: in another one the instance is gone.
     pub epoch: String,
+    /// Which of the instances that have this id in turn.
+    #[serde(default)]
+    pub incarnation: Incarnation,
     /// The state that was last known.
     pub status: String,
     /// The configuration, redacted before it was stored.
@@ -68,7 +71,7 @@ impl Instance {
 
     /// Where it runs, once a host was chosen.
     pub fn at(&self) -> Option<At> {
-        self.coordinator_id.as_ref().map(|host| At::new(host, &self.id))
+        self.coordinator_id.as_ref().map(|host| At::new(host, &self.id).of(self.incarnation.clone()))
     }
 
     /// The host that was chosen; empty while none is.
@@ -88,7 +91,8 @@ impl Instance {
 
     /// Whether both are pictures of one instance: an id may be taken anew after a deletion.
     pub(super) fn is_same(&self, other: &Instance) -> bool {
-        self.id == other.id && self.created_at == other.created_at && self.fingerprint == other.fingerprint
+        let looks_same = self.created_at == other.created_at && self.fingerprint == other.fingerprint;
+        self.id == other.id && looks_same && self.incarnation.may_be(&other.incarnation)
     }
 
     fn standing(&self) -> &'static str {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     base::{Result, Timestamp, page::PageRequest, reason, tasks::Tasks},
     domain::table::Stored,
-    port::fleet::{At, Running, State, Stop, failure},
+    port::fleet::{At, Incarnation, Running, State, Stop, failure},
 };
 
 /// How often records are held against hosts.
@@ -37,11 +37,12 @@ const LOOKED_AFTER_MAX: usize = 16;
 /// What a host runs, in its present epoch.
 struct Here {
     epoch: String,
-    /// The states, by id.
-    instances: HashMap<String, State>,
-    /// The ids of those that this installation started.
-    ours: Vec<String>,
+    /// By id.
+    instances: HashMap<String, Running>,
 }
+
+/// An instance that runs and is written down nowhere: host, id and incarnation.
+pub(super) type Orphan = (String, String, Incarnation);
 
 /// Goes on until the house closes or nobody holds instances any more.
 pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
@@ -62,12 +63,14 @@ pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
 impl Inner {
     pub(super) async fn round(self: &Arc<Self>, now: Timestamp) -> Result<()> {
         let running = self.running().await?;
-        let mut written = HashSet::new();
+        let mut written = HashMap::new();
         for standing in ["deploying", "live"] {
             let mut page = PageRequest { limit: ROUND_PAGE, after: None };
             loop {
                 let found = self.table.page(Some((STANDING, standing)), &page).await?;
-                let place = |it: &Stored<Instance>| (it.value.host().to_owned(), it.value.id.clone());
+                let place = |Stored { value, .. }: &Stored<Instance>| {
+                    (value.id.clone(), (value.host().to_owned(), value.incarnation.clone()))
+                };
                 written.extend(found.items.iter().map(place));
                 // Stopping takes its grace, so what is slow does not hold up what is not.
                 let looked_at = stream::iter(found.items).map(|stored| self.look_after(now, &running, stored));
@@ -95,12 +98,13 @@ impl Inner {
         let instance = &stored.value;
         // A host that does not answer says nothing.
         let Some(here) = running.get(instance.host()) else { return Ok(()) };
-        match here.instances.get(&instance.id) {
-            Some(state) if !state.is_over() && instance.epoch != here.epoch => {
+        let runs = |it: &&Running| !it.state.is_over() && it.incarnation.may_be(&instance.incarnation);
+        match here.instances.get(&instance.id).filter(runs) {
+            Some(_) if instance.epoch != here.epoch => {
                 self.survived(now, instance, &here.epoch).await;
                 Ok(())
             }
-            Some(state) if !state.is_over() => self.scale_down_if_idle(now, &stored).await,
+            Some(_) => self.scale_down_if_idle(now, &stored).await,
             _ => {
                 self.seen(now, instance).await;
                 Ok(())
@@ -120,10 +124,8 @@ impl Inner {
         let running = told.unwrap_or_else(|_| Err(failure::timeout()));
         match running {
             Ok(running) => {
-                let is_ours = |it: &&Running| it.installation == self.ground.installation && !it.state.is_over();
-                let ours = running.iter().filter(is_ours).map(|it| it.instance.clone()).collect();
-                let instances = running.into_iter().map(|running| (running.instance, running.state)).collect();
-                Some((host, Here { epoch, instances, ours }))
+                let instances = running.into_iter().map(|running| (running.instance.clone(), running)).collect();
+                Some((host, Here { epoch, instances }))
             }
             Err(error) => {
                 tracing::debug!(host.id = host, problem = error.report(), "does not say what it runs");
@@ -139,20 +141,25 @@ impl Inner {
     }
 
     /// Stops what hosts run for this installation and nothing is written down of, when it was so at the last round too.
-    async fn reap(&self, running: &HashMap<String, Here>, written: &HashSet<(String, String)>) -> Result<()> {
+    async fn reap(
+        &self,
+        running: &HashMap<String, Here>,
+        written: &HashMap<String, (String, Incarnation)>,
+    ) -> Result<()> {
+        let is_ours = |it: &&Running| it.installation == self.ground.installation && !it.state.is_over();
         let mut orphans = HashSet::new();
         for (host, here) in running {
-            for instance in &here.ours {
-                let place = (host.clone(), instance.clone());
-                if !written.contains(&place) && self.is_orphan(&place).await? {
-                    orphans.insert(place);
+            for it in here.instances.values().filter(is_ours) {
+                let is_it = |(at, which): &(String, Incarnation)| at == host && which.may_be(&it.incarnation);
+                if !written.get(&it.instance).is_some_and(is_it) && self.is_orphan(host, it).await? {
+                    orphans.insert((host.clone(), it.instance.clone(), it.incarnation.clone()));
                 }
             }
         }
         let before =
             std::mem::replace(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner), orphans.clone());
-        for (host, instance) in orphans.intersection(&before) {
-            match self.ground.fleet.stop(&At::new(host, instance), Stop::Now).await {
+        for (host, instance, incarnation) in orphans.intersection(&before) {
+            match self.ground.fleet.stop(&At::new(host, instance).of(incarnation.clone()), Stop::Now).await {
                 Ok(()) => {
                     tracing::warn!(instance.id = instance, host.id = host, "ran without a record and was stopped")
                 }
@@ -166,11 +173,12 @@ impl Inner {
     }
 
     /// The record may have been written, or have ended, since the pages were read.
-    async fn is_orphan(&self, (host, instance): &(String, String)) -> Result<bool> {
-        let stored = self.table.get(instance).await?;
+    async fn is_orphan(&self, host: &str, it: &Running) -> Result<bool> {
+        let stored = self.table.get(&it.instance).await?;
         Ok(stored.is_none_or(|stored| {
             let record = stored.value;
-            record.coordinator_id.as_ref() != Some(host) || (record.is_tombstone() && !record.owed)
+            let is_it = record.host() == host && record.incarnation.may_be(&it.incarnation);
+            !is_it || (record.is_tombstone() && !record.owed)
         }))
     }
 

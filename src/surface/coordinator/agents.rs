@@ -47,6 +47,7 @@ impl AgentsService for Coordinator {
             environment: request.environment,
             tenant: tenant.map_or_else(|| cx.caller.tenant.clone(), TenantId::new),
             installation: request.installation_id,
+            incarnation: request.incarnation.into(),
             asked: Default::default(),
         };
         let info = self.host.create(&cx, start).await?;
@@ -61,7 +62,8 @@ impl AgentsService for Coordinator {
     async fn delete_instance(&self, cx: Context, request: DeleteInstanceRequest) -> Result<DeleteInstanceResponse> {
         let grace = request.grace_ms.map_or(GRACE, |millis| Duration::from_millis(millis.into())).min(GRACE_MAX);
         let stop = if request.force { Stop::Now } else { Stop::Within(grace) };
-        self.host.fleet().stop(&self.host.at(&cx, &request.agent_id).await?, stop).await?;
+        let at = self.host.at(&cx, &request.agent_id).await?.of(request.incarnation.into());
+        self.host.fleet().stop(&at, stop).await?;
         Ok(DeleteInstanceResponse {})
     }
 
@@ -79,6 +81,7 @@ impl AgentsService for Coordinator {
             resource_usage: info.usage.map(usage),
             chronicle_ws_endpoint: info.chronicle,
             last_activity_ms: info.last_activity_at.map(|at| at.0),
+            incarnation: info.incarnation.into(),
         })
     }
 

@@ -35,6 +35,7 @@ impl HostService for Coordinator {
             status: running.state.to_string(),
             deployment_id: running.deployment_id,
             installation_id: running.installation,
+            incarnation: running.incarnation.into(),
         });
         Ok(GetStatusResponse {
             coordinator_id: self.host.place().id.clone(),

@@ -49,7 +49,9 @@ impl Inner {
             if changed_at.elapsed() >= ABANDONED_AFTER && self.renew(cx, &mut seen).await {
                 tracing::info!(instance.id = seen.value.id, "goes on with a start that was given up");
                 let deployment = self.ground.deployments.resolve(cx, Wanted::Id(&seen.value.deployment_id)).await?;
-                let start = self.start(cx, &deployment, &seen.value.id, new.clone()).await?;
+                // Whatever was begun is the same instance.
+                let (id, incarnation) = (&seen.value.id, seen.value.incarnation.clone());
+                let start = self.start(cx, &deployment, id, incarnation, new.clone()).await?;
                 return Ok(Claim::Ours(Box::new(seen), Box::new(start)));
             }
             sleep(LOOK_EVERY).await;
