@@ -82,6 +82,7 @@ async fn crash_between_placement_record_and_coordinator_call_is_settled_by_askin
         records.reveal(),
         host.address
     ));
+    process.reaches(1).await;
     let (header, form) = upload("1.0.0");
     assert_eq!(process.ask("POST", DEPLOYMENTS, &[header], form).await.status, 201);
     let mut waiting = Vec::new();

@@ -168,6 +168,16 @@ impl Process {
         read(send(&mut self.connect().await, verb, path, headers, body.into()).await).await
     }
 
+    /// Waits until it can reach this many hosts. One that the test plays says nothing while the test waits for the start.
+    pub(crate) async fn reaches(&self, hosts: u64) {
+        let reached = async {
+            while self.ask("GET", "/health", &[], "").await.json()["checks"]["coordinators"]["healthy"] != hosts {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("hosts within reach");
+    }
+
     /// Deploys the echo agent, starts an instance of it and waits until it is ready.
     pub(crate) async fn echo(&self, id: &str) {
         let (headers, form) = upload("1.0.0");
