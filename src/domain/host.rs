@@ -114,12 +114,12 @@ impl Host {
         }
     }
 
-    /// An instance here, asked for by a call.
+    /// An instance here, asked for by a call. Its record need not name the one host that writes it.
     ///
     /// # Errors
     /// As for [`Host::load`].
     pub async fn at(&self, cx: &Context, instance: &str) -> Result<At> {
-        Ok(At::new(self.load().await?.id, instance).asked_by(cx))
+        Ok(At { asked: Asked::by(cx), ..At::new(self.load().await?.id, instance) })
     }
 
     /// Starts an instance.

@@ -82,7 +82,7 @@ impl Parts {
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
         let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
-        let mut line = Line { method, door, id, trace, caller: Caller::anonymous(), peer };
+        let mut line = Line { method, door, id, trace, caller: Caller::anonymous(), peer, reply: reply.clone() };
 
         let decided = self.decide(&mut line, &mut head, &reply).await;
         let (permit, ended) = match decided {

@@ -18,7 +18,7 @@ use super::{
     metrics::{Call, Metrics, Side, Way},
 };
 use crate::{
-    base::{Caller, Clock, Code, Error, RequestId, Trace, id},
+    base::{Caller, Clock, Code, Error, RequestId, Trace, id, reply::Reply},
     domain::audit::{Audit, Note},
     port::spans::{Span, Spans},
     schema::Method,
@@ -62,6 +62,8 @@ pub(super) struct Line {
     pub(super) trace: Trace,
     pub(super) caller: Arc<Caller>,
     pub(super) peer: Peer,
+    /// Says at the end which host was asked.
+    pub(super) reply: Reply,
 }
 
 impl Ledger {
@@ -140,7 +142,7 @@ impl Outlet for Written {
     }
 
     fn closed(&self, record: &Closed) {
-        let Line { method, door, id: request, trace, caller, peer } = &self.line;
+        let Line { method, door, id: request, trace, caller, peer, reply } = &self.line;
         let elapsed = record.began.elapsed();
         self.ledger.0.metrics.closed(&Call {
             method: method.path,
@@ -156,6 +158,7 @@ impl Outlet for Written {
             None => ("ok", "", ""),
         };
         let work = record.work.unwrap_or("");
+        let host = reply.host();
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($level:expr) => {
@@ -176,6 +179,7 @@ impl Outlet for Written {
                     caller.key = caller.key_id().unwrap_or(""),
                     caller.tenant = caller.tenant.as_str(),
                     peer.address = peer.host(),
+                    host.id = host.as_deref(),
                     "call"
                 )
             };

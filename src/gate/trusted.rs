@@ -78,7 +78,8 @@ impl Parts {
         let believed = self.trust.believes(&head.headers, &head.peer);
         let caller = if believed { Arc::new(gateway(&head.headers)) } else { Caller::anonymous() };
         let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
-        let line = Line { method, door, id, trace, caller: Arc::clone(&caller), peer };
+        let reply = Reply::default();
+        let line = Line { method, door, id, trace, caller: Arc::clone(&caller), peer, reply: reply.clone() };
         if !believed && line.method.access != Access::Public {
             let error = credential::unauthorized();
             line.peer.note_failure();
@@ -93,7 +94,7 @@ impl Parts {
             id: head.id,
             trace,
             metadata: Metadata::new(head.headers),
-            reply: Reply::default(),
+            reply,
             clock: Arc::clone(&self.clock),
         });
         Ok(Admission { context, entry: self.ledger.admitted(line, Permit::none(), CancellationToken::new()) })

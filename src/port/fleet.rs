@@ -69,9 +69,10 @@ impl At {
         At { incarnation, ..self }
     }
 
-    /// The same, asked for by a call.
+    /// The same, asked for by a call, whose record names the host.
     #[must_use]
     pub fn asked_by(self, cx: &Context) -> At {
+        cx.reply.comes_from(&self.host);
         At { asked: Asked::by(cx), ..self }
     }
 

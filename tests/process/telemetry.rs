@@ -10,6 +10,7 @@ use tokio_tungstenite::{
 
 use crate::support::{
     gateway::{ADMIN, PATIENCE},
+    hosts::{ToldHost, ready},
     postgres,
     process::{JSON, Process, upload},
 };
@@ -38,6 +39,48 @@ async fn structured_json_access_log_has_one_line_for_every_call() {
         assert!(line["call.micros"].is_u64() && line["call.bytes_out"].is_u64(), "{line}");
         assert_eq!((&line["level"], &line["peer.address"]), (&"INFO".into(), &"127.0.0.1".into()), "{line}");
     }
+}
+
+#[tokio::test]
+async fn structured_json_access_log_names_the_coordinator_that_answered() {
+    let full = ToldHost::called("full", Box::new(|_| Some((503, String::new())))).await;
+    let free = ToldHost::called("free", ready()).await;
+    let process = Process::start(&format!(
+        "limits = 'off'\nlog = {{ format = 'json' }}\nfleet = 'coordinator:http://{},http://{}'\n",
+        full.address, free.address
+    ));
+    process.reaches(2).await;
+    let (header, form) = upload("1.0.0");
+    process.ask("POST", "/api/v1/deployments", &[header], form).await;
+    let line = async |id: &str| {
+        process.logs(id).await;
+        let log = process.log();
+        let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+        lines.find(|line| line["request.id"] == id).unwrap()
+    };
+    for (verb, path, body, host) in [
+        ("POST", "/api/v1/instances", r#"{"agent_type": "echo", "agent_id": "mine"}"#, json!("free")),
+        ("GET", "/api/v1/instances/mine", "", json!("free")),
+        ("POST", "/api/v1/instances/mine/messages", r#"{"text": "hello"}"#, json!("free")),
+        ("GET", "/api/v1/instances/mine/logs", "", json!("free")),
+        ("GET", "/api/v1/instances/mine/files", "", json!("free")),
+        ("GET", "/api/v1/keys", "", Value::Null),
+    ] {
+        let id = format!("{verb}:{path}:");
+        process.ask(verb, path, &[JSON, ("x-request-id", &id)], body).await;
+        let line = line(&id).await;
+        assert_eq!(line["host.id"], host, "{line}");
+    }
+
+    let mut request = format!("ws://{}/agent/mine", process.address()).into_client_request().unwrap();
+    for (name, value) in [("authorization", format!("Bearer {ADMIN}")), ("x-request-id", "tunnel".to_owned())] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let stream = TcpStream::connect(process.address()).await.unwrap();
+    let far = async { free.dialled().await.accept().await };
+    let (near, far) = tokio::join!(client_async(request, stream), far);
+    drop((near.unwrap(), far));
+    assert_eq!(line("tunnel").await["host.id"], "free");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
-//! What goes back beside the message: headers, trailers, and which kind of success it was.
+//! What goes back beside the message: headers, trailers, and which kind of success it was. The record of the call reads here
+//! which host the answer comes from.
 //!
 //! A newcomer's usual mistake is to want a status code here. A handler says what happened ([`Outcome`]); each door and
 //! page has its own way to say that.
 //!
-//! *Knows:* outcome, headers, trailers. *Does not know:* HTTP statuses.
+//! *Knows:* outcome, headers, trailers, host. *Does not know:* HTTP statuses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +24,14 @@ pub enum Outcome {
 
 /// The reply's metadata, filled by the handler and sent by the door. Clones share one reply.
 #[derive(Clone, Default)]
-pub struct Reply(Arc<Mutex<Parts>>);
+pub struct Reply(Arc<Said>);
+
+#[derive(Default)]
+struct Said {
+    parts: Mutex<Parts>,
+    /// Apart, because the record reads it after the door has taken its parts.
+    host: Mutex<Option<Box<str>>>,
+}
 
 /// What a handler has said beside the message.
 #[derive(Debug, Default)]
@@ -52,6 +60,16 @@ impl Reply {
         self.with(|parts| parts.trailers.append(name, value));
     }
 
+    /// Says that a host is asked for the answer. The last one that is asked is the one it comes from.
+    pub fn comes_from(&self, host: &str) {
+        *self.0.host.lock().unwrap_or_else(PoisonError::into_inner) = Some(host.into());
+    }
+
+    /// Which host the answer comes from, if one was asked. For the record.
+    pub fn host(&self) -> Option<Box<str>> {
+        self.0.host.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Takes what was said so far. For doors.
     pub fn take(&self) -> Parts {
         self.with(std::mem::take)
@@ -59,6 +77,6 @@ impl Reply {
 
     fn with<T>(&self, change: impl FnOnce(&mut Parts) -> T) -> T {
         // A panic while holding this lock leaves plain data behind, so a poisoned lock is still good.
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.0.parts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

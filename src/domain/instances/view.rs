@@ -68,15 +68,23 @@ impl Instances {
         if instance.is_tombstone() {
             return Err(not_found(id));
         }
-        Ok(self.0.shown(cx.now(), instance).await)
+        Ok(self.0.shown_to(Some(cx), cx.now(), instance).await)
     }
 }
 
 impl Inner {
-    /// An instance with what its host says now. What has ended is written down as such.
-    pub(super) async fn shown(&self, now: Timestamp, mut instance: Instance) -> Shown {
+    /// An instance with what its host says now, as the house asks it. What has ended is written down as such.
+    pub(super) async fn shown(&self, now: Timestamp, instance: Instance) -> Shown {
+        self.shown_to(None, now, instance).await
+    }
+
+    /// The same, asked for by a call where there is one.
+    async fn shown_to(&self, cx: Option<&Context>, now: Timestamp, mut instance: Instance) -> Shown {
         let known = State::parse(&instance.status);
-        let Some(at) = instance.at().filter(|_| !known.is_over()) else { return Shown::stored(instance) };
+        let Some(mut at) = instance.at().filter(|_| !known.is_over()) else { return Shown::stored(instance) };
+        if let Some(cx) = cx {
+            at = at.asked_by(cx);
+        }
         let fleet = &self.ground.fleet;
         let answered = timeout(INFO_PATIENCE, fleet.info(&at)).await.unwrap_or_else(|_| Err(failure::timeout()));
         match answered {
