@@ -15,6 +15,7 @@ mod ledger;
 pub mod limits;
 pub mod metrics;
 mod open;
+mod strangers;
 mod trusted;
 
 pub use certificate::Bindings;

@@ -313,5 +313,6 @@ async fn first_admin_key(config: &Config, keys: &Keys, clock: &Arc<dyn Clock>) -
         rate_limit_rpm: 0,
     };
     let cx = Context::internal("first start", operator, Arc::clone(clock));
-    keys.create(&cx, new).await.map(|(_, secret)| Some(secret))
+    // Other gateways may start at the same moment.
+    keys.create_first(&cx, new).await.map(|made| made.map(|(_, secret)| secret))
 }

@@ -6,6 +6,7 @@
 //! *Knows:* generated messages, the domain. *Does not know:* protocols, other surfaces, ports.
 
 pub mod coordinator;
+mod excerpts;
 pub mod grpc;
 mod objects;
 pub mod podium;

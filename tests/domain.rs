@@ -58,7 +58,7 @@ impl Ground {
 }
 
 /// While this is held, paused time moves only when told to, although the runtime waits for threads of the store.
-fn time_stands() -> std::sync::mpsc::Sender<()> {
+pub(crate) fn time_stands() -> std::sync::mpsc::Sender<()> {
     let (held, dropped) = std::sync::mpsc::channel();
     tokio::task::spawn_blocking(move || dropped.recv());
     held

@@ -112,7 +112,8 @@ impl Exporter {
                 }
                 () = tasks.closing() => {
                     waiting.close();
-                    while waiting.recv_many(&mut batch, BATCH_SPANS_MAX).await > 0 {
+                    // Those that have come already are in the batch.
+                    while !batch.is_empty() || waiting.recv_many(&mut batch, BATCH_SPANS_MAX).await > 0 {
                         self.export(&mut batch).await;
                     }
                     return;

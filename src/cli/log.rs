@@ -31,7 +31,8 @@ pub(crate) struct Log {
 /// Begins to log, until what it answers is dropped.
 pub(crate) fn begin(log: config::Log) -> Result<Log, Failure> {
     let unable = |error: &dyn std::fmt::Display| Failure::other(format!("the log cannot begin: {error}"));
-    let (writer, written) = lines::begin(std::io::stderr()).map_err(|error| unable(&error))?;
+    let told = |lost| tracing::warn!(log.lines_lost = lost, "lines were not logged, because nobody read the log");
+    let (writer, written) = lines::begin(std::io::stderr(), told).map_err(|error| unable(&error))?;
     let lines = fmt::layer::<Registry>().with_writer(writer);
     let layer = match log.format {
         LogFormat::Text if std::io::stderr().is_terminal() => lines.with_ansi(true).boxed(),

@@ -224,6 +224,10 @@ pub struct Rate {
     pub uploads_concurrent: Option<NonZeroU32>,
     /// Refused credentials per address and minute.
     pub failed_auth_per_minute: Option<NonZeroU32>,
+    /// Streams begun without a key, per address and minute.
+    pub anonymous_streams_per_minute: Option<NonZeroU32>,
+    /// Streams without a key, per address at the same time.
+    pub anonymous_streams: Option<NonZeroU32>,
     /// Calls per key at the same time.
     pub concurrent_calls: Option<NonZeroU32>,
     /// Open sockets per key.

@@ -373,6 +373,8 @@ fn blank() -> Config {
             uploads_per_minute: None,
             uploads_concurrent: None,
             failed_auth_per_minute: None,
+            anonymous_streams_per_minute: None,
+            anonymous_streams: None,
             concurrent_calls: None,
             sockets_per_key: None,
         },

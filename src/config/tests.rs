@@ -31,6 +31,7 @@ fn everything_has_a_default() {
     assert_eq!(config.limits, Limits::On);
     assert_eq!(config.rate.requests_per_minute, NonZeroU32::new(600));
     assert_eq!(config.rate.sockets_per_key, NonZeroU32::new(1000));
+    assert_eq!(config.rate.anonymous_streams, NonZeroU32::new(64));
     assert_eq!(config.uploads.bundle_bytes_max, ByteSize(256 << 20));
     assert_eq!(config.uploads.total_max, Duration::from_secs(600));
     assert_eq!(config.drain, Duration::from_secs(25));

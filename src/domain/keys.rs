@@ -27,7 +27,7 @@ use self::{
     digest::{Digest, Digester},
     live::Live,
     peppers::FIRST,
-    record::{ACTIVE, ACTIVE_BY_TENANT, BY_KEY_ID, BY_TENANT},
+    record::{ACTIVE, ACTIVE_BY_TENANT, BY_KEY_ID, BY_TENANT, First},
     upkeep::Use,
 };
 pub use self::{
@@ -39,7 +39,7 @@ pub use self::{
 };
 use super::{
     audit::Audit,
-    table::{Stored, Table},
+    table::{self, Stored, Table},
 };
 use crate::{
     base::{
@@ -52,7 +52,7 @@ use crate::{
     },
     port::{
         bus::Bus,
-        records::{Expect, Records},
+        records::{Expect, Records, Write},
     },
 };
 
@@ -189,9 +189,23 @@ impl Keys {
     /// # Errors
     /// `validation_failed` with the field that breaks a rule.
     pub async fn create(&self, cx: &Context, new: NewKey) -> Result<(Key, Secret)> {
-        let made = self.0.create(cx, new).await;
+        let made = self.0.create(cx, new, &[]).await;
+        let made = made.and_then(|made| made.ok_or_else(|| Error::internal("no fresh key has a prefix of its own")));
         let subject = made.as_ref().map_or("", |(key, _)| key.key_id.as_str());
         self.0.audit.note(cx, "keys.create", subject, &made);
+        made
+    }
+
+    /// Makes the first key, unless it was made before. Of gateways that do this at the same time one makes it.
+    ///
+    /// # Errors
+    /// As for [`Keys::create`].
+    pub async fn create_first(&self, cx: &Context, new: NewKey) -> Result<Option<(Key, Secret)>> {
+        let first = table::write(&First {}, Expect::Absent)?;
+        let made = self.0.create(cx, new, &[first]).await;
+        if let Ok(Some((key, _))) = &made {
+            self.0.audit.note(cx, "keys.create", &key.key_id, &made);
+        }
         made
     }
 
@@ -262,7 +276,8 @@ impl Keys {
 }
 
 impl Inner {
-    async fn create(&self, cx: &Context, new: NewKey) -> Result<(Key, Secret)> {
+    /// Makes a key together with these writes; none when one of them finds what it does not expect.
+    async fn create(&self, cx: &Context, new: NewKey, others: &[Write]) -> Result<Option<(Key, Secret)>> {
         let now = cx.now();
         let new = new.checked(now)?;
         let ring = self.peppers.recent().await?;
@@ -286,11 +301,11 @@ impl Inner {
             let secret = grammar::generate(key.role.kind());
             key.prefix = grammar::prefix(secret.reveal()).unwrap_or_default().to_owned();
             key.digest = pepper.digester.digest(secret.reveal()).stored();
-            if self.table.insert(&key).await? {
-                return Ok((key, secret));
+            if self.table.insert_with(&key, others).await? {
+                return Ok(Some((key, secret)));
             }
         }
-        Err(Error::internal("no fresh key has a prefix of its own"))
+        Ok(None)
     }
 
     async fn revoke(&self, cx: &Context, id_or_prefix: &str) -> Result<()> {

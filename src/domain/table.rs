@@ -81,7 +81,14 @@ impl<T: Entity> Table<T> {
 
     /// Stores an entity that must not be there yet. Answers false when it is.
     pub async fn insert(&self, value: &T) -> Result<bool> {
-        match self.put(value, Expect::Absent).await {
+        self.insert_with(value, &[]).await
+    }
+
+    /// The same together with other writes, all or none. Answers false when one of them finds what it does not expect.
+    pub async fn insert_with(&self, value: &T, others: &[Write]) -> Result<bool> {
+        let mut writes = vec![write(value, Expect::Absent)?];
+        writes.extend_from_slice(others);
+        match self.records.commit(writes).await {
             Ok(_) => Ok(true),
             Err(error) if error.reason() == crate::base::reason::CONFLICT => Ok(false),
             Err(error) => Err(error),

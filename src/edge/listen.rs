@@ -8,6 +8,7 @@
 mod greeting;
 mod head;
 mod line;
+mod streams;
 mod tls;
 
 pub use tls::{Certificates, Tls};
@@ -18,7 +19,6 @@ use futures_util::FutureExt;
 use http::{HeaderValue, Request, StatusCode, Version as Spoken, header};
 use hyper::{
     body::Incoming,
-    rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -35,14 +35,15 @@ use self::{
     greeting::{Greeted, Version},
     head::{HeadTimer, Heard, IDLE_PATIENCE},
     line::Line,
+    streams::Streams,
 };
-use super::{Body, Edge, taking};
+use super::{Body, Edge};
 use crate::{
     base::{Code, Error, Result, reason, tasks::Tasks},
     gate::Peer,
 };
 
-/// Connections beyond this wait in the kernel's queue. Each costs a file and some 10 KiB.
+/// Connections beyond this wait in the kernel's queue; sockets are connections too. Each costs a file and some 10 KiB.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// How long a peer may take for its TLS handshake and its first bytes.
 const GREETING_PATIENCE: Duration = Duration::from_secs(10);
@@ -64,6 +65,9 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it has to answer.
 const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// How long an HTTP/2 peer that was asked to go may stay when nothing is done for it any more: longer than what was handed
+/// to the connection takes to leave.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a connection that has said nothing may still begin when callers are to leave: its bytes may be on their way.
 const LATE_GREETING_PATIENCE: Duration = Duration::from_millis(500);
 /// The pause after a failed accept: the usual cause is a lack of files, which passes when connections close.
@@ -161,13 +165,13 @@ impl Listener {
             edge: Arc::clone(edge),
             tls: self.tls.as_ref().map(Certificates::acceptor),
             tasks: self.tasks.clone(),
+            slot,
         };
         // The house waits for all of its connections.
         drop(self.tasks.serve(async move {
             if let Err(error) = connection.run(stream, address).await {
                 tracing::debug!(%address, error, "a connection ended early");
             }
-            drop(slot);
         }));
     }
 }
@@ -176,6 +180,7 @@ struct Connection {
     edge: Arc<Edge>,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
+    slot: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -231,7 +236,7 @@ impl Connection {
             })
         });
         let (version, heard) = (io.version(), io.heard());
-        let io = TokioIo::new(Line::new(io));
+        let io = TokioIo::new(Line::new(io, self.slot));
         match version {
             Version::Http1 => {
                 let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
@@ -242,13 +247,18 @@ impl Connection {
                 finish(cut, connection).await
             }
             Version::Http2 => {
-                let mut connection = pin!(http2(self.tasks).serve_connection(io, service));
+                let streams = Streams::new(self.tasks);
+                let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
                 tokio::select! {
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
                     () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
                     () = farewell.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = streams.none_for(IDLE_PATIENCE) => connection.as_mut().graceful_shutdown(),
                 }
-                finish(cut, connection).await
+                tokio::select! {
+                    ended = finish(cut, connection) => ended,
+                    () = streams.none_for(FAREWELL_PATIENCE) => Err("the peer stayed although it was to go".to_owned()),
+                }
             }
         }
     }
@@ -260,8 +270,8 @@ fn http1(heard: Heard) -> http1::Builder {
     builder
 }
 
-fn http2(tasks: Tasks) -> http2::Builder<Spawner> {
-    let mut builder = http2::Builder::new(Spawner(tasks));
+fn http2(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_BYTES_MAX)
@@ -276,21 +286,6 @@ fn http2(tasks: Tasks) -> http2::Builder<Spawner> {
         // WebSockets over HTTP/2 (RFC 8441).
         .enable_connect_protocol();
     builder
-}
-
-/// Runs the streams of an HTTP/2 connection as tasks of the house.
-#[derive(Clone)]
-struct Spawner(Tasks);
-
-impl<F> Executor<F> for Spawner
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, work: F) {
-        // Nobody waits for one stream; the house waits for all of its tasks.
-        drop(self.0.serve(taking::Watched::new(work)));
-    }
 }
 
 async fn patiently<T>(tasks: &Tasks, greeting: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {

@@ -8,6 +8,8 @@
 use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 
 use crate::base::{Code, Error, Result, Secret, reason};
+/// The one answer to every credential that does not hold, so that nothing is learned by guessing.
+pub(super) use crate::domain::keys::unauthorized;
 
 /// Longest credential that is looked at; keys are far shorter.
 const CREDENTIAL_CHARACTERS_MAX: usize = 4_096;
@@ -39,11 +41,6 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     for name in &SPENT {
         headers.remove(name);
     }
-}
-
-/// The one answer to every credential that does not hold, so that nothing is learned by guessing.
-pub(super) fn unauthorized() -> Error {
-    Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "a valid key is required")
 }
 
 /// The answer to two credentials that are not one.

@@ -41,7 +41,7 @@ pub trait Outlet: Send + Sync + 'static {
 pub struct Closed {
     /// When the call was admitted.
     pub began: Instant,
-    /// What went wrong: code, reason and the whole story.
+    /// What went wrong: code, reason and the story without what callers sent.
     pub failure: Option<(Code, Reason, String)>,
     /// What work that outlives its caller came to: `done`, or the reason why it failed. It may be done although the call
     /// has failed, because its caller hung up or its time was over.
@@ -80,7 +80,7 @@ impl Entry {
     /// Notes why the call failed. The first failure is the one that counts.
     pub fn fail(&self, error: &Error) {
         // A later failure is a consequence of the first one.
-        let _first = self.0.failure.set((error.code(), error.reason(), error.report()));
+        let _first = self.0.failure.set((error.code(), error.reason(), error.record()));
     }
 
     /// Notes what work came to that outlives its caller.

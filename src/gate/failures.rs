@@ -47,15 +47,13 @@ impl Failures {
     pub(super) fn note(&self, address: IpAddr) -> Option<Duration> {
         let config = self.config.get();
         let per_minute_max = if config.enabled { config.failures_per_minute_max } else { 0 };
-        if per_minute_max == 0 || address.is_loopback() {
-            return None;
-        }
+        let network = network(address).filter(|_| per_minute_max > 0)?;
         let now = Instant::now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= ADDRESSES_MAX {
             make_room(&mut counts, now);
         }
-        let count = counts.entry(network(address)).or_insert(Count { began: now, failures: 0 });
+        let count = counts.entry(network).or_insert(Count { began: now, failures: 0 });
         if now.duration_since(count.began) >= WINDOW {
             *count = Count { began: now, failures: 0 };
         }
@@ -64,15 +62,13 @@ impl Failures {
     }
 }
 
-/// IPv6 callers own at least a /64, so they are counted by that.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(mapped) => IpAddr::V4(mapped),
-            None => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-        },
-    }
+/// What an address is counted by: IPv6 callers own at least a /64. Nothing for loopback addresses.
+pub(super) fn network(address: IpAddr) -> Option<IpAddr> {
+    let network = match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        address => address,
+    };
+    (!network.is_loopback()).then_some(network)
 }
 
 fn make_room(counts: &mut HashMap<IpAddr, Count>, now: Instant) {
@@ -99,6 +95,8 @@ mod tests {
             buckets: HashMap::new(),
             concurrent_max: 0,
             sockets_max: 0,
+            strangers: Rate { per_minute: 0, burst: 0 },
+            strangers_streams_max: 0,
             failures_per_minute_max: 2,
         };
         let failures = Failures::new(Current::new(config));

@@ -15,6 +15,7 @@ use super::{
     failures::Failures,
     ledger::Line,
     limits::{self, Limits},
+    strangers::Strangers,
 };
 use crate::{
     base::{
@@ -36,6 +37,7 @@ struct Parts {
     limits: Limits,
     registry: Arc<dyn Registry>,
     failures: Failures,
+    strangers: Strangers,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
 }
@@ -59,8 +61,8 @@ impl Guard {
     ) -> Guard {
         let config = Current::new(config);
         let failures = Failures::new(config.clone());
-        let limits = Limits::new(config.clone(), Arc::clone(&registry));
-        Guard(Arc::new(Parts { keys, certificates, config, limits, registry, failures, ledger, clock }))
+        let (limits, strangers) = (Limits::new(config.clone(), Arc::clone(&registry)), Strangers::new(config.clone()));
+        Guard(Arc::new(Parts { keys, certificates, config, limits, registry, failures, strangers, ledger, clock }))
     }
 
     /// What it lets callers ask for, to be replaced while it guards.
@@ -118,7 +120,10 @@ impl Parts {
         if line.method.needs_registry() {
             self.registry.reach()?;
         }
-        let permit = self.limits.take(&line.caller, known.per_minute, line.method.bucket, line.door, reply).await?;
+        let permit = match line.caller.key_id() {
+            Some(_) => self.limits.take(&line.caller, known.per_minute, line.method.bucket, line.door, reply).await?,
+            None => self.strangers.take(line.method.shape, line.peer.address().ip())?,
+        };
         Ok((permit, known.ended))
     }
 

@@ -103,7 +103,7 @@ impl Ledger {
         let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
         written.closed(&Closed {
             began: Instant::now(),
-            failure: Some((error.code(), error.reason(), error.report())),
+            failure: Some((error.code(), error.reason(), error.record())),
             work: None,
             bytes_in: 0,
             bytes_out: 0,

@@ -35,6 +35,10 @@ pub struct Config {
     pub concurrent_max: u32,
     /// WebSockets of a key at the same time.
     pub sockets_max: u32,
+    /// Streams that an address begins without a key.
+    pub strangers: Rate,
+    /// Streams of an address at the same time without a key.
+    pub strangers_streams_max: u32,
     /// Failed credentials of an address in a minute.
     pub failures_per_minute_max: u32,
 }
@@ -54,14 +58,15 @@ pub(super) struct Limits {
     config: Current<Config>,
     registry: Arc<dyn Registry>,
     running: Arc<Running>,
+    kept: Arc<Kept>,
 }
 
 impl Limits {
     pub(super) fn new(config: Current<Config>, registry: Arc<dyn Registry>) -> Limits {
-        Limits { config, registry, running: Arc::default() }
+        Limits { config, registry, running: Arc::new(Running::of("key")), kept: Arc::default() }
     }
 
-    /// Takes one call from every bucket that it belongs to.
+    /// Takes one call from every bucket that it belongs to, or from none.
     ///
     /// # Errors
     /// `rate_limited` or `too_many_concurrent`, with the time to wait.
@@ -77,11 +82,17 @@ impl Limits {
         let Some(key) = caller.key_id().filter(|_| config.enabled) else { return Ok(Permit::none()) };
         let permit = self.permit(&config, key, bucket, door)?;
         let calls = per_minute.map_or(config.calls, |per_minute| Rate { per_minute, ..config.calls });
-        self.draw("calls", key, calls, reply).await?;
-        if let Some((name, bucket)) = bucket.and_then(|name| config.buckets.get_key_value(name)) {
+        let named = bucket.and_then(|name| config.buckets.get_key_value(name));
+        if let Some((name, bucket)) = named
+            && !self.kept.take(name, key)
+        {
             self.draw(name, key, bucket.rate, reply).await?;
         }
-        Ok(permit)
+        let drawn = self.draw("calls", key, calls, reply).await;
+        if let (Some((name, _)), Err(_)) = (named, &drawn) {
+            self.kept.put(name, key);
+        }
+        drawn.map(|()| permit)
     }
 
     async fn draw(&self, bucket: &'static str, key: &str, rate: Rate, reply: &Reply) -> Result<()> {
@@ -140,22 +151,29 @@ fn header(text: &str) -> HeaderValue {
 }
 
 /// Calls that run now, by kind and key. Entries go when their count is zero, so the map is as small as the load.
-#[derive(Default)]
-struct Running(Mutex<HashMap<Place, u32>>);
+pub(super) struct Running {
+    /// What keys are here, as a refusal says it.
+    whose: &'static str,
+    counts: Mutex<HashMap<Place, u32>>,
+}
 
 impl Running {
-    fn enter(self: &Arc<Self>, permit: &mut Permit, kind: &'static str, key: &str, max: u32) -> Result<()> {
+    pub(super) fn of(whose: &'static str) -> Running {
+        Running { whose, counts: Mutex::default() }
+    }
+
+    pub(super) fn enter(self: &Arc<Self>, permit: &mut Permit, kind: &'static str, key: &str, max: u32) -> Result<()> {
         if max == 0 {
             return Ok(());
         }
         let place = (kind, Arc::from(key));
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry((kind, Arc::clone(&place.1))).or_insert(0);
         if *count >= max {
             return Err(Error::new(
                 Code::ResourceExhausted,
                 reason::TOO_MANY_CONCURRENT,
-                format!("more than {max} {kind} of this key at the same time"),
+                format!("more than {max} {kind} of this {} at the same time", self.whose),
             )
             .retry(Retry::After(CONCURRENT_RETRY)));
         }
@@ -166,13 +184,41 @@ impl Running {
     }
 
     fn leave(&self, place: &Place) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(place) {
             *count -= 1;
             if *count == 0 {
                 counts.remove(place);
             }
         }
+    }
+}
+
+/// Keys that something is kept for. When there are more, all is forgotten, which costs each of them what it had here.
+const KEPT_MAX: usize = 4_096;
+
+/// What was taken from named buckets for calls that the other bucket then refused. The next such calls need not take again.
+#[derive(Default)]
+struct Kept(Mutex<HashMap<Place, u32>>);
+
+impl Kept {
+    fn put(&self, kind: &'static str, key: &str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= KEPT_MAX {
+            counts.clear();
+        }
+        *counts.entry((kind, Arc::from(key))).or_insert(0) += 1;
+    }
+
+    fn take(&self, kind: &'static str, key: &str) -> bool {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (kind, Arc::from(key));
+        let Some(count) = counts.get_mut(&place) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&place);
+        }
+        true
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{
     port::registry::Rate,
 };
 
+/// The share of its minute that an address without a key may have at once.
+const BURST_SHARE: u32 = 6;
+
 /// What the gate enforces.
 pub(super) fn of(config: &Config) -> limits::Config {
     let rate = config.rate;
@@ -25,6 +28,11 @@ pub(super) fn of(config: &Config) -> limits::Config {
         ]),
         concurrent_max: or_none(rate.concurrent_calls),
         sockets_max: or_none(rate.sockets_per_key),
+        strangers: Rate {
+            per_minute: or_none(rate.anonymous_streams_per_minute),
+            burst: or_none(rate.anonymous_streams_per_minute) / BURST_SHARE,
+        },
+        strangers_streams_max: or_none(rate.anonymous_streams),
         failures_per_minute_max: or_none(rate.failed_auth_per_minute),
     }
 }

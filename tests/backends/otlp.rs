@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{
     collector::Collector,
-    gateway::{ADMIN, TestHouse},
+    gateway::{ADMIN, PATIENCE, TestHouse},
 };
 
 #[tokio::test]
@@ -49,14 +49,37 @@ async fn a_collector_that_does_not_answer_costs_no_call_anything_and_what_is_los
     let many = 20_000;
     for _ in 0..many {
         // Nothing is awaited, so nothing can wait; the exporter does not even run meanwhile.
-        otlp.ended(Span {
-            trace: Trace::entered(None),
-            name: "/podium.v1.KeysService/ListKeys",
-            began: Timestamp(1_800_000_000_000),
-            duration: Duration::from_millis(1),
-            failure: None,
-            attributes: Vec::new(),
-        });
+        otlp.ended(span());
     }
     assert_eq!(otlp.lost(), many - 8_192, "what finds no room is counted");
+}
+
+#[tokio::test]
+async fn spans_that_wait_for_others_are_sent_before_the_end() {
+    let mut collector = Collector::start().await;
+    let tasks = Tasks::new();
+    let otlp = Otlp::start(&collector.endpoint().parse().unwrap(), "dev", &tasks).unwrap();
+    // The first batch is due at once.
+    otlp.ended(span());
+    collector.next().await;
+    otlp.ended(span());
+    // It is taken out of the queue, and the next batch is two seconds away.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    tasks.close();
+    assert_eq!(tasks.wait(PATIENCE).await, 0);
+    collector.next().await;
+    assert_eq!(otlp.lost(), 0);
+}
+
+fn span() -> Span {
+    Span {
+        trace: Trace::entered(None),
+        name: "/podium.v1.KeysService/ListKeys",
+        began: Timestamp(1_800_000_000_000),
+        duration: Duration::from_millis(1),
+        failure: None,
+        attributes: Vec::new(),
+    }
 }

@@ -46,6 +46,21 @@ async fn a_key_is_shown_once_and_resolves_to_its_tenant() {
 }
 
 #[tokio::test]
+async fn of_gateways_that_start_together_one_makes_the_first_key() {
+    let (ground, here, admin) = house().await;
+    let there = gateway(&ground, Arc::clone(&ground.records)).await;
+    let cx = ground.call(&admin, &[]);
+    // Both have found no key.
+    let made = tokio::join!(here.create_first(&cx, new_key("a")), there.create_first(&cx, new_key("a")));
+    let made: Vec<_> = [made.0.unwrap(), made.1.unwrap()].into_iter().flatten().collect();
+    let [(key, secret)] = &made[..] else { panic!("{} first keys", made.len()) };
+    assert!(there.resolve(secret.reveal()).await.is_ok() && here.resolve(secret.reveal()).await.is_ok());
+    let (ids, _) = listed(&here, "a", true, &ALL).await;
+    assert_eq!(ids, [key.key_id.as_str()]);
+    assert_eq!(ground.trail().await, ["bootstrap keys.create done"]);
+}
+
+#[tokio::test]
 async fn every_refusal_is_the_same() {
     let (ground, keys, admin) = house().await;
     let cx = ground.call(&admin, &[]);

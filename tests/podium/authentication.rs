@@ -1,8 +1,17 @@
 //! All requests require an API key; administrators' operations one that begins with `pod_admin_`.
 
-use serde_json::json;
+use std::{net::SocketAddr, time::Duration};
 
-use crate::support::gateway::{ADMIN, TestHouse};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use portico::{edge::Body, gate::Peer};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::{
+    domain::time_stands,
+    support::gateway::{ADMIN, PATIENCE, TestHouse},
+};
 
 #[tokio::test]
 async fn without_a_valid_key_there_is_one_answer() {
@@ -54,6 +63,80 @@ async fn a_key_that_calls_too_often_is_told_when_to_come_back() {
     assert_eq!(answer.refusal(), (429, "rate_limited".to_owned()));
     assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert_eq!(answer.json()["error"]["retryable"], true);
+}
+
+#[tokio::test]
+async fn a_refusal_takes_from_no_bucket_so_who_waits_as_told_gets_through() {
+    let variables = [
+        ("PORTICO_RATE_REQUESTS_PER_MINUTE", "6"),
+        ("PORTICO_RATE_BURST", "2"),
+        ("PORTICO_RATE_INSTANCES_PER_MINUTE", "1"),
+    ];
+    let house = TestHouse::with(&variables).await;
+    let keys = [house.key("acme", &[]).await, house.key("other", &[]).await];
+    let _still = time_stands();
+    tokio::time::pause();
+    let start = async |key: &str| {
+        let answer = house.ask(key, "POST", "/api/v1/instances").json(&json!({"agent_type": "nothing"})).await;
+        let bucket = answer.json()["error"]["details"]["bucket"].as_str().unwrap_or_default().to_owned();
+        (answer.status.as_u16(), bucket, answer.header("retry-after").parse::<u64>().ok())
+    };
+    assert_eq!(start(&keys[0]).await.0, 404);
+    assert_eq!(start(&keys[0]).await, (429, "instances".to_owned(), Some(60)));
+    house.ask(&keys[0], "GET", "/api/v1/config").send().await.expect(200);
+
+    for _ in 0..2 {
+        house.ask(&keys[1], "GET", "/api/v1/config").send().await.expect(200);
+    }
+    assert_eq!(start(&keys[1]).await, (429, "calls".to_owned(), Some(10)));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(start(&keys[1]).await.0, 404);
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn an_address_without_a_key_has_so_many_streams_and_always_learns_how_the_gateway_is() {
+    let variables = [("PORTICO_RATE_ANONYMOUS_STREAMS", "1"), ("PORTICO_RATE_ANONYMOUS_STREAMS_PER_MINUTE", "12")];
+    let house = TestHouse::with(&variables).await;
+    let peer = |address: &str| Peer::new(SocketAddr::new(address.parse().unwrap(), 1), None);
+    let watched = async |address: &str| {
+        let request = Request::post("/grpc.health.v1.Health/Watch").header("content-type", "application/grpc");
+        house.call_from(peer(address), request.body(Body::from(Bytes::from_static(&[0; 5]))).unwrap()).await
+    };
+    for [here, beside, elsewhere] in
+        [["203.0.113.7", "::ffff:203.0.113.7", "203.0.113.8"], ["2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1"]]
+    {
+        let first = watched(here).await;
+        assert_eq!(refusal(first.headers()), None);
+        let second = watched(beside).await;
+        let second = second.headers();
+        assert!(refusal(second).is_some_and(|told| told.contains("at the same time")), "{second:?}");
+        assert_eq!(second["retry-after"], "1");
+        assert_eq!(refusal(watched(elsewhere).await.headers()), None);
+        drop(first);
+        // Its place is free when its record is closed, and two begin at once.
+        let refused = async {
+            loop {
+                let again = watched(beside).await;
+                if refusal(again.headers()).is_some_and(|told| told.contains("come back later")) {
+                    return again.headers().clone();
+                }
+            }
+        };
+        let refused = timeout(PATIENCE, refused).await.expect("a limit");
+        assert!(refused["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1, "{refused:?}");
+        let ready = Request::get("/health/ready").body(Body::empty()).unwrap();
+        assert_eq!(house.call_from(peer(here), ready).await.status(), 200);
+    }
+    let held = [watched("127.0.0.1").await, watched("127.0.0.1").await, watched("::ffff:127.0.0.1").await];
+    assert!(held.iter().all(|answer| refusal(answer.headers()).is_none()), "a proxy on this machine");
+    house.close().await;
+}
+
+/// Why a gRPC call was refused before it began.
+fn refusal(head: &HeaderMap) -> Option<&str> {
+    head.get("grpc-status").filter(|status| *status == "8")?;
+    head["grpc-message"].to_str().ok()
 }
 
 #[tokio::test]

@@ -224,6 +224,16 @@ impl Ground {
         timeout(PATIENCE, known).await.expect("both hosts");
     }
 
+    /// Waits until a host that does not answer is not asked any more.
+    async fn leaves_its_host_alone(&self) {
+        let left_alone = async {
+            while !process::metrics(self.gateway.address()).await.contains("portico_hosts_left_alone 1\n") {
+                sleep(ASK_AGAIN).await;
+            }
+        };
+        timeout(PATIENCE, left_alone).await.expect("an open breaker");
+    }
+
     fn line(&mut self, part: Part) -> &mut Line {
         &mut self.lines[part as usize]
     }
@@ -315,8 +325,8 @@ async fn in_trouble(part: Part) {
             let refused = stranger.ask("stranger", None, &Ask::of("ConfigService/GetConfig", json!({}))).await;
             assert!(matches!(&refused, Err(How::Refused(it)) if it.reason == "auth_unavailable"), "{refused:?}");
         }
-        if part == Part::Host {
-            sleep(Duration::from_secs(3)).await;
+        if part == Part::Host && is_silent {
+            ground.leaves_its_host_alone().await;
         } else {
             ledger.go_round(talkers.clone(), 10).await;
         }

@@ -84,6 +84,28 @@ async fn structured_json_access_log_names_the_coordinator_that_answered() {
 }
 
 #[tokio::test]
+async fn access_log_says_why_a_call_failed_and_no_word_of_what_was_sent() {
+    let pasted = "pod_pasted-where-an-id-belongs";
+    let process = Process::start("log = { format = 'json' }\n");
+    for (verb, path, body, id, reason) in [
+        ("GET", format!("/api/v1/instances/{pasted}"), json!({}), "req-path", "instance_not_found"),
+        ("POST", "/api/v1/keys".to_owned(), json!({"tenant_id": "a", "role": pasted}), "req-body", "validation_failed"),
+        ("GET", format!("/api/v1/keys?limit={pasted}"), json!({}), "req-query", "validation_failed"),
+    ] {
+        process.ask(verb, &path, &[JSON, ("x-request-id", id)], body.to_string()).await;
+        process.logs(id).await;
+        let log = process.log();
+        let line: Value = serde_json::from_str(log.lines().find(|line| line.contains(id)).unwrap()).unwrap();
+        assert_eq!(line["call.reason"], reason, "{line}");
+    }
+    // What went wrong of ours is told.
+    let form = ("content-type", "multipart/form-data");
+    process.ask("POST", "/api/v1/deployments", &[form, ("x-request-id", "req-form")], "").await;
+    process.logs("the body is not well-formed multipart/form-data: it names no boundary").await;
+    assert!(!process.log().contains(pasted), "{}", process.log());
+}
+
+#[tokio::test]
 async fn metrics_tell_of_calls_sockets_placements_and_parts() {
     let process = Process::start("limits = 'off'\n");
     process.echo("mine").await;

@@ -103,7 +103,12 @@ impl TestHouse {
 
     /// Hands a request to the doors. What comes back may never end.
     pub(crate) async fn call(&self, request: Request<Body>) -> http::Response<Body> {
-        tokio::time::timeout(PATIENCE, self.gateway.edge().call(request, peer())).await.expect("an answer in time")
+        self.call_from(peer(), request).await
+    }
+
+    /// The same from somewhere else.
+    pub(crate) async fn call_from(&self, peer: Peer, request: Request<Body>) -> http::Response<Body> {
+        tokio::time::timeout(PATIENCE, self.gateway.edge().call(request, peer)).await.expect("an answer in time")
     }
 
     /// Begins a REST request by this key; by nobody's when it is empty.

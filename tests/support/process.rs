@@ -256,7 +256,16 @@ pub(crate) async fn call(
 }
 
 /// Asks a process by GET with one more header, and reads the answer as JSON; nothing when it does not answer.
-pub(crate) async fn ask(address: SocketAddr, path: &str, (name, value): (&str, &str)) -> Value {
+pub(crate) async fn ask(address: SocketAddr, path: &str, header: (&str, &str)) -> Value {
+    serde_json::from_slice(&get(address, path, header).await).unwrap_or(Value::Null)
+}
+
+/// The metrics of a process; empty when it does not answer.
+pub(crate) async fn metrics(address: SocketAddr) -> String {
+    String::from_utf8(get(address, "/metrics", ("accept", "*/*")).await.into()).unwrap()
+}
+
+async fn get(address: SocketAddr, path: &str, (name, value): (&str, &str)) -> Bytes {
     let value = if name == "authorization" { format!("Bearer {value}") } else { value.to_owned() };
     let asked = async {
         let stream = TcpStream::connect(address).await.ok()?;
@@ -264,9 +273,9 @@ pub(crate) async fn ask(address: SocketAddr, path: &str, (name, value): (&str, &
         drop(portico::base::tasks::Tasks::new().spawn(connection));
         let request = Request::get(path).header(header::HOST, "process").header(name, value);
         let answer = sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.ok()?;
-        serde_json::from_slice(&answer.into_body().collect().await.ok()?.to_bytes()).ok()
+        answer.into_body().collect().await.ok().map(|body| body.to_bytes())
     };
-    asked.await.unwrap_or(Value::Null)
+    asked.await.unwrap_or_default()
 }
 
 /// Reads an answer to its end.

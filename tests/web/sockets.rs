@@ -21,6 +21,7 @@ use portico::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -33,6 +34,7 @@ use tokio_tungstenite::{
 };
 
 use super::support::{Gateway, Revocable};
+use crate::support::gateway::PATIENCE;
 
 /// A gateway with an agent that repeats what it hears.
 struct House {
@@ -406,4 +408,22 @@ async fn messages_are_json_where_frames_are_not_raw() {
     let mut listen = attach("/rooms/red/words").await;
     assert_eq!(heard(&mut listen).await, Frame::text(r#"{"room":"red"}"#));
     assert_eq!(closed(&mut listen).await, (1000, String::new()));
+}
+
+#[tokio::test]
+async fn a_socket_is_a_connection_until_it_ends() {
+    let house = House { gateway: Gateway::with_room_for(1, agent).await, gate: Arc::default() };
+    let mut socket = house.attached("/agent/a").await;
+    let mut next = TcpStream::connect(house.gateway.address).await.unwrap();
+    next.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    for word in ["hello from a"].into_iter().chain(std::iter::repeat_n("again", 100)) {
+        assert_eq!(heard(&mut socket).await, Frame::text(word));
+        socket.send(Frame::text("again")).await.unwrap();
+    }
+    let mut answer = [0; 12];
+    assert!(next.try_read(&mut answer).is_err(), "nobody else is served beside it");
+    socket.close(None).await.unwrap();
+    while socket.next().await.is_some() {}
+    timeout(PATIENCE, next.read_exact(&mut answer)).await.expect("its place is free").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
 }

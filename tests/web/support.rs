@@ -46,11 +46,23 @@ impl Gateway {
         Gateway::serve(rest, admit, tasks).await
     }
 
+    /// The same for so many connections at the same time.
+    pub(super) async fn with_room_for(connections_max: usize, mount: impl FnOnce(&mut Handlers)) -> Gateway {
+        let (tasks, admit) = (Tasks::new(), Arc::new(Open));
+        let rest = guarded(Arc::clone(&admit) as _, tasks.clone(), mount);
+        Gateway::listen(rest, admit, tasks, connections_max).await
+    }
+
     pub(super) async fn serve(rest: Rest, admit: Arc<dyn Admit>, tasks: Tasks) -> Gateway {
+        Gateway::listen(rest, admit, tasks, listen::CONNECTIONS_MAX).await
+    }
+
+    async fn listen(rest: Rest, admit: Arc<dyn Admit>, tasks: Tasks, connections_max: usize) -> Gateway {
         let schema = Schema::read(portico::wire::SCHEMA).unwrap();
         let edge = Edge::new(&schema, &Handlers::new(), admit, tasks.clone(), Config::default());
         let edge = Arc::new(edge.with_web(Arc::new(rest)));
         let config = listen::Config::plain("127.0.0.1:0".parse().unwrap());
+        let config = listen::Config { connections_max, ..config };
         let listener = listen::Listener::bind(config, tasks.clone()).await.unwrap();
         let address = listener.address();
         tasks.spawn(listener.serve(edge));

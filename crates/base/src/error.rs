@@ -215,7 +215,7 @@ impl Error {
         self
     }
 
-    /// The same error with its cause, which only [`Error::report`] prints.
+    /// The same error with its cause, which no caller sees. It must not be made of what a caller sent.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
@@ -259,12 +259,27 @@ impl Error {
         self.0.metadata.as_ref()
     }
 
-    /// The whole story for the log, causes included. Used once, where the record of a call closes.
+    /// The whole story, causes included, for whoever runs the process.
     pub fn report(&self) -> String {
-        let mut text = self.0.message.to_string();
+        self.with_causes(&self.0.message)
+    }
+
+    /// The story for the record of a call: fixed words and causes. A message that was put together is left out, because it
+    /// may hold what a caller sent; the reason says the same in one word.
+    pub fn record(&self) -> String {
+        self.with_causes(match &self.0.message {
+            Cow::Borrowed(words) => words,
+            Cow::Owned(_) => "",
+        })
+    }
+
+    fn with_causes(&self, words: &str) -> String {
+        let mut text = words.to_owned();
         let mut cause: Option<&dyn std::error::Error> = self.0.source.as_deref().map(|source| source as _);
         while let Some(source) = cause {
-            text.push_str(": ");
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
             text.push_str(&source.to_string());
             cause = source.source();
         }
@@ -297,6 +312,14 @@ mod tests {
         assert_eq!(error.to_string(), "internal error");
         assert!(!format!("{error:?}").contains("hunter2"));
         assert_eq!(error.report(), "internal error: password=hunter2");
+    }
+
+    #[test]
+    fn the_record_of_a_call_has_causes_and_no_word_of_its_caller() {
+        let error = Error::not_found(reason::KEY_NOT_FOUND, "key", "pasted-secret");
+        assert_eq!(error.record(), "");
+        assert_eq!(error.caused_by("the index is gone").record(), "the index is gone");
+        assert_eq!(Error::internal("a broken pipe").record(), "internal error: a broken pipe");
     }
 
     #[test]

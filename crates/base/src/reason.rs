@@ -89,7 +89,7 @@ reasons! {
     AUTH_UNAVAILABLE = "auth_unavailable";
     /// Too many calls by this key or from this address. Retry-After says when to come back.
     RATE_LIMITED = "rate_limited";
-    /// Too many calls of this key at the same time.
+    /// Too many calls of this key, or of this address without one, at the same time.
     TOO_MANY_CONCURRENT = "too_many_concurrent";
     /// A quota of the tenant is used up.
     QUOTA_EXCEEDED = "quota_exceeded";

@@ -1,14 +1,15 @@
 //! Lines on their way to standard error: gathered, and written by a thread of their own.
 //!
-//! A newcomer's usual mistake is to write each line where it is logged. A busy gateway would then make a system call for
-//! every call that it serves, and stand still whenever whoever reads its log does.
+//! A newcomer's usual mistake is to have somebody wait for the log: to write each line where it is logged, or to wait for
+//! room. A busy gateway would then make a system call for every call that it serves, and stand still, its answers to load
+//! balancers included, whenever whoever reads its log does.
 //!
 //! *Knows:* bytes, how long they may wait. *Does not know:* what is logged.
 
 use std::{
     io::{self, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -16,8 +17,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How long a line waits for others. People do not notice, and a killed process loses no more than this.
 const GATHERED_FOR: Duration = Duration::from_millis(20);
-/// Bytes that may wait while nobody reads. Beyond that whoever logs waits: lines are not dropped.
-const WAITING_BYTES_MAX: usize = 1 << 20;
+/// Bytes that are written at once, however short the time.
+const GATHERED_BYTES_MAX: usize = 1 << 20;
+/// Bytes that may wait while nobody reads: some seconds of a busy gateway. Lines beyond that are dropped and counted.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+/// How long the last lines may take to be read.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 
 /// Takes lines. Clones share one queue.
 #[derive(Clone)]
@@ -32,39 +37,48 @@ struct Queue {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
+    lost: u64,
     is_closed: bool,
+    is_written: bool,
 }
 
 /// Writes what waits when it is dropped, and ends the thread.
-pub(crate) struct Written {
-    queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Written(Arc<Queue>);
 
-/// Begins to write to `out`.
-pub(super) fn begin(out: impl Write + Send + 'static) -> io::Result<(Lines, Written)> {
+/// Begins to write to `out`. `told` says how many lines were dropped since it last said so; it may log that.
+pub(super) fn begin(
+    out: impl Write + Send + 'static,
+    told: impl Fn(u64) + Send + 'static,
+) -> io::Result<(Lines, Written)> {
     let queue = Arc::new(Queue::default());
     let theirs = Arc::clone(&queue);
-    let thread = thread::Builder::new().name("log".to_owned()).spawn(move || theirs.write_to(out))?;
-    Ok((Lines(Arc::clone(&queue)), Written { queue, thread: Some(thread) }))
+    // Not joined: whoever stopped reading could hold it for ever.
+    thread::Builder::new().name("log".to_owned()).spawn(move || theirs.write_to(out, told))?;
+    Ok((Lines(Arc::clone(&queue)), Written(queue)))
 }
 
 impl Queue {
-    fn write_to(&self, mut out: impl Write) {
+    fn write_to(&self, mut out: impl Write, told: impl Fn(u64)) {
         loop {
             let mut state = self.state();
             while state.waiting.is_empty() && !state.is_closed {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.waiting.is_empty() {
+                state.is_written = true;
+                self.changed.notify_all();
                 return;
             }
-            let gathered = |state: &mut State| !state.is_closed && state.waiting.len() < WAITING_BYTES_MAX;
+            let gathered = |state: &mut State| !state.is_closed && state.waiting.len() < GATHERED_BYTES_MAX;
             let waited = self.changed.wait_timeout_while(state, GATHERED_FOR, gathered);
-            let waiting = std::mem::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0.waiting);
-            self.changed.notify_all();
+            let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let (waiting, lost) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.lost));
+            drop(state);
             // A log that cannot be written has nowhere to say so.
             let _written = out.write_all(&waiting).and_then(|()| out.flush());
+            if lost > 0 {
+                told(lost);
+            }
         }
     }
 
@@ -76,12 +90,15 @@ impl Queue {
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let full = |state: &mut State| state.waiting.len() >= WAITING_BYTES_MAX && !state.is_closed;
-        let state = self.0.changed.wait_while(self.0.state(), full);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.state();
+        let before = state.waiting.len();
+        if before + line.len() > WAITING_BYTES_MAX {
+            state.lost += 1;
+            return Ok(line.len());
+        }
         state.waiting.extend_from_slice(line);
         // The first line wakes the thread; the others find it waiting for them.
-        if state.waiting.len() == line.len() || state.waiting.len() >= WAITING_BYTES_MAX {
+        if before == 0 || (before < GATHERED_BYTES_MAX && state.waiting.len() >= GATHERED_BYTES_MAX) {
             self.0.changed.notify_all();
         }
         Ok(line.len())
@@ -102,17 +119,22 @@ impl<'a> MakeWriter<'a> for Lines {
 
 impl Drop for Written {
     fn drop(&mut self) {
-        self.queue.state().is_closed = true;
-        self.queue.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // It ends when everything is written, and does not panic.
-            let _ended = thread.join();
-        }
+        let mut state = self.0.state();
+        state.is_closed = true;
+        self.0.changed.notify_all();
+        let written = self.0.changed.wait_timeout_while(state, LAST_WORDS_MAX, |state| !state.is_written);
+        // What nobody reads is lost.
+        let _in_time = written.is_ok();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, channel},
+    };
+
     use super::*;
 
     #[derive(Clone, Default)]
@@ -132,9 +154,9 @@ mod tests {
     #[test]
     fn every_line_is_written_whole_and_before_the_end() {
         let sink = Sink::default();
-        let (lines, written) = begin(sink.clone()).unwrap();
+        let (lines, written) = begin(sink.clone(), |_| ()).unwrap();
         let line = format!("{}\n", "x".repeat(999));
-        // Three times what may wait, from several threads.
+        // Three times what is gathered, from several threads.
         let threads: Vec<_> = (0..3)
             .map(|_| {
                 let (mut lines, line) = (lines.clone(), line.clone());
@@ -144,5 +166,40 @@ mod tests {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         drop(written);
         assert_eq!(String::from_utf8(sink.0.lock().unwrap().clone()).unwrap(), line.repeat(3_300));
+    }
+
+    /// Is read from once it is allowed.
+    struct Stuck(Receiver<()>, Sink);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // When nobody can allow it any more, it is allowed.
+            let _allowed = self.0.recv();
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_that_stands_still_and_what_is_lost_is_counted() {
+        let (sink, lost, (allow, allowed)) = (Sink::default(), Arc::new(AtomicU64::new(0)), channel());
+        let told = Arc::clone(&lost);
+        let told = move |lost| {
+            told.fetch_add(lost, Ordering::Relaxed);
+        };
+        let (mut lines, written) = begin(Stuck(allowed, sink.clone()), told).unwrap();
+        let line = format!("{}\n", "x".repeat(999));
+        // More than twice what may wait: the thread may have taken that much already.
+        const LINES: usize = 20_000;
+        (0..LINES).for_each(|_| lines.write_all(line.as_bytes()).unwrap());
+        drop(allow);
+        drop(written);
+        let read = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let lost = usize::try_from(lost.load(Ordering::Relaxed)).unwrap();
+        assert!(lost > 0);
+        assert_eq!(read, line.repeat(LINES - lost));
     }
 }

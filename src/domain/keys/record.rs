@@ -129,6 +129,22 @@ impl Entity for Key {
     }
 }
 
+/// Says that the first key was made. There is one at most, so whoever stores it made that key.
+#[derive(Serialize, Deserialize)]
+pub(super) struct First {}
+
+impl Entity for First {
+    const COLLECTION: &'static str = "first_key";
+
+    fn id(&self) -> String {
+        "this".to_owned()
+    }
+
+    fn sort(&self) -> String {
+        by_time(Timestamp(0))
+    }
+}
+
 /// Whom a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -23,12 +23,12 @@ use portico_wire::{BoxFuture, Handler};
 use super::{
     failure,
     inflow::Fault,
-    outflow::{Outflow, Watch, encode, revoked},
+    outflow::{Outflow, Watch, encode},
     plain::Plain,
 };
 use crate::{
     base::{Code, Context, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks},
-    edge::shield,
+    edge::{rest::revoked, shield},
     gate::Entry,
     schema::{Idempotency, Method, Shape},
 };

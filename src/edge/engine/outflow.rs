@@ -21,7 +21,10 @@ use portico_json::{MessageType, Style};
 use super::failure;
 use crate::{
     base::{Code, Deadline, Error, Outgoing, Result, reason, tasks::Tasks},
-    edge::{rest::draining, shield::panicked},
+    edge::{
+        rest::{draining, revoked},
+        shield::panicked,
+    },
     gate::Entry,
 };
 
@@ -131,9 +134,4 @@ pub(super) fn encode(wire: Bytes, json: Option<&MessageType>) -> Result<Bytes> {
     let mut text = Vec::with_capacity(wire.len() * 2);
     message.encode(&wire, Style::CANONICAL, &mut text).map_err(|error| Error::internal(error.to_string()))?;
     Ok(text.into())
-}
-
-/// The error for a stream whose credential has been revoked.
-pub(super) fn revoked() -> Error {
-    Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "the credential is no longer valid")
 }

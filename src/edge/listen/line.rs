@@ -16,6 +16,7 @@ use std::{
 use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
     time::{Sleep, sleep},
 };
 
@@ -42,9 +43,13 @@ pub(super) fn attend(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// A connection that breaks when its peer takes nothing for too long.
+///
+/// It has its slot among the connections of the house, so that whoever holds the line counts as one: a socket that has
+/// taken it over too.
 pub(super) struct Line<I> {
     io: I,
     blocked: Option<Blocked>,
+    _slot: OwnedSemaphorePermit,
 }
 
 struct Blocked {
@@ -61,8 +66,8 @@ enum Blocks {
 }
 
 impl<I> Line<I> {
-    pub(super) fn new(io: I) -> Line<I> {
-        Line { io, blocked: None }
+    pub(super) fn new(io: I, slot: OwnedSemaphorePermit) -> Line<I> {
+        Line { io, blocked: None, _slot: slot }
     }
 
     fn watch<T>(&mut self, what: Blocks, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -122,8 +127,11 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Line<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        sync::Semaphore,
         time::Instant,
     };
 
@@ -132,7 +140,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_for_a_minute_is_given_up_and_a_slow_one_is_not() {
         let (ours, mut peer) = tokio::io::duplex(16);
-        let mut line = Line::new(ours);
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let mut line = Line::new(ours, slot);
         let sending = async { line.write_all(&[0; 64]).await.map(|()| line) };
         let reading = async {
             for _ in 0..4 {

@@ -77,7 +77,7 @@ pub(super) fn messages(
     body: Inlet,
 ) -> Result<Incoming<Bytes>> {
     let boundary = multer::parse_boundary(content_type.unwrap_or_default()).map_err(|error| match error {
-        multer::Error::NoBoundary => malformed(error),
+        multer::Error::NoBoundary => malformed("it names no boundary"),
         _ => Error::new(Code::InvalidArgument, reason::UNSUPPORTED_MEDIA_TYPE, "the body must be multipart/form-data"),
     })?;
     let unclaimed = Unclaimed::default();
@@ -247,13 +247,14 @@ fn broken(error: multer::Error) -> Error {
     match error {
         multer::Error::StreamReadFailed(source) => match source.downcast::<Error>() {
             Ok(error) => *error,
-            Err(source) => malformed(source),
+            Err(_) => malformed("it could not be read"),
         },
-        other => malformed(other),
+        // The parser's own words may be the caller's.
+        _ => malformed("it breaks a rule of forms"),
     }
 }
 
-fn malformed(source: impl Into<crate::base::error::BoxError>) -> Error {
+fn malformed(why: &'static str) -> Error {
     Error::new(Code::InvalidArgument, reason::NOT_MULTIPART, "the body is not well-formed multipart/form-data")
-        .caused_by(source)
+        .caused_by(why)
 }

@@ -18,20 +18,18 @@ use super::{Coordinator, bundle};
 use crate::{
     base::{Code, Context, Error, Incoming, Outgoing, Result, Secret, TenantId, error::Detail, reason},
     domain::host::{
-        self, FileEntry, Frame, LogLevel, LogQuery, NewMessage, Role, Start, Stop, Usage, Utf8, WAIT_MAX, Window,
-        WorkspacePath,
+        self, FileEntry, Frame, LogQuery, NewMessage, Role, Start, Stop, Usage, Utf8, WAIT_MAX, Window, WorkspacePath,
     },
-    surface::objects,
+    surface::{
+        excerpts::{level, window},
+        objects,
+    },
 };
 
 /// How long an agent may take to end by itself when the gateway does not say.
 const GRACE: Duration = Duration::from_secs(10);
 /// Longest grace that a gateway may give.
 const GRACE_MAX: Duration = Duration::from_secs(60);
-/// Log entries or messages when the gateway does not say.
-const WINDOW: usize = 100;
-/// Most log entries or messages at once.
-const WINDOW_MAX: usize = 1_000;
 /// How deep a workspace may be listed.
 const DEPTH_MAX: u32 = 16;
 
@@ -215,22 +213,6 @@ fn file(entry: FileEntry) -> File {
         size_bytes: whole(entry.size_bytes),
         modified_ms: entry.modified_at.map(|at| at.0),
     }
-}
-
-fn window(limit: u32, offset: u32) -> Window {
-    let limit = match usize::try_from(limit).unwrap_or(WINDOW_MAX) {
-        0 => WINDOW,
-        limit => limit.min(WINDOW_MAX),
-    };
-    Window { offset: usize::try_from(offset).unwrap_or(usize::MAX), limit }
-}
-
-/// Everything, unless the gateway names a level.
-fn level(name: &str) -> Result<LogLevel> {
-    if name.is_empty() {
-        return Ok(LogLevel::Debug);
-    }
-    LogLevel::parse(name).ok_or_else(|| Error::invalid("level", "must be debug, info, warn or error"))
 }
 
 /// Messages carry signed numbers; nothing here is near their end.

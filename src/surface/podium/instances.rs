@@ -24,18 +24,17 @@ use crate::{
         Code, Context, Error, Incoming, Outgoing, Result, Secret, error::Detail, page::PageRequest, reason,
         reply::Outcome,
     },
-    domain::instances::{GRACE, LogLevel, LogQuery, NewInstance, NewMessage, Removed, Stop, Window},
-    surface::objects,
+    domain::instances::{GRACE, LogQuery, NewInstance, NewMessage, Removed, Stop, Window},
+    surface::{
+        excerpts::{level, window},
+        objects,
+    },
 };
 
 /// Instances of a page when the caller does not say.
 const PAGE_INSTANCES: usize = 50;
 /// Most instances of a page.
 const PAGE_INSTANCES_MAX: usize = 200;
-/// Log entries or messages when the caller does not say.
-const WINDOW: usize = 100;
-/// Most log entries or messages at once.
-const WINDOW_MAX: usize = 1_000;
 /// How deep a workspace may be listed.
 const DEPTH_MAX: u32 = 16;
 /// Says that a host that is away will be told later.
@@ -156,20 +155,4 @@ impl InstancesService for Podium {
         let size = self.platform.instances.write_file(&cx, &instance_id, &path, content).await?;
         Ok(WriteFileResponse { path, size_bytes: i64::try_from(size).unwrap_or(i64::MAX) })
     }
-}
-
-fn window(limit: u32, offset: u32) -> Window {
-    let limit = match usize::try_from(limit).unwrap_or(WINDOW_MAX) {
-        0 => WINDOW,
-        limit => limit.min(WINDOW_MAX),
-    };
-    Window { offset: usize::try_from(offset).unwrap_or(usize::MAX), limit }
-}
-
-/// Everything, unless the caller names a level.
-fn level(name: &str) -> Result<LogLevel> {
-    if name.is_empty() {
-        return Ok(LogLevel::Debug);
-    }
-    LogLevel::parse(name).ok_or_else(|| Error::invalid("level", "must be debug, info, warn or error"))
 }
