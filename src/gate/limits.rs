@@ -81,7 +81,9 @@ impl Limits {
         let config = self.config.get();
         let Some(key) = caller.key_id().filter(|_| config.enabled) else { return Ok(Permit::none()) };
         let permit = self.permit(&config, key, bucket, door)?;
-        let calls = per_minute.map_or(config.calls, |per_minute| Rate { per_minute, ..config.calls });
+        // A key that may call twice a minute may not call a hundred times at once.
+        let own = |per_minute: u32| Rate { per_minute, burst: config.calls.burst.min(per_minute) };
+        let calls = per_minute.map_or(config.calls, own);
         let named = bucket.and_then(|name| config.buckets.get_key_value(name));
         if let Some((name, bucket)) = named
             && !self.kept.take(name, key)

@@ -66,6 +66,18 @@ async fn a_key_that_calls_too_often_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_key_of_few_calls_a_minute_has_no_more_at_once() {
+    let house = TestHouse::with(&[("PORTICO_RATE_BURST", "100")]).await;
+    let wanted = json!({"tenant_id": "acme", "rate_limit_rpm": 2});
+    let made = house.ask(ADMIN, "POST", "/api/v1/keys").json(&wanted).await.expect(201);
+    let ask = || house.ask(made["key"].as_str().unwrap(), "GET", "/api/v1/config").send();
+    for _ in 0..2 {
+        ask().await.expect(200);
+    }
+    assert_eq!(ask().await.refusal(), (429, "rate_limited".to_owned()));
+}
+
+#[tokio::test]
 async fn a_refusal_takes_from_no_bucket_so_who_waits_as_told_gets_through() {
     let variables = [
         ("PORTICO_RATE_REQUESTS_PER_MINUTE", "6"),
