@@ -336,7 +336,7 @@ impl Fleet for LocalFleet {
         Box::pin(async move {
             let instance = self.instance(at)?;
             instance.talking()?;
-            instance.pass(ipc::packet("config_update", &changes)).await
+            instance.tell(ipc::packet("config_update", &changes)).await
         })
     }
 

@@ -297,6 +297,9 @@ pub trait Fleet: Send + Sync + 'static {
     fn stop<'a>(&'a self, at: &'a At, stop: Stop) -> Answer<'a, ()>;
 
     /// Sends a message without waiting for its answer. Answers the message's id.
+    ///
+    /// # Errors
+    /// `instance_busy` when the agent does not read what it is sent.
     fn send<'a>(&'a self, at: &'a At, message: NewMessage) -> Answer<'a, String>;
 
     /// Messages that passed, oldest first.
@@ -326,6 +329,9 @@ pub trait Fleet: Send + Sync + 'static {
     fn attach<'a>(&'a self, at: &'a At, since: Option<u64>, incoming: Incoming<Frame>) -> Answer<'a, Outgoing<Frame>>;
 
     /// Tells a running agent of changed configuration.
+    ///
+    /// # Errors
+    /// `instance_busy` when the agent does not read what it is sent.
     fn configure<'a>(&'a self, at: &'a At, changes: Map<String, Value>) -> Answer<'a, ()>;
 
     /// Whether instances can be started at all.

@@ -59,6 +59,8 @@ macro_rules! on_every_fleet {
     };
 }
 
+mod trouble;
+
 on_every_fleet! {
     a_message_is_answered_word_by_word_to_every_client,
     a_client_that_comes_back_gets_what_it_missed,

@@ -167,6 +167,8 @@ reasons! {
     IDEMPOTENCY_CONFLICT = "idempotency_conflict";
     /// The instance is not ready to talk yet.
     INSTANCE_NOT_READY = "instance_not_ready";
+    /// The agent does not read what it is sent. Nothing was handed to it, and Retry-After says when to come back.
+    INSTANCE_BUSY = "instance_busy";
     /// The instance has ended.
     INSTANCE_TERMINATED = "instance_terminated";
     /// The reader of a stream did not take what was sent to it in time; what it missed is lost to it.

@@ -71,6 +71,7 @@ pub(super) fn told(problem: &Problem, subject: &str) -> Option<Error> {
         "instance_not_found" => failure::lost(subject),
         "instance_id_conflict" => failure::taken(subject),
         "instance_not_ready" => failure::not_ready(),
+        "instance_busy" => failure::busy(),
         "instance_terminated" => failure::terminated(),
         "deployment_failed" => failure::undeployable(problem.message.clone()),
         "capacity_exhausted" => failure::full(),

@@ -42,8 +42,9 @@ use crate::{
 const OUTBOX_PACKETS_MAX: usize = 256;
 /// Most bytes that wait for the agent. A larger packet goes alone.
 const OUTBOX_BYTES_MAX: u32 = 4 << 20;
-/// How long a call waits for room in the outbox of an agent that does not read.
-const OUTBOX_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a call waits for room in the outbox of an agent that does not read: shorter than a gateway waits for its host, so
+/// that it hears of the agent and does not take the host for dead.
+const OUTBOX_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Most messages whose answers are waited for. Of more, the oldest are not waited for any longer.
 const AWAITED_MAX: usize = 1_024;
 /// Two looks at the use of the processor are at least this far apart.
@@ -234,25 +235,25 @@ impl Instance {
         }
     }
 
-    /// Puts a message into the outbox. Answers its id.
+    /// Puts a message into the outbox, unless there is no room for it. Answers its id.
     pub(super) async fn send(&self, message: NewMessage) -> Result<String> {
         let content = json!({"text": message.text, "messages": message.messages});
         let Value::Object(content) = content else { return Err(failure::broken("a message is an object")) };
-        tokio::time::timeout(OUTBOX_WAIT_MAX, self.post(message.text, content)).await.map_err(|_| failure::timeout())?
-    }
-
-    /// Puts a packet into the outbox, waiting for room.
-    pub(super) async fn pass(&self, packet: Bytes) -> Result<()> {
-        self.hand(packet, None).await
-    }
-
-    async fn post(&self, text: String, content: Map<String, Value>) -> Result<String> {
         let message_id = id::random("msg_", 20);
-        self.awaits(&message_id);
-        let handed = self.hand(native::message(&message_id, content), Some(message_id.clone())).await;
-        handed.inspect_err(|_| self.settles(&message_id))?;
-        self.remember(&message_id, Role::User, text);
+        patiently(self.post(&message_id, message.text, content)).await?;
         Ok(message_id)
+    }
+
+    /// Puts a packet into the outbox, unless there is no room for it.
+    pub(super) async fn tell(&self, packet: Bytes) -> Result<()> {
+        patiently(self.hand(packet, None)).await
+    }
+
+    /// Puts a message of this id into the outbox, waiting for room.
+    async fn post(&self, message_id: &str, text: String, content: Map<String, Value>) -> Result<()> {
+        self.hand(native::message(message_id, content), Some(message_id.to_owned())).await?;
+        self.remember(message_id, Role::User, text);
+        Ok(())
     }
 
     async fn hand(&self, packet: Bytes, message_id: Option<String>) -> Result<()> {
@@ -291,7 +292,7 @@ impl Instance {
 
     /// Notes that the agent gets this message now, and tells all clients.
     pub(super) async fn begins(&self, message_id: &str) {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(message_id.to_owned());
+        push_bounded(&mut self.unanswered.lock().unwrap_or_else(PoisonError::into_inner), message_id);
         self.becomes(State::Running, None);
         self.announce(Event { kind: "created", message_id: Some(message_id), event_type: None, content: Value::Null })
             .await;
@@ -318,12 +319,7 @@ impl Instance {
 
     /// Notes that a client waits for the answer to this message.
     fn awaits(&self, message_id: &str) {
-        self.awaited.send_modify(|awaited| {
-            if awaited.len() >= AWAITED_MAX {
-                awaited.remove(0);
-            }
-            awaited.push(message_id.to_owned());
-        });
+        self.awaited.send_modify(|awaited| push_bounded(awaited, message_id));
     }
 
     /// Notes that the answer to this message has gone out.
@@ -421,21 +417,38 @@ async fn carry(instance: Arc<Instance>, seat: Seat, mut incoming: Incoming<Frame
 async fn answer(instance: &Instance, seat: &Seat, frame: Frame, asked: &mut Vec<String>) -> bool {
     instance.touch();
     match native::read(&frame) {
-        Request::Message { text, content } => match instance.post(text, content).await {
-            Ok(message_id) => {
-                let awaited = instance.awaited.borrow();
-                asked.retain(|id| awaited.contains(id));
-                asked.push(message_id);
-                true
+        Request::Message { text, content } => {
+            let message_id = id::random("msg_", 20);
+            instance.awaits(&message_id);
+            if instance.post(&message_id, text, content).await.is_err() {
+                instance.settles(&message_id);
+                return false;
             }
-            Err(_) => false,
-        },
-        Request::Pass(packet) => instance.pass(packet).await.is_ok(),
+            let awaited = instance.awaited.borrow();
+            asked.retain(|id| awaited.contains(id));
+            asked.push(message_id);
+            true
+        }
+        // A client of a stream waits with its stream for as long as the agent does not read.
+        Request::Pass(packet) => instance.hand(packet, None).await.is_ok(),
         Request::Answer(kind, content) => {
             let event = Event { kind, message_id: None, event_type: None, content };
             seat.send(event.frame(&instance.id, None, instance.clock.now())).await
         }
     }
+}
+
+/// Does not wait for room longer than a call may. Nothing was handed over then.
+async fn patiently(handing: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::time::timeout(OUTBOX_WAIT_MAX, handing).await.unwrap_or_else(|_| Err(failure::busy()))
+}
+
+/// Adds a message to those that are waited for.
+fn push_bounded(waited_for: &mut Vec<String>, message_id: &str) {
+    if waited_for.len() >= AWAITED_MAX {
+        waited_for.remove(0);
+    }
+    waited_for.push(message_id.to_owned());
 }
 
 fn without(content: &Value, field: &str) -> Value {

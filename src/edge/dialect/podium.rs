@@ -72,6 +72,7 @@ pub(super) const STATUS: &[(Reason, u16)] = &[
     (r::INSTANCE_ID_CONFLICT, 409),
     (r::IDEMPOTENCY_CONFLICT, 409),
     (r::INSTANCE_NOT_READY, 409),
+    (r::INSTANCE_BUSY, 429),
     (r::INSTANCE_TERMINATED, 410),
     (r::SLOW_CONSUMER, 503),
     (r::PEER_ERROR, 502),

@@ -75,6 +75,12 @@ pub fn not_ready() -> Error {
         .retry(Retry::After(Duration::from_secs(1)))
 }
 
+/// The agent takes nothing now, and nothing was handed to it. It says nothing of its host.
+pub fn busy() -> Error {
+    Error::new(Code::ResourceExhausted, reason::INSTANCE_BUSY, "the agent does not read what it is sent")
+        .retry(Retry::After(PAUSE))
+}
+
 /// The reader of a stream did not take its frames in time.
 pub fn slow() -> Error {
     Error::new(Code::ResourceExhausted, reason::SLOW_CONSUMER, "frames were not taken in time; connect again")
