@@ -37,7 +37,7 @@ use self::{
     address::Address,
     directory::{Directory, Host},
     refusal::About,
-    transport::{Body, Transport, collect, whole},
+    transport::{ANSWER_BYTES_MAX, Body, Transport, collect, read_within, whole},
 };
 use crate::{
     base::{Incoming, Outgoing, Result, Secret, health::Health, network::Network, reason, tasks::Tasks},
@@ -139,7 +139,8 @@ impl Coordinators {
     async fn ask_at(&self, host: &Host, ask: Ask<'_>) -> Result<Response<Bytes>> {
         let Ask { verb, path, asked, body, wait, about, subject } = ask;
         let address = host.address.as_ref().ok_or_else(|| failure::broken("the host may not be dialled there"))?;
-        let answer = self.transport.ask(address, verb, &path, asked, body, wait).await?;
+        let answer = self.transport.begin(address, verb, &path, asked, body);
+        let answer = read_within(wait, answer, about.answer_bytes_max()).await?;
         if !answer.status().is_success() {
             return Err(refusal::of(answer.status(), answer.body(), about, subject));
         }
@@ -164,7 +165,8 @@ impl Coordinators {
                 return Ok((answer, address.clone()));
             }
             let (head, body) = answer.into_parts();
-            let body = timeout(ANSWER_WAIT, collect(body)).await.unwrap_or_else(|_| Err(failure::timeout()))?;
+            let body = timeout(ANSWER_WAIT, collect(body, ANSWER_BYTES_MAX)).await;
+            let body = body.unwrap_or_else(|_| Err(failure::timeout()))?;
             Err(refusal::of(head.status, &body, about, &at.instance))
         };
         let result = begun.await;

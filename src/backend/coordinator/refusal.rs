@@ -7,7 +7,10 @@
 
 use http::StatusCode;
 
-use super::said::{Problem, Refusal};
+use super::{
+    said::{Problem, Refusal},
+    transport::{ANSWER_BYTES_MAX, LIST_BYTES_MAX},
+};
 use crate::{
     base::{Code, Error, Reason, error::BoxError, reason as r},
     port::fleet::failure,
@@ -26,6 +29,16 @@ pub(super) enum About {
     Extension,
 }
 
+impl About {
+    /// How long an answer may be.
+    pub(super) fn answer_bytes_max(self) -> usize {
+        match self {
+            About::Host | About::Create => ANSWER_BYTES_MAX,
+            About::Instance | About::Extension => LIST_BYTES_MAX,
+        }
+    }
+}
+
 /// Reasons that are told on as they are.
 const TOLD_ON: &[(Reason, Code)] = &[
     (r::FILE_NOT_FOUND, Code::NotFound),
@@ -35,6 +48,7 @@ const TOLD_ON: &[(Reason, Code)] = &[
     (r::MISSING_FIELD, Code::InvalidArgument),
     (r::TOO_MANY_CONCURRENT, Code::ResourceExhausted),
     (r::BODY_TOO_LARGE, Code::ResourceExhausted),
+    (r::STORAGE_FULL, Code::ResourceExhausted),
     (r::DEPLOYMENT_NOT_FOUND, Code::NotFound),
 ];
 

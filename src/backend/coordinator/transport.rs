@@ -55,8 +55,11 @@ const ASKED_AFTER: Duration = Duration::from_secs(15);
 const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// How often it asks in all: a host is given up as soon as a silent socket is.
 const ASKED_TIMES: u32 = 3;
-/// Largest answer that is read whole.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Largest answer of a host about itself or a new instance.
+pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Largest answer about an instance. Its messages, its log and the paths of its files are 4 MiB at most each; written as JSON
+/// the oddest characters take six times as much.
+pub(super) const LIST_BYTES_MAX: usize = 32 << 20;
 
 /// What gateways and hosts know and nobody else.
 const TOKEN: HeaderName = HeaderName::from_static("x-podium-internal-token");
@@ -187,20 +190,32 @@ impl Transport {
         body: Option<(&'static str, Body)>,
         patience: Duration,
     ) -> Result<Response<Bytes>> {
-        let answered = timeout(patience, async {
-            let (head, body) = self.begin(address, verb, path, asked, body).await?.into_parts();
-            Ok(Response::from_parts(head, collect(body).await?))
-        });
-        answered.await.unwrap_or_else(|_| Err(failure::timeout()))
+        read_within(patience, self.begin(address, verb, path, asked, body), ANSWER_BYTES_MAX).await
     }
 }
 
-/// The whole of an answer.
+/// Waits this long for an answer of at most this many bytes.
+///
+/// # Errors
+/// `coordinator_timeout` when the answer was not there in time, `coordinator_error` when it broke off or is too large.
+pub(super) async fn read_within(
+    patience: Duration,
+    answer: impl Future<Output = Result<Response<Incoming>>>,
+    bytes_max: usize,
+) -> Result<Response<Bytes>> {
+    let answered = timeout(patience, async {
+        let (head, body) = answer.await?.into_parts();
+        Ok(Response::from_parts(head, collect(body, bytes_max).await?))
+    });
+    answered.await.unwrap_or_else(|_| Err(failure::timeout()))
+}
+
+/// The whole of an answer of at most this many bytes.
 ///
 /// # Errors
 /// `coordinator_error` when it breaks off or is too large.
-pub(super) async fn collect(body: Incoming) -> Result<Bytes> {
-    Ok(Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(failure::broken)?.to_bytes())
+pub(super) async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes> {
+    Ok(Limited::new(body, bytes_max).collect().await.map_err(failure::broken)?.to_bytes())
 }
 
 /// A body of these bytes.
@@ -214,11 +229,20 @@ fn empty() -> Body {
 
 /// Only a failed connection proves that nothing was done. One that broke later is as good as no answer in time.
 fn unanswered(error: Failed) -> Error {
-    if error.is_connect() || is_refused(&error) {
+    if let Some(broken_off) = broken_off(&error) {
+        broken_off
+    } else if error.is_connect() || is_refused(&error) {
         failure::unavailable(error)
     } else {
         failure::timeout().caused_by(error)
     }
+}
+
+/// What the body of the request ended with, if that is why there is no answer: whoever sent it broke it off, not the host.
+fn broken_off(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let told = causes.find_map(|cause| cause.downcast_ref::<Error>())?;
+    Some(Error::new(told.code(), told.reason(), told.message().to_owned()).retry(told.retry_hint()))
 }
 
 /// Whether the host did not accept our certificate. In TLS 1.3 that is heard only after the first request was sent, of which

@@ -21,12 +21,14 @@ use rustix::{
 use tokio::task::spawn_blocking;
 
 use crate::{
-    base::{Code, Error, Incoming, Result, Timestamp, id, reason},
+    base::{Code, Error, Incoming, Result, Timestamp, error::BoxError, id, reason},
     port::fleet::{FileContent, FileEntry, FileKind, FileList, WorkspacePath, failure},
 };
 
 /// Most entries of one list.
 const ENTRIES_MAX: usize = 10_000;
+/// Most bytes of the paths of one list, so that an agent cannot make it too long for a gateway.
+const LIST_BYTES_MAX: usize = 4 << 20;
 /// Most folders below the one that is listed.
 const DEPTH_MAX: u32 = 16;
 /// How much of a file is read at once.
@@ -37,8 +39,8 @@ pub(super) async fn list(workspace: &Path, folder: &WorkspacePath, depth: u32) -
     let (workspace, folder) = (workspace.to_owned(), folder.clone());
     blocking(move || {
         let top = descend(open_root(&workspace)?, parts(&folder), Missing::Refuse)?;
-        let mut list = FileList { entries: Vec::new(), truncated: false };
-        gather(top, folder.as_str(), depth.clamp(1, DEPTH_MAX), &mut list)?;
+        let (mut list, mut room) = (FileList { entries: Vec::new(), truncated: false }, LIST_BYTES_MAX);
+        gather(top, folder.as_str(), depth.clamp(1, DEPTH_MAX), &mut list, &mut room)?;
         list.entries.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(list)
     })
@@ -167,7 +169,7 @@ fn descend<'a>(mut folder: OwnedFd, parts: impl Iterator<Item = &'a str>, missin
     Ok(folder)
 }
 
-fn gather(folder: OwnedFd, prefix: &str, depth: u32, list: &mut FileList) -> Result<()> {
+fn gather(folder: OwnedFd, prefix: &str, depth: u32, list: &mut FileList, room: &mut usize) -> Result<()> {
     let entries = rustix::fs::Dir::read_from(&folder).map_err(refused)?;
     for entry in entries {
         let entry = entry.map_err(refused)?;
@@ -175,7 +177,7 @@ fn gather(folder: OwnedFd, prefix: &str, depth: u32, list: &mut FileList) -> Res
         if name == "." || name == ".." {
             continue;
         }
-        if list.entries.len() >= ENTRIES_MAX {
+        if list.entries.len() >= ENTRIES_MAX || *room == 0 {
             list.truncated = true;
             return Ok(());
         }
@@ -189,13 +191,14 @@ fn gather(folder: OwnedFd, prefix: &str, depth: u32, list: &mut FileList) -> Res
             _ => continue,
         };
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
+        *room = room.saturating_sub(path.len());
         let size_bytes = if kind == FileKind::File { u64::try_from(stat.st_size).unwrap_or_default() } else { 0 };
         let modified_at = Some(Timestamp(stat.st_mtime.saturating_mul(1_000)));
         list.entries.push(FileEntry { path: path.clone(), kind, size_bytes, modified_at });
         if kind == FileKind::Directory && depth > 1 {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             if let Ok(inner) = rustix::fs::openat(&folder, entry.file_name(), flags, Mode::empty()) {
-                gather(inner, &path, depth - 1, list)?;
+                gather(inner, &path, depth - 1, list, room)?;
             }
         }
     }
@@ -215,17 +218,27 @@ fn refused(error: Errno) -> Error {
         Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY => {
             Error::new(Code::InvalidArgument, reason::INVALID_PATH, "a folder has this path")
         }
+        Errno::NAMETOOLONG => {
+            Error::new(Code::InvalidArgument, reason::INVALID_PATH, "a part of the path is longer than names may be")
+        }
+        // What an agent does to its own workspace is no failure of the host.
+        Errno::ACCESS | Errno::PERM => {
+            Error::new(Code::InvalidArgument, reason::INVALID_PATH, "the agent has closed what is at this path")
+        }
+        Errno::NOSPC | Errno::DQUOT => full(error),
         other => failure::broken(other),
     }
 }
 
 fn unwritten(error: std::io::Error) -> Error {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Error::new(Code::ResourceExhausted, reason::STORAGE_FULL, "the host's disk is full").caused_by(error)
-        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(error),
         _ => failure::broken(error),
     }
+}
+
+fn full(source: impl Into<BoxError>) -> Error {
+    Error::new(Code::ResourceExhausted, reason::STORAGE_FULL, "the host's disk is full").caused_by(source)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

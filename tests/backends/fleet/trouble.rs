@@ -1,9 +1,10 @@
 //! What one agent or one caller gets wrong on a host, and that the others there do not notice.
 
-use futures_util::future::join_all;
+use bytes::Bytes;
+use futures_util::{future::join_all, stream};
 use portico::{
-    base::reason,
-    port::fleet::{NewMessage, Stop},
+    base::{Code, Error, reason},
+    port::fleet::{NewMessage, Stop, Window, WorkspacePath},
 };
 use serde_json::{Map, json};
 
@@ -14,6 +15,7 @@ const FAILURES: usize = 5;
 
 on_every_fleet! {
     an_agent_that_does_not_read_is_busy_and_its_host_serves_the_others,
+    what_callers_get_wrong_is_not_blamed_on_their_host,
 }
 
 async fn an_agent_that_does_not_read_is_busy_and_its_host_serves_the_others(house: House) {
@@ -33,4 +35,23 @@ async fn an_agent_that_does_not_read_is_busy_and_its_host_serves_the_others(hous
     assert_eq!(house.fleet.configure(&deaf, changes).await.unwrap_err().reason(), reason::INSTANCE_BUSY);
     house.fleet.send(&other, message(1)).await.unwrap();
     house.fleet.stop(&deaf, Stop::Now).await.unwrap();
+}
+
+async fn what_callers_get_wrong_is_not_blamed_on_their_host(house: House) {
+    let at = house.start("agent_1").await;
+    let (long, path) = (WorkspacePath::parse(&"x".repeat(300)).unwrap(), WorkspacePath::parse("a").unwrap());
+    for _ in 0..FAILURES {
+        let unnamed = house.fleet.read_file(&at, &long).await.map(|_| ()).unwrap_err();
+        assert_eq!(unnamed.reason(), reason::INVALID_PATH);
+        let too_large = Error::new(Code::ResourceExhausted, reason::FILE_TOO_LARGE, "a file must be smaller");
+        let content = stream::iter([Ok(Bytes::from("half")), Err(too_large)]);
+        let broken_off = house.fleet.write_file(&at, &path, Box::pin(content)).await.unwrap_err();
+        assert_eq!(broken_off.reason(), reason::FILE_TOO_LARGE);
+    }
+    // Long lists are no nonsense.
+    let mut client = house.attach(&at).await;
+    let long = "x".repeat(900_000);
+    client.answer(&long).await;
+    let messages = house.fleet.messages(&at, Window { offset: 0, limit: 100 }).await.unwrap();
+    assert_eq!(messages.iter().map(|message| message.text.len()).collect::<Vec<_>>(), [long.len(); 2]);
 }
