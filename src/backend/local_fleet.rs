@@ -26,7 +26,7 @@ mod process;
 mod supervise;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -42,7 +42,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::{
     deployments::Deployments,
     instance::{Handed, Instance},
-    supervise::Supervisor,
+    supervise::{Supervisor, next_order},
 };
 use super::ownership;
 use crate::{
@@ -142,16 +142,12 @@ impl LocalFleet {
     }
 
     fn active(&self) -> u32 {
-        let running = self.with(|all| all.values().filter(|instance| !instance.state().is_over()).count());
-        u32::try_from(running).unwrap_or(u32::MAX)
+        self.with(|all| active(all))
     }
 
     async fn start(&self, start: Start) -> Result<Info> {
         if self.tasks.is_closing() {
             return Err(failure::draining());
-        }
-        if self.active() >= self.config.instances_max {
-            return Err(failure::full());
         }
         self.forget_oldest_ended().await;
         let bundle = start.bundle.clone();
@@ -164,7 +160,11 @@ impl LocalFleet {
     }
 
     async fn run(&self, bundle: &Bundle, instance: &Arc<Instance>, outbox: mpsc::Receiver<Handed>) -> Result<()> {
-        let deployed = self.deployments.ensure(bundle).await?;
+        let mut orders = instance.orders();
+        let deployed = tokio::select! {
+            deployed = self.deployments.ensure(bundle) => deployed?,
+            _ = next_order(&mut orders, &self.tasks, false) => return Err(failure::terminated()),
+        };
         for part in ["workspace", "tmp", "logs"] {
             tokio::fs::create_dir_all(instance.folder.join(part)).await.map_err(failure::broken)?;
         }
@@ -361,16 +361,17 @@ struct Claim {
 
 impl Claim {
     fn new(fleet: &LocalFleet, instance: &Arc<Instance>) -> Result<Claim> {
-        let free = fleet.with(|all| match all.entry(instance.id.clone()) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(place) => {
-                place.insert(Arc::clone(instance));
-                true
+        // Counted where it is added, so that of many at once no more get in than there is room for.
+        fleet.with(|all| {
+            if all.contains_key(&instance.id) {
+                return Err(failure::taken(&instance.id));
             }
-        });
-        if !free {
-            return Err(failure::taken(&instance.id));
-        }
+            if active(all) >= fleet.config.instances_max {
+                return Err(failure::full());
+            }
+            all.insert(instance.id.clone(), Arc::clone(instance));
+            Ok(())
+        })?;
         let (instances, tasks) = (Arc::clone(&fleet.instances), fleet.tasks.clone());
         Ok(Claim { instances, tasks, instance: Some(Arc::clone(instance)) })
     }
@@ -392,11 +393,19 @@ impl Drop for Claim {
 
 async fn abandon(instances: Instances, instance: Arc<Instance>) {
     instance.order(Stop::Now);
-    // An instance that never had a supervisor is still being deployed; no process of it can be there.
-    if instance.state() != State::Deploying {
-        let _over = instance.over(STOP_SLACK).await;
+    if instance.state() == State::Deploying {
+        // It never had a supervisor, so no process of it can be there. Whoever waits for its end hears it from here.
+        instance.becomes(State::Terminated, None);
+        instance.logs.end();
     }
+    let _over = instance.over(STOP_SLACK).await;
     forget(&instances, &instance).await;
+}
+
+/// How many have not ended.
+fn active(instances: &HashMap<String, Arc<Instance>>) -> u32 {
+    let active = instances.values().filter(|instance| !instance.state().is_over()).count();
+    u32::try_from(active).unwrap_or(u32::MAX)
 }
 
 fn known(host: &str) -> Result<()> {

@@ -350,7 +350,11 @@ impl Steps {
 }
 
 /// The next order to end: given by a call, or because the host closes. While `stopping` only harder ones count.
-async fn next_order(orders: &mut tokio::sync::watch::Receiver<Option<Stop>>, tasks: &Tasks, stopping: bool) -> Stop {
+pub(super) async fn next_order(
+    orders: &mut tokio::sync::watch::Receiver<Option<Stop>>,
+    tasks: &Tasks,
+    stopping: bool,
+) -> Stop {
     let given = async {
         loop {
             let order = *orders.borrow_and_update();
