@@ -116,7 +116,7 @@ impl LocalFleet {
         Ok(LocalFleet {
             epoch: id::random("epoch_", 16),
             sockets: socket_folder(&config.root).map_err(unusable)?,
-            deployments: Deployments::new(deployments, blobs),
+            deployments: Deployments::new(deployments, blobs, tasks.clone()),
             instances: Instances::default(),
             config,
             clock,
