@@ -168,7 +168,6 @@ impl LocalFleet {
         for part in ["workspace", "tmp", "logs"] {
             tokio::fs::create_dir_all(instance.folder.join(part)).await.map_err(failure::broken)?;
         }
-        instance.logs.also_to(&instance.folder.join("logs/agent.log"));
         let (started, starting) = oneshot::channel();
         let supervisor = Supervisor {
             instance: Arc::clone(instance),
@@ -180,6 +179,9 @@ impl LocalFleet {
             tasks: self.tasks.clone(),
             started: Some(started),
         };
+        // From here on it is the supervisor that ends it.
+        instance.becomes(State::Initializing, None);
+        self.tasks.spawn(instance.logs.clone().keep_in(instance.folder.join("logs/agent.log")));
         self.tasks.spawn(supervisor.supervise());
         // Dropped without a word when it was stopped before it connected.
         starting.await.unwrap_or_else(|_| Err(failure::terminated()))

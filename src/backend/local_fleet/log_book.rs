@@ -1,7 +1,8 @@
 //! The log of one instance: a ring in memory to read and follow, a file to look into.
 //!
 //! A newcomer's usual mistake is to let an agent that prints without end fill memory or disk. Both the ring and the file
-//! are bounded; what falls out of the ring is gone for readers, and a follower sees the gap in the sequence numbers.
+//! are bounded; what falls out of the ring is gone for readers, and a follower sees the gap in the sequence numbers. The file is
+//! written by a follower like others: disks are slow, and whoever logs must not wait for one.
 //!
 //! *Knows:* entries, the ring, the file. *Does not know:* who writes entries, and why.
 
@@ -15,7 +16,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use serde_json::json;
-use tokio::{io::AsyncBufReadExt, sync::watch};
+use tokio::{io::AsyncBufReadExt, sync::watch, task::spawn_blocking};
 
 use crate::{
     base::{Clock, Outgoing},
@@ -47,7 +48,6 @@ struct Pages {
     ring: VecDeque<LogEntry>,
     bytes: usize,
     next: u64,
-    file: Option<LogFile>,
 }
 
 impl LogBook {
@@ -55,15 +55,23 @@ impl LogBook {
     pub(super) fn new(clock: Arc<dyn Clock>) -> LogBook {
         LogBook(Arc::new(Inner {
             clock,
-            pages: Mutex::new(Pages { ring: VecDeque::new(), bytes: 0, next: 1, file: None }),
+            pages: Mutex::new(Pages { ring: VecDeque::new(), bytes: 0, next: 1 }),
             last: watch::Sender::new(0),
             ended: watch::Sender::new(false),
         }))
     }
 
-    /// Writes entries to this file too, from now on. A file that cannot be opened must not stop an agent.
-    pub(super) fn also_to(&self, path: &Path) {
-        self.0.pages.lock().unwrap_or_else(PoisonError::into_inner).file = LogFile::open(path).ok();
+    /// Writes entries to this file too, until the log ends. A file that cannot be written must not stop an agent; the ring
+    /// still has the entries.
+    pub(super) async fn keep_in(self, path: PathBuf) {
+        let mut follower = self.follower(0);
+        let Ok(Ok(mut file)) = spawn_blocking(move || LogFile::open(&path)).await else { return };
+        while let Some(batch) = follower.next().await {
+            let written =
+                spawn_blocking(move || batch.iter().try_for_each(|entry| file.append(entry)).map(|()| file)).await;
+            let Ok(Ok(kept)) = written else { return };
+            file = kept;
+        }
     }
 
     /// Writes an entry.
@@ -76,12 +84,6 @@ impl LogBook {
             let sequence = pages.next;
             pages.next += 1;
             let entry = LogEntry { sequence, at, level, message, source };
-            if let Some(file) = &mut pages.file
-                && file.append(&entry).is_err()
-            {
-                // A full disk must not stop the agent; the ring still has the entry.
-                pages.file = None;
-            }
             pages.bytes += entry.message.len();
             pages.ring.push_back(entry);
             while pages.ring.len() > RING_ENTRIES_MAX || pages.bytes > RING_BYTES_MAX {
@@ -114,9 +116,7 @@ impl LogBook {
 
     /// Entries after a sequence number as they come, until the log ends.
     pub(super) fn follow(&self, level: LogLevel, after: u64) -> Outgoing<LogEntry> {
-        let follower =
-            Follower { book: self.clone(), last: self.0.last.subscribe(), ended: self.0.ended.subscribe(), after };
-        let batches = stream::unfold(follower, |mut follower| async move {
+        let batches = stream::unfold(self.follower(after), |mut follower| async move {
             let batch = follower.next().await?;
             Some((stream::iter(batch), follower))
         });
@@ -160,6 +160,10 @@ impl LogBook {
     fn line(&self, line: &mut Vec<u8>, source: LogSource, level: LogLevel) {
         self.write(level, source, String::from_utf8_lossy(line).trim_end_matches('\r'));
         line.clear();
+    }
+
+    fn follower(&self, after: u64) -> Follower {
+        Follower { book: self.clone(), last: self.0.last.subscribe(), ended: self.0.ended.subscribe(), after }
     }
 
     fn after(&self, after: u64) -> Vec<LogEntry> {
