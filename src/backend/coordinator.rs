@@ -179,6 +179,29 @@ impl Coordinators {
     }
 }
 
+/// A place that is reserved with a host until this is dropped, as it is with a start that nobody waits for any more.
+struct Reserved {
+    directory: Arc<Directory>,
+    tasks: Tasks,
+    host: String,
+}
+
+impl Reserved {
+    async fn at(fleet: &Coordinators, host: &str) -> Reserved {
+        let (directory, tasks) = (Arc::clone(&fleet.directory), fleet.tasks.clone());
+        let reserved = Reserved { directory, tasks, host: host.to_owned() };
+        reserved.directory.reserve(host).await;
+        reserved
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let (directory, host) = (Arc::clone(&self.directory), std::mem::take(&mut self.host));
+        drop(self.tasks.spawn(async move { directory.release(&host).await }));
+    }
+}
+
 impl<'a> Ask<'a> {
     fn about(at: &'a At, verb: Method, tail: &str, about: About) -> Ask<'a> {
         let (path, asked, subject) = (path(at, tail), &at.asked, at.instance.as_str());
@@ -257,9 +280,9 @@ impl Fleet for Coordinators {
             };
             let host = self.directory.host(host).await?;
             let told_before = self.directory.told_at(&host);
-            self.directory.reserve(&host.id).await;
+            let reserved = Reserved::at(self, &host.id).await;
             let answer = self.ask_at(&host, ask.with(&body)).await;
-            self.directory.release(&host.id).await;
+            drop(reserved);
             self.directory.note(&host, &answer);
             let told: said::Told = read(&answer?)?;
             self.directory.took_one(&host, told_before);

@@ -1,6 +1,6 @@
 //! Hosts that the registry knows: what is announced is found, and what may not be dialled is not.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use portico::{
@@ -12,13 +12,14 @@ use portico::{
     config::Sources,
     gateway::{Coordinator, Stop},
     port::{
-        fleet::{ANNOUNCED, Announced, At, Fleet, HostLoad},
+        fleet::{ANNOUNCED, Announced, At, Bundle, Fleet, HostLoad},
         registry::{Announcement, Registry},
     },
 };
 
+use super::fleet::start;
 use crate::support::{
-    hosts::{ToldHost, ready},
+    hosts::{HANGS, ToldHost, ready},
     valkey::{self, Maker},
 };
 
@@ -42,6 +43,19 @@ fn config() -> Config {
 
 fn gateway(registry: &(impl Registry + Clone), tasks: &Tasks) -> Coordinators {
     Coordinators::start(config(), Arc::new(registry.clone()), tasks.clone()).unwrap()
+}
+
+/// Announces a host by hand.
+async fn announce(registry: &LocalRegistry, address: SocketAddr) {
+    let said = Announced {
+        url: format!("http://{address}"),
+        environment: "dev".to_owned(),
+        status: "healthy".to_owned(),
+        max_agents: 9,
+        ..Announced::default()
+    };
+    let announcement = Announcement { id: "host-1".to_owned(), body: serde_json::to_string(&said).unwrap() };
+    registry.announce(ANNOUNCED, announcement, TTL).await.unwrap();
 }
 
 async fn until(fleet: &Coordinators, is_so: impl Fn(&[HostLoad]) -> bool) -> Arc<[HostLoad]> {
@@ -91,15 +105,7 @@ async fn what_runs_on_a_host_that_the_registry_forgot_is_still_asked_for_and_not
         .set("test", "fleet.id", "host-1");
     // It announces itself in a registry of its own, and is announced here by hand.
     let host = Coordinator::start(config.load().unwrap().config).await.unwrap();
-    let said = Announced {
-        url: format!("http://{}", host.address()),
-        environment: "dev".to_owned(),
-        status: "healthy".to_owned(),
-        max_agents: 9,
-        ..Announced::default()
-    };
-    let announcement = Announcement { id: "host-1".to_owned(), body: serde_json::to_string(&said).unwrap() };
-    registry.announce(ANNOUNCED, announcement, TTL).await.unwrap();
+    announce(&registry, host.address()).await;
     let fleet = gateway(&registry, &tasks);
     until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
 
@@ -137,6 +143,46 @@ async fn a_valkey_without_a_memory_comes_back_and_hosts_that_it_forgot_are_here_
     tokio::time::timeout(PATIENCE, announces_itself).await.expect("an announcement");
     assert!(fleet.hosts().await.unwrap()[0].healthy);
     host.drain(Stop::AtOnce).await;
+    tasks.close();
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_waits_for_any_more_gives_its_place_back() {
+    let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
+    let silent = ToldHost::start(Box::new(|head| match head.starts_with("POST") {
+        true => Some((HANGS, String::new())),
+        false => (ready())(head),
+    }));
+    let silent = silent.await;
+    announce(&registry, silent.address).await;
+    let fleet = gateway(&registry, &tasks);
+    until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
+
+    let bundle = Bundle {
+        deployment_id: "echo:1.0.0@2b795103".to_owned(),
+        agent_type: "echo".to_owned(),
+        version: "1.0.0".to_owned(),
+        checksum: "0".repeat(64),
+        blob_key: "echo".to_owned(),
+    };
+    let starting = fleet.create("host-1", start("agent_1", bundle));
+    let reserved = async || registry.live(ANNOUNCED).await.unwrap()[0].reserved;
+    let asked = async {
+        while silent.asked("POST").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(reserved().await, 1);
+    };
+    tokio::select! {
+        _ = starting => panic!("it is not answered"),
+        asked = tokio::time::timeout(PATIENCE, asked) => asked.expect("the host is asked"),
+    }
+    let given_back = async {
+        while reserved().await > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, given_back).await.expect("the place is given back");
     tasks.close();
 }
 
