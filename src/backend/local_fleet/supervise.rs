@@ -175,46 +175,29 @@ impl Supervisor {
 
     /// Carries packets both ways until the process has ended.
     async fn talk(&mut self, process: &mut Process, stream: UnixStream) -> io::Result<(RunEnd, Option<ExitStatus>)> {
-        let group = process.group();
         let (read, write) = stream.into_split();
         let (farewell, farewells) = oneshot::channel();
-        let mut farewell = Some(farewell);
         let mut orders = self.instance.orders();
         let (instance, tasks) = (Arc::clone(&self.instance), self.tasks.clone());
         let init = self.init();
         let mut ears = std::pin::pin!(listen(&instance, read));
         let mut mouth = std::pin::pin!(speak(&instance, write, init, &mut self.outbox, farewells));
         let (mut ears_open, mut mouth_open) = (true, true);
-        let mut steps = Steps::starting();
-        let mut trouble: Option<String> = None;
+        let mut talk = Talk::begin(&instance, process.group(), farewell);
         loop {
             tokio::select! {
                 status = process.ended() => {
                     let status = status?;
-                    group.kill();
+                    talk.group.kill();
                     if ears_open {
                         // What the agent said last is still in the socket. If it does not end, it was not said.
                         let _all_heard = timeout(DRAIN_MAX, &mut ears).await.is_ok();
                     }
-                    let end = if steps.stopping {
-                        RunEnd::Stopped
-                    } else if let Some(trouble) = trouble {
-                        RunEnd::Broke(trouble)
-                    } else if status.success() {
-                        RunEnd::Done
-                    } else {
-                        RunEnd::Broke("the agent ended".to_owned())
-                    };
-                    return Ok((end, Some(status)));
+                    return Ok((talk.end(status), Some(status)));
                 }
                 heard = &mut ears, if ears_open => {
                     ears_open = false;
-                    if let Err(error) = heard {
-                        trouble.get_or_insert(format!("the agent's socket broke: {error}"));
-                    }
-                    if !steps.stopping {
-                        steps.next = Some((Instant::now() + HANG_UP_MAX, Step::Kill));
-                    }
+                    talk.hung_up(heard);
                 }
                 spoken = &mut mouth, if mouth_open => {
                     mouth_open = false;
@@ -222,36 +205,8 @@ impl Supervisor {
                         instance.logs.host(LogLevel::Debug, format!("the agent does not read any more: {error}"));
                     }
                 }
-                order = next_order(&mut orders, &tasks, steps.stopping), if !steps.killed => match order {
-                    Stop::Now => {
-                        // No order is harder, so none is waited for any more.
-                        (steps.stopping, steps.killed, steps.next) = (true, true, None);
-                        instance.becomes(State::ShuttingDown, None);
-                        group.kill();
-                    }
-                    Stop::Within(grace) => {
-                        instance.becomes(State::ShuttingDown, None);
-                        steps.stop_within(grace);
-                        if let Some(farewell) = farewell.take() {
-                            let _cannot_hear = farewell.send(grace).is_err();
-                        }
-                    }
-                },
-                step = steps.due() => match step {
-                    Step::GiveUpStarting => {
-                        if instance.state().is_starting() {
-                            trouble = Some(format!("the agent did not say `ready` within {} s", INIT_MAX.as_secs()));
-                            group.kill();
-                        }
-                    }
-                    Step::Terminate => group.terminate(),
-                    Step::Kill => {
-                        if !steps.stopping {
-                            trouble.get_or_insert("the agent closed its socket and did not end".to_owned());
-                        }
-                        group.kill();
-                    }
-                },
+                order = next_order(&mut orders, &tasks, talk.steps.stopping), if !talk.steps.killed => talk.obey(order),
+                step = talk.steps.due() => talk.take(step),
             }
         }
     }
@@ -309,6 +264,76 @@ impl Supervisor {
 
     async fn told_to_stop_within(&self, pause: Duration) -> bool {
         timeout(pause, self.told_to_stop()).await.is_ok()
+    }
+}
+
+/// A run of an agent that has connected: what was done about it, and what went wrong.
+struct Talk<'a> {
+    instance: &'a Instance,
+    group: Group,
+    steps: Steps,
+    trouble: Option<String>,
+    /// Tells the agent how long it has to end; once.
+    farewell: Option<oneshot::Sender<Duration>>,
+}
+
+impl Talk<'_> {
+    fn begin(instance: &Instance, group: Group, farewell: oneshot::Sender<Duration>) -> Talk<'_> {
+        Talk { instance, group, steps: Steps::starting(), trouble: None, farewell: Some(farewell) }
+    }
+
+    /// The agent says nothing more. It should end now.
+    fn hung_up(&mut self, heard: io::Result<()>) {
+        if let Err(error) = heard {
+            self.trouble.get_or_insert(format!("the agent's socket broke: {error}"));
+        }
+        if !self.steps.stopping {
+            self.steps.next = Some((Instant::now() + HANG_UP_MAX, Step::Kill));
+        }
+    }
+
+    fn obey(&mut self, order: Stop) {
+        self.instance.becomes(State::ShuttingDown, None);
+        match order {
+            Stop::Now => {
+                // No order is harder, so none is waited for any more.
+                (self.steps.stopping, self.steps.killed, self.steps.next) = (true, true, None);
+                self.group.kill();
+            }
+            Stop::Within(grace) => {
+                self.steps.stop_within(grace);
+                if let Some(farewell) = self.farewell.take() {
+                    let _cannot_hear = farewell.send(grace).is_err();
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::GiveUpStarting if !self.instance.state().is_starting() => {}
+            Step::GiveUpStarting => {
+                self.trouble = Some(format!("the agent did not say `ready` within {} s", INIT_MAX.as_secs()));
+                self.group.kill();
+            }
+            Step::Terminate => self.group.terminate(),
+            Step::Kill => {
+                if !self.steps.stopping {
+                    self.trouble.get_or_insert("the agent closed its socket and did not end".to_owned());
+                }
+                self.group.kill();
+            }
+        }
+    }
+
+    /// What its end means.
+    fn end(self, status: ExitStatus) -> RunEnd {
+        match self.trouble {
+            _ if self.steps.stopping => RunEnd::Stopped,
+            Some(trouble) => RunEnd::Broke(trouble),
+            None if status.success() => RunEnd::Done,
+            None => RunEnd::Broke("the agent ended".to_owned()),
+        }
     }
 }
 
