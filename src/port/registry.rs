@@ -70,10 +70,11 @@ pub trait Registry: Send + Sync + 'static {
     fn live(&self, kind: &'static str) -> Answer<'_, Vec<Present>>;
 
     /// Reserves a place with what has this id, so that others see it as fuller before it says so itself. Answers how many
-    /// reservations there are now. All of them are forgotten when none was made for this long.
+    /// reservations there are now. Each is forgotten after this long.
     fn reserve<'a>(&'a self, kind: &'static str, id: &'a str, ttl: Duration) -> Answer<'a, u32>;
 
-    /// Gives a reservation back. Giving back what is forgotten is fine.
+    /// Gives the youngest reservation back, so that one that nobody gives back is not kept by others. Giving back what is
+    /// forgotten is fine.
     fn release<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()>;
 
     /// Takes a token from the bucket of this name and key.

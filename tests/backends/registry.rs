@@ -78,6 +78,9 @@ async fn places_are_reserved_until_given_back_or_forgotten(registry: &dyn Regist
     assert_eq!(registry.reserve("places", "b", ttl).await.unwrap(), 1);
     pass(Duration::from_secs(60)).await;
     assert_eq!(reserved().await, [0, 1], "a gateway that died gives nothing back");
+    registry.reserve("places", "b", ttl).await.unwrap();
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(reserved().await, [0, 1], "nor is what it took kept by others");
 }
 
 /// What every registry does.

@@ -141,6 +141,9 @@ async fn pass_there(server: &Server, time: Duration) {
              if string.find(key, 'ratelimit') then
                redis.call('SET', key, string.format('%.0f', redis.call('GET', key) - ARGV[1] * 1000))
              end
+             if redis.call('TYPE', key).ok == 'zset' then
+               for _, one in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, -ARGV[1], one) end
+             end
              redis.call('PEXPIRE', key, left)
            end
          end",

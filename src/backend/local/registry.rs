@@ -41,8 +41,8 @@ struct Inner {
 /// What is announced of one kind by id: what it says, and until when it is here.
 type Announced = BTreeMap<String, (String, Instant)>;
 
-/// How many places are reserved by id, and until when that is remembered.
-type Reserved = HashMap<String, (u32, Instant)>;
+/// The places that are reserved by id: until when each is remembered, the youngest last.
+type Reserved = HashMap<String, Vec<Instant>>;
 
 /// The moment at which each bucket is full again, by name and key.
 #[derive(Default)]
@@ -138,7 +138,7 @@ impl Inner {
         let live = announced.filter(|(_, (_, until))| *until > now);
         let reserved = |id: &String| {
             let places = reserved.get(kind).and_then(|reserved| reserved.get(id));
-            places.filter(|(_, until)| *until > now).map_or(0, |(places, _)| *places)
+            places.map_or(0, |places| count(places.iter().filter(|until| **until > now)))
         };
         live.map(|(id, (body, _))| Present { id: id.clone(), body: body.clone(), reserved: reserved(id) }).collect()
     }
@@ -147,19 +147,19 @@ impl Inner {
         let now = Instant::now();
         let mut kinds = lock(&self.reserved);
         let reserved = kinds.entry(kind).or_default();
-        reserved.retain(|_, (_, until)| *until > now);
-        let (places, until) = reserved.entry(id.to_owned()).or_insert((0, now));
-        (*places, *until) = (*places + 1, now + ttl);
-        *places
+        reserved.retain(|_, places| {
+            places.retain(|until| *until > now);
+            !places.is_empty()
+        });
+        let places = reserved.entry(id.to_owned()).or_default();
+        places.push(now + ttl);
+        count(places.iter())
     }
 
     fn release(&self, kind: &'static str, id: &str) {
         let mut kinds = lock(&self.reserved);
-        let Some(reserved) = kinds.get_mut(kind) else { return };
-        if let Some((places, _)) = reserved.get_mut(id).filter(|(places, _)| *places > 1) {
-            *places -= 1;
-        } else {
-            reserved.remove(id);
+        if let Some(places) = kinds.get_mut(kind).and_then(|reserved| reserved.get_mut(id)) {
+            places.pop();
         }
     }
 
@@ -201,6 +201,10 @@ impl Buckets {
             self.count = 0;
         }
     }
+}
+
+fn count(places: impl Iterator) -> u32 {
+    u32::try_from(places.count()).unwrap_or(u32::MAX)
 }
 
 /// The generic cell rate algorithm: when a bucket that was to be full at `full_at` is full after one more token is taken.

@@ -26,7 +26,7 @@ impl Names {
         format!("{}:{id}", self.kind(kind))
     }
 
-    /// How many places are reserved with it: `podium:coordinators:{id}:pending`.
+    /// The places that are reserved with it, by when each is forgotten: `podium:coordinators:{id}:pending`.
     pub(super) fn pending(self, kind: &str, id: &str) -> String {
         format!("{}:{id}:pending", self.kind(kind))
     }

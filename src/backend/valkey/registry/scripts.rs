@@ -122,6 +122,8 @@ return 1";
 /// Of a set, with a channel: id, reservations and body or fields of all that live. Ids whose hash has expired leave the set,
 /// and the channel is told.
 const LIVE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local live = {}
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   local name = KEYS[1] .. ':' .. id
@@ -136,19 +138,23 @@ for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
       said = nil
     end
   end
-  if said then live[#live + 1] = {id, redis.call('GET', name .. ':pending') or '0', said} end
+  if said then live[#live + 1] = {id, redis.call('ZCOUNT', name .. ':pending', now, '+inf'), said} end
 end
 return live";
 
-/// Of a counter, with its time to live: its value.
+/// Of places by when they are forgotten, with their time to live: how many there are.
 const RESERVE: &str = "
-local count = redis.call('INCR', KEYS[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local count = redis.call('ZCARD', KEYS[1])
+redis.call('ZADD', KEYS[1], now + ARGV[1], time[1] .. '.' .. time[2] .. '.' .. count)
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return count";
+return count + 1";
 
-/// Of a counter.
+/// Of places: the youngest is given back, so that one that is never given back is forgotten in its time.
 const RELEASE: &str = "
-if (tonumber(redis.call('GET', KEYS[1])) or 0) > 1 then redis.call('DECR', KEYS[1]) else redis.call('DEL', KEYS[1]) end
+redis.call('ZPOPMAX', KEYS[1])
 return 1";
 
 /// Of a bucket, with microseconds per token, microseconds of all tokens, how many are wanted and how many come back unused:
