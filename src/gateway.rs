@@ -193,6 +193,7 @@ async fn platform(
             records: Arc::clone(&backends.records),
             blobs: Arc::clone(&backends.blobs),
             hosts: Some(Arc::new(hosts::Fleet(Arc::clone(&backends.fleet)))),
+            settings: settings.clone(),
             audit: audit.clone(),
             tasks: tasks.clone(),
         },

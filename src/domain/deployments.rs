@@ -29,6 +29,7 @@ pub use self::{
 use super::{
     audit::Audit,
     table::{Stored, Table},
+    settings::Settings,
 };
 use crate::{
     base::{Code, Context, Error, Incoming, Result, TenantId, reason, tasks::Tasks},
@@ -44,7 +45,7 @@ use crate::{
 pub struct Config {
     /// The first part of every blob key: `dev`, `staging` or `production`.
     pub environment: String,
-    /// Largest compressed bundle.
+    /// Largest compressed bundle. Settings may allow less.
     pub bundle_bytes_max: u64,
     /// Whether an id may say `local` instead of a hash: whatever is registered for this type and version.
     pub local_ids: bool,
@@ -78,6 +79,8 @@ pub struct Ground {
     /// Where new ones are put at once; without it every deployment waits for its first instance.
     pub hosts: Option<Arc<dyn Hosts>>,
     /// The trail.
+    /// What administrators change: how large a bundle may be.
+    pub settings: Settings,
     pub audit: Audit,
     /// For what has to be put in order after a caller has gone.
     pub tasks: Tasks,

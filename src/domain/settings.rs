@@ -105,7 +105,7 @@ pub struct Limits {
     pub max_bundle_bytes: Option<u64>,
     /// How long an instance may idle.
     pub idle_timeout_seconds: Option<u64>,
-    /// Bytes of a WebSocket message.
+    /// Bytes of a message that a caller sends over a WebSocket.
     pub ws_max_message_bytes: Option<u64>,
 }
 
@@ -214,11 +214,6 @@ impl Current {
             idle_timeout_seconds: limit("idle_timeout_seconds"),
             ws_max_message_bytes: limit("ws_max_message_bytes"),
         }
-    }
-
-    /// Whether a feature is switched on.
-    pub fn feature(&self, name: &str) -> bool {
-        self.features.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
     fn of(fixed: &Fixed, version: u64, written: Written) -> Current {

@@ -181,9 +181,11 @@ impl Sockets<'_> {
             plan.begin(first, context.clone(), Box::pin(receiver)).await
         };
         let outbound = begun.await.inspect_err(|error| entry.fail(error))?;
-        let answer = handshake.answer(context.reply.take().headers);
+        let said = context.reply.take();
+        let bytes_max = said.message_bytes_max.and_then(|bytes| usize::try_from(bytes).ok());
+        let answer = handshake.answer(said.headers);
         let pump = Pump::new(outbound, sender, plan.framing.clone(), entry, self.tasks.clone());
-        self.tasks.serve(pump::run(handshake.upgrade, pump));
+        self.tasks.serve(pump::run(handshake.upgrade, pump, bytes_max));
         Ok(answer)
     }
 }

@@ -22,7 +22,10 @@ use portico::{
         reason,
         tasks::Tasks,
     },
-    domain::deployments::{self, Config, Deployment, Deployments, Filter, Hosts, Piece, Uploaded, Wanted},
+    domain::{
+        deployments::{self, Config, Deployment, Deployments, Filter, Hosts, Piece, Uploaded, Wanted},
+        settings::{self, Settings},
+    },
     port::{
         Answer,
         blobs::{Blobs, Metadata},
@@ -43,22 +46,35 @@ struct House {
 }
 
 impl House {
-    fn new() -> House {
-        House::with(Config::default(), None)
+    async fn new() -> House {
+        House::with(Config::default(), None).await
     }
 
-    fn with(config: Config, hosts: Option<Arc<dyn Hosts>>) -> House {
+    async fn with(config: Config, hosts: Option<Arc<dyn Hosts>>) -> House {
+        House::over(config, hosts, |disk| Arc::new(disk.clone())).await
+    }
+
+    /// The same with somebody between it and the disk.
+    async fn over(config: Config, hosts: Option<Arc<dyn Hosts>>, blobs: impl FnOnce(&Disk) -> Arc<dyn Blobs>) -> House {
         let data = tempfile::tempdir().unwrap();
         let (ground, tasks) = (Ground::new(), Tasks::new());
-        let blobs = Disk::open(data.path()).unwrap();
+        let disk = Disk::open(data.path()).unwrap();
+        let parts = settings::Parts {
+            records: Arc::clone(&ground.records),
+            bus: Arc::new(ground.bus.clone()),
+            clock: Arc::new(ground.clock.clone()),
+            audit: ground.audit.clone(),
+            fixed: settings::Fixed { environment: "test".to_owned(), ensemble_url: None, bundle_bytes_max: 256 << 20 },
+        };
         let stands_on = deployments::Ground {
             records: Arc::clone(&ground.records),
-            blobs: Arc::new(blobs.clone()),
+            blobs: blobs(&disk),
             hosts,
+            settings: Settings::load(parts, &ground.tasks).await.unwrap(),
             audit: ground.audit.clone(),
             tasks: tasks.clone(),
         };
-        House { deployments: Deployments::new(stands_on, config), ground, blobs, tasks, _data: data }
+        House { deployments: Deployments::new(stands_on, config), ground, blobs: disk, tasks, _data: data }
     }
 
     fn call(&self, who: &str) -> Context {
@@ -128,7 +144,7 @@ fn fact(error: &Error, wanted: &str) -> String {
 
 #[tokio::test]
 async fn a_bundle_is_taken_in_whatever_the_order_of_its_fields() {
-    let house = House::new();
+    let house = House::new().await;
     let file = bundle("{}");
     let (head, tail) = (file.slice(..9), file.slice(9..));
     let orders = [
@@ -154,7 +170,7 @@ async fn a_bundle_is_taken_in_whatever_the_order_of_its_fields() {
 
 #[tokio::test]
 async fn a_version_never_changes() {
-    let house = House::new();
+    let house = House::new().await;
     let first = house.upload("ann", "echo", "1.0.0", &bundle("one")).await.unwrap().deployment;
     let again = house.upload("ann", "echo", "1.0.0", &bundle("one")).await.unwrap();
     assert!(again.existing);
@@ -167,7 +183,7 @@ async fn a_version_never_changes() {
 
 #[tokio::test]
 async fn fields_are_required_once_and_checked() {
-    let house = House::new();
+    let house = House::new().await;
     let file = file_piece(&bundle("{}"));
     let upload = async |pieces: Vec<Piece>| house.deployments.upload(&house.call("ann"), stream_of(pieces)).await;
     let missing = refused(upload(vec![]).await, reason::MISSING_FIELD);
@@ -186,7 +202,7 @@ async fn fields_are_required_once_and_checked() {
 
 #[tokio::test]
 async fn too_many_bytes_are_refused_as_they_arrive() {
-    let house = House::with(Config { bundle_bytes_max: 1 << 20, ..Config::default() }, None);
+    let house = House::with(Config { bundle_bytes_max: 1 << 20, ..Config::default() }, None).await;
     let endless = chunks(4_000, &Living::default()).map(|chunk| Ok(file_piece(&chunk)));
     let pieces = stream::iter([Ok(said("echo", "1.0.0"))].into_iter().chain(endless)).boxed();
     refused(house.deployments.upload(&house.call("ann"), pieces).await, reason::BUNDLE_TOO_LARGE);
@@ -194,7 +210,7 @@ async fn too_many_bytes_are_refused_as_they_arrive() {
 
 #[tokio::test]
 async fn of_two_uploads_of_one_version_exactly_one_wins() {
-    let house = House::new();
+    let house = House::new().await;
     // The second hears at once, before it has sent its file.
     let (first, arriving) = steps();
     let cx = house.call("ann");
@@ -231,7 +247,7 @@ async fn of_two_uploads_of_one_version_exactly_one_wins() {
 
 #[tokio::test]
 async fn an_abandoned_upload_leaves_nothing() {
-    let house = House::new();
+    let house = House::new().await;
     let (sender, arriving) = steps();
     let cx = house.call("ann");
     {
@@ -255,7 +271,7 @@ async fn an_abandoned_upload_leaves_nothing() {
 
 #[tokio::test]
 async fn gateway_killed_mid_upload_blocks_its_name_for_a_minute_at_most() {
-    let house = House::new();
+    let house = House::new().await;
     let (sender, arriving) = steps();
     let cx = house.call("ann");
     let mut running = Box::pin(house.deployments.upload(&cx, arriving));
@@ -283,14 +299,14 @@ async fn gateway_killed_mid_upload_blocks_its_name_for_a_minute_at_most() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_upload_ends() {
-    let house = House::new();
+    let house = House::new().await;
     let outcome = house.deployments.upload(&house.call("ann"), Box::pin(stream::pending())).await;
     assert_eq!(refused(outcome, reason::UPLOAD_TIMEOUT).code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test]
 async fn a_bundle_without_a_record_is_healed_or_replaced() {
-    let house = House::new();
+    let house = House::new().await;
     for (version, left) in [("1.0.0", bundle("same")), ("1.0.1", bundle("other"))] {
         let mut staging = house.blobs.stage(None).await.unwrap();
         staging.write(left).await.unwrap();
@@ -304,7 +320,7 @@ async fn a_bundle_without_a_record_is_healed_or_replaced() {
 
 #[tokio::test]
 async fn an_agent_type_belongs_to_whoever_used_it_first() {
-    let house = House::new();
+    let house = House::new().await;
     let ann = house.upload("ann", "echo", "1.0.0", &bundle("ann")).await.unwrap().deployment;
     let shared = house.upload("admin", "chat", "1.0.0", &bundle("all")).await.unwrap().deployment;
     assert_eq!((ann.tenant_id.as_str(), shared.tenant_id.as_str()), ("ann", "*"));
@@ -334,7 +350,7 @@ async fn an_agent_type_belongs_to_whoever_used_it_first() {
 
 #[tokio::test]
 async fn lists_show_what_the_caller_may_use_newest_first() {
-    let house = House::new();
+    let house = House::new().await;
     for (who, agent_type, version) in [
         ("ann", "a", "1.0.0"),
         ("admin", "s", "1.0.0"),
@@ -374,7 +390,7 @@ impl Hosts for Host {
 #[tokio::test]
 async fn that_no_host_takes_a_deployment_is_no_failure_and_the_next_upload_tries_again() {
     let is_away = Arc::new(AtomicBool::new(true));
-    let house = House::with(Config::default(), Some(Arc::new(Host { is_away: Arc::clone(&is_away) })));
+    let house = House::with(Config::default(), Some(Arc::new(Host { is_away: Arc::clone(&is_away) }))).await;
     let alone = house.upload("ann", "echo", "1.0.0", &bundle("x")).await.unwrap();
     assert_eq!((alone.deployment.coordinator_id, alone.warnings.len()), (None, 1));
     is_away.store(false, Ordering::SeqCst);
@@ -386,7 +402,7 @@ async fn that_no_host_takes_a_deployment_is_no_failure_and_the_next_upload_tries
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_upload_takes_little_memory() {
-    let house = House::new();
+    let house = House::new().await;
     let living = Living::default();
     let pieces = chunks(200, &living).map(|chunk| Ok(file_piece(&chunk)));
     let pieces = stream::iter([Ok(said("large", "1.0.0"))].into_iter().chain(pieces)).boxed();

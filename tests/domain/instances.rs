@@ -113,6 +113,7 @@ impl House {
             records: Arc::clone(&ground.records),
             blobs,
             hosts: None,
+            settings: settings.clone(),
             audit: ground.audit.clone(),
             tasks: ground.tasks.clone(),
         };

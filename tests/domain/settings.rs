@@ -29,7 +29,7 @@ async fn a_change_holds_at_once_and_everywhere() {
     let current = here.current();
     assert_eq!((current.version, current.updated_at), (1, Some(NOW)));
     assert_eq!(current.limits().max_instances_per_tenant, Some(5));
-    assert!(current.feature("fast") && !current.feature("other"));
+    assert_eq!(Value::Object(current.features.clone()), json!({"fast": true}));
     watched.wait_for(|current| current.version == 1).await.unwrap();
     assert_eq!(there.current(), here.current());
     let Some(Ok(Event::Message(message))) = told.next().await else { panic!("nobody was told") };
@@ -94,6 +94,7 @@ async fn what_breaks_a_rule_is_refused_by_name() {
         ("defaults.max_tokens", json!({"defaults": {"max_tokens": 0}})),
         ("agent_types.coder.max_tokens", json!({"agent_types": {"coder": {"max_tokens": 1.5}}})),
         ("limits.max_bundle_bytes", json!({"limits": {"max_bundle_bytes": 1_001}})),
+        ("limits.ws_max_message_bytes", json!({"limits": {"ws_max_message_bytes": (16 << 20) + 1}})),
         ("limits.max_things", json!({"limits": {"max_things": 1}})),
         ("features.fast", json!({"features": {"fast": "yes"}})),
         ("ensemble.api_key", json!({"ensemble": {"api_key": "x"}})),

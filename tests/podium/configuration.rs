@@ -1,10 +1,14 @@
 //! `/api/v1/config` and `/api/v1/config/models`.
 
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message as Frame;
 
+use super::deployments::{fields, noise, packed, upload};
 use crate::support::{
+    doors::socket::Socket,
     ensemble::{Ensemble, MODELS},
     gateway::{ADMIN, TestHouse},
+    stage::Stage,
 };
 
 const PATH: &str = "/api/v1/config";
@@ -49,6 +53,34 @@ async fn a_change_merges_and_guards_against_lost_updates() {
     assert_eq!(house.ask(&tenant, "PUT", PATH).json(&json!({})).await.refusal(), (403, "admin_required".to_owned()));
     // Who changed it is shown to administrators alone.
     assert_eq!(house.ask(&tenant, "GET", PATH).send().await.expect(200)["updated_by"], "");
+}
+
+#[tokio::test]
+async fn limits_of_bundles_and_of_messages_hold_from_the_next_call_on() {
+    let stage = Stage::set().await;
+    let (small, large) = (vec![7; 1_000], vec![7; 1_001]);
+    let packed = packed(&noise(4 << 10));
+    let mut before = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap();
+    let limits = json!({"limits": {"max_bundle_bytes": 2_000, "ws_max_message_bytes": 1_000}});
+    stage.house.ask(ADMIN, "PUT", PATH).json(&limits).await.expect(200);
+
+    let refused = upload(&stage.house, ADMIN, &fields("2.0.0", &packed)).await;
+    assert_eq!(refused.refusal(), (413, "bundle_too_large".to_owned()));
+    assert_eq!(refused.json()["error"]["details"]["limit"], "2000");
+    let mut socket = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap();
+    socket.send(Frame::binary(small.clone())).await;
+    assert_eq!(socket.next().await.into_data(), small);
+    socket.try_send(Frame::binary(large.clone())).await;
+    assert_eq!(socket.closed().await, 1009);
+    // Who was there before goes on as it began, and hears what its agent says to everybody.
+    assert_eq!(before.next().await.into_data(), small);
+    before.send(Frame::binary(large.clone())).await;
+    assert_eq!(before.next().await.into_data(), large);
+
+    let limits = json!({"limits": {"max_bundle_bytes": null, "ws_max_message_bytes": null}});
+    stage.house.ask(ADMIN, "PUT", PATH).json(&limits).await.expect(200);
+    upload(&stage.house, ADMIN, &fields("2.0.0", &packed)).await.expect(201);
+    stage.house.close().await;
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ pub struct Parts {
     pub headers: HeaderMap,
     /// Sent after the last message.
     pub trailers: HeaderMap,
+    /// Largest message that a WebSocket takes from its caller; as large as the door allows without it.
+    pub message_bytes_max: Option<u64>,
 }
 
 impl Reply {
@@ -68,6 +70,11 @@ impl Reply {
     /// Which host the answer comes from, if one was asked. For the record.
     pub fn host(&self) -> Option<Box<str>> {
         self.0.host.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says how large messages over a WebSocket may be. Takes effect until the handler hands over its stream.
+    pub fn message_bytes_max(&self, bytes: u64) {
+        self.with(|parts| parts.message_bytes_max = Some(bytes));
     }
 
     /// Takes what was said so far. For doors.

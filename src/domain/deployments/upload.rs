@@ -59,8 +59,14 @@ impl Deployments {
     /// # Errors
     /// `bundle_too_large`.
     pub fn fits(&self, form_bytes: u64) -> Result<()> {
-        let bytes_max = self.0.config.bundle_bytes_max;
+        let bytes_max = self.bundle_bytes_max();
         if form_bytes > bytes_max.saturating_add(FORM_BYTES_MAX) { Err(too_large(bytes_max)) } else { Ok(()) }
+    }
+
+    /// The largest bundle that is taken now: what the operator allows, or less where settings say so.
+    fn bundle_bytes_max(&self) -> u64 {
+        let allowed = self.0.config.bundle_bytes_max;
+        self.0.ground.settings.current().limits().max_bundle_bytes.map_or(allowed, |max| max.min(allowed))
     }
 
     /// Takes a bundle in. Fields may come in any piece and any order, each once.
@@ -126,7 +132,7 @@ impl Deployments {
             }
         };
         arriving.bytes += file.len() as u64;
-        let bytes_max = self.0.config.bundle_bytes_max;
+        let bytes_max = self.bundle_bytes_max();
         if arriving.bytes > bytes_max {
             return Err(too_large(bytes_max));
         }

@@ -8,7 +8,10 @@
 use serde_json::{Map, Value};
 
 use super::{Current, Fixed};
-use crate::base::{Code, Error, Result, error::Detail, reason};
+use crate::{
+    base::{Code, Error, Result, error::Detail, reason},
+    port::fleet::FRAME_BYTES_MAX,
+};
 
 /// The members that may be written.
 const WRITABLE: &[&str] = &["defaults", "agent_types", "ensemble", "limits", "features"];
@@ -160,7 +163,11 @@ fn limits(members: &Map<String, Value>, fixed: &Fixed) -> Result<()> {
         if !LIMITS.contains(&name.as_str()) {
             return Err(Error::invalid(path, format!("is not a limit; there are {}", LIMITS.join(", "))));
         }
-        let max = if name == "max_bundle_bytes" { fixed.bundle_bytes_max } else { LIMIT_MAX };
+        let max = match name.as_str() {
+            "max_bundle_bytes" => fixed.bundle_bytes_max,
+            "ws_max_message_bytes" => FRAME_BYTES_MAX as u64,
+            _ => LIMIT_MAX,
+        };
         if !value.as_u64().is_some_and(|limit| (1..=max).contains(&limit)) {
             return Err(Error::invalid(path, format!("must be a whole number from 1 to {max}")));
         }

@@ -49,7 +49,7 @@ const BLOCKED_MAX: Duration = Duration::from_secs(30);
 /// How long the closing handshake may take, and how long a handler has to end by itself.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
-/// Largest message from a caller.
+/// Largest message from a caller, where the handler does not want smaller ones.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// What is read at once. Idle sockets are many, and large messages get a buffer of their size anyway.
@@ -84,17 +84,18 @@ pub(super) struct Pump {
     leaving: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// Carries frames once the handshake is through, then says farewell.
-pub(super) async fn run(upgrade: OnUpgrade, mut pump: Pump) {
+/// Carries frames once the handshake is through, then says farewell. Messages from the caller have at most this many bytes.
+pub(super) async fn run(upgrade: OnUpgrade, mut pump: Pump, bytes_max: Option<usize>) {
     let Ok(upgraded) = upgrade.await else {
         // The caller went before the answer reached it; the handler learns that by its streams being dropped.
         return;
     };
+    let bytes_max = bytes_max.map_or(MESSAGE_BYTES_MAX, |bytes| bytes.min(MESSAGE_BYTES_MAX));
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(WRITE_BYTES)
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        .max_message_size(Some(bytes_max))
+        .max_frame_size(Some(bytes_max));
     pump.socket = Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await);
     pump.heard_at = Instant::now();
     let end = std::future::poll_fn(|cx| pump.poll(cx)).await;

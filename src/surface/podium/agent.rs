@@ -23,6 +23,9 @@ impl AgentService for Podium {
             let message = "the first message must name the instance";
             return Err(Error::new(Code::InvalidArgument, reason::MISSING_FIELD, message).with(absent));
         }
+        if let Some(bytes) = self.platform.settings.current().limits().ws_max_message_bytes {
+            cx.reply.message_bytes_max(bytes);
+        }
         let (instance, since) = (first.instance_id.clone(), first.since_seq);
         let frames = stream::once(std::future::ready(Ok(first))).chain(request);
         // A message without a frame, as the first one may be, says nothing to the agent.
