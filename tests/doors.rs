@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 const MUTATING: &str = "/podium.v1.KeysService/CreateKey";
 const READING: &str = "/podium.v1.KeysService/ListKeys";
 const STREAMING: &str = "/podium.v1.InstancesService/FollowLogs";
+const UPLOADING: &str = "/podium.v1.DeploymentsService/UploadDeployment";
 const DUPLEX: &str = "/podium.v1.AgentService/Attach";
 
 /// An answer, read to its end.

@@ -31,7 +31,7 @@ use portico::{
         blobs::{Blobs, Metadata},
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use self::bundle::{Living, bundle, chunks};
 use super::Ground;
@@ -398,6 +398,29 @@ async fn that_no_host_takes_a_deployment_is_no_failure_and_the_next_upload_tries
     assert!(placed.existing && placed.warnings.is_empty());
     assert_eq!(placed.deployment.coordinator_id.as_deref(), Some("host-1"));
     assert_eq!(house.resolve("ann", Wanted::Latest("echo")).await.unwrap(), placed.deployment);
+}
+
+/// A host that takes a deployment and never says so.
+struct Silent(Arc<Notify>);
+
+impl Hosts for Silent {
+    fn deploy<'a>(&'a self, _deployment: &'a Deployment) -> Answer<'a, Option<String>> {
+        self.0.notify_one();
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_is_on_the_trail_before_a_host_is_waited_for() {
+    let asked = Arc::new(Notify::new());
+    let house = House::with(Config::default(), Some(Arc::new(Silent(Arc::clone(&asked))))).await;
+    let file = bundle("x");
+    tokio::select! {
+        outcome = house.upload("ann", "echo", "1.0.0", &file) => panic!("no host answers: {outcome:?}"),
+        () = asked.notified() => {}
+    }
+    assert!(house.resolve("ann", Wanted::Latest("echo")).await.is_ok(), "it is stored");
+    assert_eq!(house.ground.trail().await, ["ann deployment.upload done"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

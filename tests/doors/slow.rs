@@ -11,8 +11,6 @@ use tokio::time::Instant;
 
 use super::*;
 
-const UPLOADING: &str = "/podium.v1.DeploymentsService/UploadDeployment";
-
 /// A house that reads what it is sent to the end, in every shape.
 fn listening() -> Handlers {
     let mut handlers = keys();

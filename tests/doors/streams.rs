@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use portico::{
-    base::{Incoming, Outgoing},
+    base::{Error, Incoming, Outgoing},
     gate::{Admission, Closed, Entry, Head, Outlet},
     schema::Method,
     wire::BoxFuture,
 };
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -75,6 +78,68 @@ async fn a_stream_ends_when_its_credential_is_revoked() {
     revoked.cancel();
     let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
     assert_eq!(trailers["grpc-status"], "16");
+}
+
+/// A house that takes an upload to its end, says so, and then has more to do until it is let go. It tells of every step.
+fn taking(told: mpsc::UnboundedSender<String>, go: watch::Receiver<bool>) -> Handlers {
+    let mut handlers = Handlers::new();
+    let take = Arc::new((told, go));
+    handlers.client_stream(UPLOADING, &take, |take, _, mut messages: Incoming<UploadDeploymentRequest>| async move {
+        let (told, mut go) = (take.0.clone(), take.1.clone());
+        while let Some(message) = messages.next().await {
+            let message = message.inspect_err(|error| told.send(error.reason().as_str().to_owned()).unwrap())?;
+            told.send(message.version).unwrap();
+        }
+        told.send("all".to_owned()).unwrap();
+        go.wait_for(|go| *go).await.unwrap();
+        told.send("done".to_owned()).unwrap();
+        Ok(UploadDeploymentResponse::default())
+    });
+    handlers
+}
+
+#[tokio::test]
+async fn an_upload_completes_when_its_caller_hangs_up_after_the_last_byte() {
+    let (told, mut tells) = mpsc::unbounded_channel();
+    let (go, gone) = watch::channel(false);
+    let (recording, mut records) = crate::support::record::Recording::new();
+    let edge = Arc::new(edge_with(&taking(told, gone), recording, Tasks::new(), Config::default()));
+    let message = UploadDeploymentRequest { version: "1.0.0".into(), ..Default::default() }.to_wire();
+    for media_type in ["application/grpc", "application/connect+proto", "application/grpc-web"] {
+        let (edge, body) = (Arc::clone(&edge), envelope(0, &message));
+        let call = Tasks::new().spawn(async move { send(&edge, post(UPLOADING, media_type), body).await });
+        for step in ["1.0.0", "all"] {
+            assert_eq!(tells.recv().await.unwrap(), step, "{media_type}");
+        }
+        call.abort();
+        assert!(call.await.is_err(), "the caller is gone");
+    }
+    go.send(true).unwrap();
+    for _ in 0..3 {
+        assert_eq!(tells.recv().await.unwrap(), "done");
+        let record = records.recv().await.unwrap();
+        assert_eq!((record.code, record.work), ("canceled", Some("done")), "the record has both");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_ends_when_its_credential_is_revoked_before_the_last_byte() {
+    let (told, mut tells) = mpsc::unbounded_channel();
+    let (_go, gone) = watch::channel(false);
+    let revoked = CancellationToken::new();
+    let admit = Arc::new(UntilRevoked(revoked.clone()));
+    let edge = edge_with(&taking(told, gone), admit, Tasks::new(), Config::default());
+    let message = UploadDeploymentRequest { version: "1.0.0".into(), ..Default::default() }.to_wire();
+    let begun = stream::iter([Ok::<_, Error>(Frame::data(Bytes::from(envelope(0, &message))))]);
+    let body = Body::boxed(StreamBody::new(begun.chain(stream::pending())));
+    let request = post(UPLOADING, "application/grpc").body(body).unwrap();
+    let steps = async {
+        assert_eq!(tells.recv().await.unwrap(), "1.0.0");
+        revoked.cancel();
+        assert_eq!(tells.recv().await.unwrap(), "unauthorized");
+    };
+    let (response, ()) = tokio::join!(edge.call(request, peer()), steps);
+    assert_eq!(read(response).await.grpc_status(), "16");
 }
 
 #[tokio::test]

@@ -83,8 +83,11 @@ impl Deployments {
         if let Some(claim) = claim {
             Held::give_free(claim).await;
         }
+        // What is written down is noted before a host is waited for.
         self.0.ground.audit.note(cx, "deployment.upload", &form.subject(), &outcome);
-        outcome
+        let mut uploaded = outcome?;
+        self.place(&mut uploaded).await;
+        Ok(uploaded)
     }
 
     async fn receive(
@@ -158,7 +161,6 @@ impl Deployments {
     async fn store(&self, cx: &Context, arrived: Arrived, claim: &mut Option<Held>) -> Result<Uploaded> {
         let mut uploaded = Committing { deployments: self, cx, arrived: &arrived }.run(claim).await?;
         uploaded.warnings.extend(arrived.warnings);
-        self.place(&mut uploaded).await;
         Ok(uploaded)
     }
 }

@@ -16,7 +16,7 @@ use connectrpc::{
     CodecFormat, ConnectError, EncodedBody, EncodedStream, MethodKind, Payload, RequestContext, Response,
     dispatcher::{Dispatcher, MethodDescriptor, RequestStream, StreamingResult, UnaryResult},
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use portico_json::{MessageType, Parse};
 use portico_wire::{BoxFuture, Handler};
 
@@ -52,9 +52,10 @@ impl Dispatch {
         Dispatch { method, handler, tasks }
     }
 
-    /// A call that may change something is not stopped half-way because its caller has gone.
+    /// A call that may change something is not stopped half-way because its caller has gone. One whose answers stream
+    /// lives for who reads them.
     fn outlives_its_caller(&self) -> bool {
-        self.method.shape == Shape::Unary && self.method.idempotency != Idempotency::NoSideEffects
+        !self.method.shape.streams_out() && self.method.idempotency != Idempotency::NoSideEffects
     }
 
     /// Makes a plain call, from its message to that of the answer.
@@ -144,11 +145,18 @@ impl Dispatcher for Dispatch {
         let handler = Arc::clone(handler);
         let messages = incoming(requests, self.input(format), call.fault);
         let output = self.output(format);
+        let tasks = self.outlives_its_caller().then(|| self.tasks.clone());
         Box::pin(async move {
             let reply = call.context.reply.clone();
-            let mut watch = Watch::new(call.entry, call.context.deadline);
-            let outcome = begin(&mut watch, handler(call.context, messages)).await;
-            end(&mut watch, &outcome);
+            let outcome = if let Some(tasks) = tasks {
+                let messages = until_revoked(messages, &call.entry);
+                lasting(&tasks, handler(call.context, messages), call.entry).await
+            } else {
+                let mut watch = Watch::new(call.entry, call.context.deadline);
+                let outcome = begin(&mut watch, handler(call.context, messages)).await;
+                end(&mut watch, &outcome);
+                outcome
+            };
             answer(outcome.and_then(|wire| encode(wire, output.as_ref())), &reply)
         })
     }
@@ -190,7 +198,11 @@ async fn unary(
         end(&mut watch, &outcome);
         return outcome;
     };
-    let work = handler(context, wire);
+    lasting(tasks, handler(context, wire), entry).await
+}
+
+/// Runs a handler to its end, whether or not anybody still waits for it.
+async fn lasting(tasks: &Tasks, work: BoxFuture<Result<Bytes>>, entry: Entry) -> Result<Bytes> {
     let work = async move {
         let outcome = shield::call(work).await;
         entry.worked(&outcome);
@@ -243,6 +255,15 @@ fn incoming(requests: RequestStream, json: Option<MessageType>, fault: Fault) ->
     Box::pin(requests.map(move |message| match message {
         Ok(bytes) => decode(bytes, json.as_ref()),
         Err(found) => Err(fault.take().unwrap_or_else(|| failure::from_connect(&found))),
+    }))
+}
+
+/// The same messages, with an error instead of waiting for more once the credential of the call is revoked.
+fn until_revoked(mut messages: Incoming<Bytes>, entry: &Entry) -> Incoming<Bytes> {
+    let mut ended = entry.revoked();
+    Box::pin(stream::poll_fn(move |cx| match messages.poll_next_unpin(cx) {
+        Poll::Pending if ended.as_mut().poll(cx).is_ready() => Poll::Ready(Some(Err(revoked()))),
+        polled => polled,
     }))
 }
 
