@@ -1,6 +1,7 @@
 //! Deployments: what becomes of an upload, whatever happens on the way.
 
 mod bundle;
+mod claims;
 
 use std::{
     sync::{

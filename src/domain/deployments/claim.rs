@@ -1,14 +1,16 @@
 //! A claim on a name while its bundle arrives: of two uploads of one version, the second is refused at once.
 //!
-//! A newcomer's usual mistake is to trust a claim that was taken long ago. It expires soon and is renewed while bytes
-//! arrive, so that a killed process blocks nobody for long; and the commit that stores the deployment removes the claim
-//! in the same stroke, which fails if someone else holds it by then.
+//! A newcomer's usual mistake is to trust a claim that was taken long ago. It expires soon, so that a killed process
+//! blocks nobody for long, and is renewed while bytes arrive and while they are stored. The commit that stores the
+//! deployment removes the claim in the same stroke, and fails if it has changed by then. Versions of a claim begin anew
+//! once it has expired, so a version alone says nothing of whose it is: a renewal looks at the holder.
 //!
 //! *Knows:* claims. *Does not know:* what is uploaded.
 
-use std::time::Duration;
+use std::{future::Future, pin::pin, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::{Deployments, name::Name};
 use crate::{
@@ -81,21 +83,42 @@ impl Held {
         if cx.now() < self.renew_at { Ok(()) } else { self.renew(cx).await }
     }
 
-    /// Renews the claim.
+    /// Does work that may take longer than a claim holds, and renews it meanwhile.
     ///
     /// # Errors
-    /// `upload_in_progress` when it was lost to another upload.
-    pub(super) async fn renew(&mut self, cx: &Context) -> Result<()> {
-        let now = cx.now();
-        self.claim.until = now.plus(CLAIM_HELD);
-        self.renew_at = now.plus(CLAIM_RENEWED);
-        match self.deployments.0.claims.put(&self.claim, Expect::Version(self.version)).await {
-            Err(error) if error.reason() == reason::CONFLICT => Err(in_progress(&self.name)),
-            answered => {
-                self.version = answered?;
-                Ok(())
+    /// The work's own, and `upload_in_progress` when the claim was lost to another upload.
+    pub(super) async fn during<T>(&mut self, cx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut work = pin!(work);
+        loop {
+            match timeout(CLAIM_RENEWED, work.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.renew(cx).await?,
             }
         }
+    }
+
+    /// Renews the claim, or takes it again when it has expired, unless the name was taken since.
+    ///
+    /// # Errors
+    /// `upload_in_progress` when it was lost to another upload, even to one that has ended.
+    pub(super) async fn renew(&mut self, cx: &Context) -> Result<()> {
+        let expect = match self.deployments.0.claims.get(&self.claim.name).await? {
+            None => Expect::Absent,
+            Some(stored) if stored.value.holder == self.claim.holder => Expect::Version(stored.version),
+            Some(_) => return Err(in_progress(&self.name)),
+        };
+        let now = cx.now();
+        self.claim.until = now.plus(CLAIM_HELD);
+        match self.deployments.0.claims.put(&self.claim, expect).await {
+            Err(error) if error.reason() == reason::CONFLICT => return Err(in_progress(&self.name)),
+            answered => self.version = answered?,
+        }
+        self.renew_at = now.plus(CLAIM_RENEWED);
+        // Asked once nobody else can store it any more.
+        if expect == Expect::Absent && self.deployments.0.table.get(&self.claim.name).await?.is_some() {
+            return Err(in_progress(&self.name));
+        }
+        Ok(())
     }
 
     /// The write that gives the name free, for the commit that stores the deployment.

@@ -110,7 +110,11 @@ impl Deployments {
                 named = Some(name);
             }
             if !file.is_empty() {
-                self.take(&mut arriving, named.as_ref(), file).await?;
+                let taking = self.take(&mut arriving, named.as_ref(), file);
+                match claim {
+                    Some(claim) => claim.during(cx, taking).await?,
+                    None => taking.await?,
+                }
             }
             if let Some(claim) = claim {
                 claim.keep(cx).await?;
@@ -119,9 +123,15 @@ impl Deployments {
         form.complete()?;
         let Some(name) = named else { return Err(Error::internal("a complete form has no name")) };
         let Some(Arriving { staging, inspection, .. }) = arriving else { return Err(empty()) };
-        let contents = inspection.finish().await?;
-        let staged = staging.seal().await?;
-        Ok(Arrived { name, staged, warnings: contents.warnings })
+        let sealing = async move {
+            let contents = inspection.finish().await?;
+            let staged = staging.seal().await?;
+            Ok(Arrived { name, staged, warnings: contents.warnings })
+        };
+        match claim {
+            Some(claim) => claim.during(cx, sealing).await,
+            None => sealing.await,
+        }
     }
 
     /// Stages and inspects the next bytes of the file.

@@ -93,7 +93,7 @@ impl Committing<'_> {
     /// Gives the bundle its key.
     async fn store(&self, claim: &mut Held, deployment: &Deployment) -> Result<()> {
         let staged = &self.arrived.staged;
-        match self.commit(staged.as_ref(), deployment).await? {
+        match claim.during(self.cx, self.commit(staged.as_ref(), deployment)).await? {
             Committed::Created => return Ok(()),
             Committed::Exists(head) if head.digest == staged.digest() => return Ok(()),
             Committed::Exists(_) => {}
@@ -102,7 +102,7 @@ impl Committing<'_> {
         // still holds while they are replaced.
         claim.renew(self.cx).await?;
         self.deployments.0.ground.blobs.delete(&deployment.blob_key).await?;
-        match self.commit(staged.as_ref(), deployment).await? {
+        match claim.during(self.cx, self.commit(staged.as_ref(), deployment)).await? {
             Committed::Created => Ok(()),
             Committed::Exists(_) => Err(in_progress(&self.arrived.name)),
         }
@@ -122,8 +122,9 @@ impl Committing<'_> {
     }
 
     /// Writes deployment and agent type down and gives the claim free, in one stroke.
-    async fn write_down(&self, claim: &Held, deployment: Deployment, mut owner: Owner) -> Result<Uploaded> {
+    async fn write_down(&self, claim: &mut Held, deployment: Deployment, mut owner: Owner) -> Result<Uploaded> {
         let name = &self.arrived.name;
+        claim.keep(self.cx).await?;
         for _ in 0..ATTEMPTS_MAX {
             let agent_type = AgentType {
                 agent_type: deployment.agent_type.clone(),
@@ -140,6 +141,8 @@ impl Committing<'_> {
             if let Some(stored) = self.deployments.0.table.get(&name.record_id()).await? {
                 return self.compare(stored.value);
             }
+            // It may be the claim that has changed. What lies under the key is ours for as long as the claim is.
+            claim.renew(self.cx).await?;
             owner = match self.deployments.owner(self.cx, name).await {
                 Ok(owner) if owner.tenant == deployment.tenant() => owner,
                 // Someone else's upload of another version has made the type theirs.
