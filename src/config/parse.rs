@@ -28,6 +28,8 @@ const ADMIN_KEY_CHARACTERS_MIN: usize = 32;
 const ADMIN_KEY_CHARACTERS_MAX: usize = 256;
 /// A day: longer is a mistyped unit.
 const SECONDS_MAX: u64 = 86_400;
+/// No door waits longer for a body, so more could not come true.
+const UPLOAD_SECONDS_MAX: u64 = 600;
 
 /// What is wrong with a value, for use after "it": `is not a whole number`.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -55,6 +57,15 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
         Ok(_) => Err("is longer than a day".to_owned()),
         Err(_) => Err("is not a whole number of seconds".to_owned()),
     }
+}
+
+/// A whole number of seconds that one upload may take.
+pub(super) fn upload_seconds(text: &str) -> Parsed<Duration> {
+    let whole = seconds(text)?;
+    if (1..=UPLOAD_SECONDS_MAX).contains(&whole.as_secs()) {
+        return Ok(whole);
+    }
+    Err(format!("is not between 1 and {UPLOAD_SECONDS_MAX} seconds"))
 }
 
 /// Anything with a text form of its own, between these bounds.

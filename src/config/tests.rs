@@ -216,6 +216,8 @@ fn values_mean_what_they_say() {
         ("registry", "local:somewhere"),
         ("fleet.instances_max", "0"),
         ("uploads.bundle_bytes_max", "1B"),
+        ("uploads.total_seconds_max", "601"),
+        ("uploads.total_seconds_max", "0"),
         ("log.level", "loud"),
     ] {
         assert!(config(key, value).is_err(), "{key} = {value} was taken");

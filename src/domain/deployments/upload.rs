@@ -97,10 +97,12 @@ impl Deployments {
         form: &mut Form,
         claim: &mut Option<Held>,
     ) -> Result<Arrived> {
-        let latest = Instant::now() + self.0.config.upload_max;
+        let upload_max = self.0.config.upload_max;
+        let latest = Instant::now() + upload_max;
         let (mut named, mut arriving) = (None, None);
-        while let Some(piece) =
-            timeout_at(latest.min(Instant::now() + SILENCE_MAX), pieces.next()).await.map_err(|_| too_slow())?
+        while let Some(piece) = timeout_at(latest.min(Instant::now() + SILENCE_MAX), pieces.next())
+            .await
+            .map_err(|_| too_slow(upload_max))?
         {
             let file = form.take(piece?)?;
             if named.is_none()
@@ -180,8 +182,9 @@ fn too_large(bytes_max: u64) -> Error {
     Error::new(Code::ResourceExhausted, reason::BUNDLE_TOO_LARGE, message).with_fact("limit", bytes_max.to_string())
 }
 
-fn too_slow() -> Error {
-    let message = "no byte arrived for 30 seconds, or the upload took more than 10 minutes";
+fn too_slow(upload_max: Duration) -> Error {
+    let (silence, whole) = (SILENCE_MAX.as_secs(), upload_max.as_secs());
+    let message = format!("no byte arrived for {silence} seconds, or the upload took more than {whole}");
     Error::new(Code::DeadlineExceeded, reason::UPLOAD_TIMEOUT, message).retry(Retry::Safe)
 }
 

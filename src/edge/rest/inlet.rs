@@ -24,7 +24,8 @@ pub(super) const JSON_BYTES_MAX: usize = 1 << 20;
 /// How long a caller may send nothing. Longer is a hung peer or one that holds connections on purpose.
 pub(in crate::edge) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// How long a whole body may take. The largest upload over a slow line stays below.
+/// How long a whole body may take. The largest upload over a slow line stays below; the setting for uploads is bounded by
+/// it.
 pub(in crate::edge) const BODY_MAX: Duration = Duration::from_secs(600);
 
 /// How much of a refused body is read and thrown away, so that the caller gets to read the refusal.
