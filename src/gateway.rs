@@ -231,6 +231,7 @@ async fn platform(
         instances,
         health,
         environment,
+        chronicle_base: config.chronicle_public_base.as_ref().map(ToString::to_string),
         sockets_open: Arc::new(move || sockets.sockets_open()),
     })
 }

@@ -29,6 +29,8 @@ pub struct Platform {
     pub health: Board,
     /// dev, staging or production.
     pub environment: &'static str,
+    /// What clients reach Chronicle by. Without it, they are shown no address of one.
+    pub chronicle_base: Option<String>,
     /// How many WebSockets are open now.
     pub sockets_open: Arc<dyn Fn() -> i64 + Send + Sync>,
 }

@@ -7,6 +7,7 @@ use super::deployments::{fields, upload};
 use crate::support::{
     doors::socket::Socket,
     gateway::{ADMIN, TestHouse},
+    hosts::ToldHost,
     stage::{Stage, bundle},
 };
 
@@ -41,6 +42,36 @@ async fn an_instance_shows_its_state_and_keeps_its_secrets() {
         assert_eq!(refusal, (404, "instance_not_found".to_owned()), "{verb}");
     }
     stage.house.close().await;
+}
+
+#[tokio::test]
+async fn a_chronicle_is_shown_below_its_public_base_and_without_one_not_at_all() {
+    let host = ToldHost::start(Box::new(|head| {
+        let told = r#"{"status": "ready", "chronicle_ws_endpoint": "ws://10.0.0.7:7000/mine?at=1"}"#;
+        Some(if head.starts_with("DELETE") { (204, String::new()) } else { (200, told.to_owned()) })
+    }))
+    .await;
+    let fleet = format!("coordinator:http://{}", host.address);
+    for (base, expected) in
+        [("wss://chronicle.example.com/c", json!("wss://chronicle.example.com/c/mine?at=1")), ("", json!(null))]
+    {
+        let mut variables =
+            vec![("PORTICO_LIMITS", "off"), ("PORTICO_FLEET", fleet.as_str()), ("COORDINATOR_TOKEN", "told")];
+        if !base.is_empty() {
+            variables.push(("PORTICO_CHRONICLE_PUBLIC_BASE", base));
+        }
+        let house = TestHouse::with(&variables).await;
+        let deployed = upload(&house, ADMIN, &fields("1.0.0", &bundle())).await.expect(201);
+        let body = json!({"deployment_id": deployed["deployment_id"], "agent_id": "mine"});
+        let made = house.ask(ADMIN, "POST", PATH).json(&body).await.expect(201);
+        assert_eq!(made["chronicle_ws_endpoint"], expected);
+        let shown = house.ask(ADMIN, "GET", "/api/v1/instances/mine").send().await.expect(200);
+        assert_eq!(shown["chronicle_ws_endpoint"], expected);
+        let listed = house.ask(ADMIN, "GET", PATH).send().await;
+        assert_eq!(listed.expect(200)["instances"][0]["chronicle_ws_endpoint"], expected);
+        assert!(!String::from_utf8_lossy(&listed.body).contains("10.0.0.7"));
+        house.close().await;
+    }
 }
 
 #[tokio::test]

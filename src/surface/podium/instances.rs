@@ -57,6 +57,7 @@ impl InstancesService for Podium {
             cx.reply.outcome(Outcome::Existing);
         }
         let instance = created.instance;
+        let chronicle = shown::chronicle(self.chronicle_base(), instance.chronicle.as_deref());
         say(&cx, header::LOCATION, &format!("/api/v1/instances/{}", instance.id));
         Ok(CreateInstanceResponse {
             ws_url: format!("/agent/{}", instance.id),
@@ -65,21 +66,22 @@ impl InstancesService for Podium {
             deployment_id: instance.deployment_id,
             status: instance.status,
             coordinator_id: instance.coordinator_id.unwrap_or_default(),
-            chronicle_ws_endpoint: instance.chronicle,
+            chronicle_ws_endpoint: chronicle,
             created_at: Some(timestamp(instance.created_at)),
         })
     }
 
     async fn get_instance(&self, cx: Context, request: GetInstanceRequest) -> Result<GetInstanceResponse> {
         let instance = self.platform.instances.get(&cx, &request.instance_id).await?;
-        Ok(GetInstanceResponse { instance: Some(shown::instance(instance)) })
+        Ok(GetInstanceResponse { instance: Some(shown::instance(instance, self.chronicle_base())) })
     }
 
     async fn list_instances(&self, cx: Context, request: ListInstancesRequest) -> Result<ListInstancesResponse> {
         let page = PageRequest::parse(request.limit, &request.cursor, PAGE_INSTANCES, PAGE_INSTANCES_MAX)?;
         let page = self.platform.instances.list(&cx, &request.status, &page).await?;
         let next_cursor = page.cursor();
-        Ok(ListInstancesResponse { instances: page.items.into_iter().map(shown::instance).collect(), next_cursor })
+        let shown = |instance| shown::instance(instance, self.chronicle_base());
+        Ok(ListInstancesResponse { instances: page.items.into_iter().map(shown).collect(), next_cursor })
     }
 
     async fn delete_instance(&self, cx: Context, request: DeleteInstanceRequest) -> Result<DeleteInstanceResponse> {
@@ -154,5 +156,11 @@ impl InstancesService for Podium {
         let content = Box::pin(stream::once(std::future::ready(Ok(content))).chain(rest));
         let size = self.platform.instances.write_file(&cx, &instance_id, &path, content).await?;
         Ok(WriteFileResponse { path, size_bytes: i64::try_from(size).unwrap_or(i64::MAX) })
+    }
+}
+
+impl Podium {
+    fn chronicle_base(&self) -> Option<&str> {
+        self.platform.chronicle_base.as_deref()
     }
 }

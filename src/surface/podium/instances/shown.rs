@@ -1,5 +1,6 @@
 //! Instances and what belongs to them, as messages.
 
+use http::Uri;
 use portico_wire::podium::v1::{File, Instance, LogEntry, Message, ResourceUsage};
 
 use super::super::timestamp;
@@ -8,7 +9,7 @@ use crate::{
     surface::objects,
 };
 
-pub(super) fn instance(shown: Shown) -> Instance {
+pub(super) fn instance(shown: Shown, chronicle_base: Option<&str>) -> Instance {
     let instance = shown.instance;
     Instance {
         instance_id: instance.id.clone(),
@@ -18,7 +19,7 @@ pub(super) fn instance(shown: Shown) -> Instance {
         version: instance.version,
         status: instance.status,
         config: Some(objects::carried(&instance.config)),
-        chronicle_ws_endpoint: instance.chronicle,
+        chronicle_ws_endpoint: chronicle(chronicle_base, instance.chronicle.as_deref()),
         resource_usage: shown.usage.map(usage),
         coordinator_id: instance.coordinator_id.unwrap_or_default(),
         tenant_id: instance.tenant_id,
@@ -27,6 +28,14 @@ pub(super) fn instance(shown: Shown) -> Instance {
         last_activity_at: shown.last_activity_at.map(timestamp),
         stale: shown.stale,
     }
+}
+
+/// Where clients reach the Chronicle that a host told of: below the public base, which takes the place of the host's own
+/// scheme, name and port. Those are internal, so without a base nothing is shown.
+pub(super) fn chronicle(base: Option<&str>, told: Option<&str>) -> Option<String> {
+    let told: Uri = told?.parse().ok()?;
+    let path = told.path_and_query().map_or("", |path| path.as_str());
+    Some(format!("{}{path}", base?.trim_end_matches('/')))
 }
 
 fn usage(usage: Usage) -> ResourceUsage {
