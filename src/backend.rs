@@ -15,5 +15,6 @@ mod ownership;
 pub mod postgres;
 pub mod s3;
 pub mod sealer;
+mod sha256;
 pub mod sqlite;
 pub mod valkey;

@@ -16,6 +16,7 @@ mod upload;
 
 use std::{sync::Arc, time::Duration};
 
+pub(super) use self::name::check_agent_type;
 use self::{
     claim::Claim,
     record::{AgentType, not_found},
@@ -28,8 +29,8 @@ pub use self::{
 };
 use super::{
     audit::Audit,
-    table::{Stored, Table},
     settings::Settings,
+    table::{Stored, Table},
 };
 use crate::{
     base::{Code, Context, Error, Incoming, Result, TenantId, reason, tasks::Tasks},
@@ -78,9 +79,9 @@ pub struct Ground {
     pub blobs: Arc<dyn Blobs>,
     /// Where new ones are put at once; without it every deployment waits for its first instance.
     pub hosts: Option<Arc<dyn Hosts>>,
-    /// The trail.
     /// What administrators change: how large a bundle may be.
     pub settings: Settings,
+    /// The trail.
     pub audit: Audit,
     /// For what has to be put in order after a caller has gone.
     pub tasks: Tasks,

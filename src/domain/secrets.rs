@@ -15,9 +15,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::names::{agent_type, check};
+use self::names::check;
 use super::{
     audit::Audit,
+    deployments::check_agent_type,
     keys::tenant_id,
     revision::IfMatch,
     table::{Entity, Stored, Table, by_time},
@@ -177,7 +178,7 @@ impl Secrets {
     }
 
     async fn put(&self, cx: &Context, agent: &str, tenant: &str, change: Change) -> Result<Listing> {
-        agent_type(agent)?;
+        check_agent_type(agent)?;
         let tenant = scope(cx, tenant)?;
         let if_match = IfMatch::of(cx);
         for _ in 0..CHANGE_ATTEMPTS_MAX {
@@ -206,7 +207,7 @@ impl Secrets {
     }
 
     async fn read(&self, cx: &Context, agent: &str, tenant: &str, reveal: bool) -> Result<(Listing, Option<Values>)> {
-        agent_type(agent)?;
+        check_agent_type(agent)?;
         let tenant = scope(cx, tenant)?;
         let stored = self.table.get(&place(tenant.as_str(), agent)).await?;
         let Stored { value, version } = stored.ok_or_else(|| {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::refused;
 use crate::{
+    backend::sha256::finished,
     base::Result,
     port::blobs::{self, Digest, Head, Metadata},
 };
@@ -121,13 +122,6 @@ fn hash(path: &Path) -> io::Result<Digest> {
             read => context.update(&buffer[..read]),
         }
     }
-}
-
-/// The digest as the port has it.
-pub(super) fn finished(context: Context) -> Digest {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(context.finish().as_ref());
-    Digest(digest)
 }
 
 /// Nothing there, or a file where the path needs a folder.

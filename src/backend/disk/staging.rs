@@ -25,9 +25,10 @@ use tokio::{
 use super::{
     Disk, blocking,
     files::{self, full, refused},
-    layout::{Sidecar, finished},
+    layout::Sidecar,
 };
 use crate::{
+    backend::sha256::finished,
     base::{Code, Error, Result, id, reason},
     port::{
         Answer,

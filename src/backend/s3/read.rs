@@ -17,8 +17,9 @@ use super::{
     failure,
 };
 use crate::{
+    backend::sha256::finished,
     base::{Code, Error, Incoming, Result, Retry, reason},
-    port::blobs::{self, Blob, Digest, Head, LIST_KEYS_MAX, Listed, Metadata, Range},
+    port::blobs::{self, Blob, Head, LIST_KEYS_MAX, Listed, Metadata, Range},
 };
 
 /// Pages of one list that hold nothing but what is hidden. Hidden keys sort together, so this is never reached by keys of
@@ -130,13 +131,6 @@ impl S3 {
         }
         Ok(Some(Head { size, digest: finished(context), metadata: Metadata::new() }))
     }
-}
-
-/// The digest as the port has it.
-pub(super) fn finished(context: Context) -> Digest {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(context.finish().as_ref());
-    Digest(digest)
 }
 
 /// A body as it is read. What was read stays true when the rest fails.

@@ -12,10 +12,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     S3, about,
     commit::{Arrived, Held},
-    read::finished,
     upload::{PART_BYTES, Upload},
 };
 use crate::{
+    backend::sha256::finished,
     base::{Error, Result, id},
     port::{
         Answer,

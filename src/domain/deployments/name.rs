@@ -98,7 +98,7 @@ impl DeploymentId {
 }
 
 /// Letters, digits, `_` and `-`: none of the separators of ids and keys.
-pub(super) fn check_agent_type(text: &str) -> Result<()> {
+pub(in crate::domain) fn check_agent_type(text: &str) -> Result<()> {
     let mut bytes = text.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));

@@ -5,7 +5,7 @@
 //! *Knows:* the bounds. *Does not know:* where secrets go.
 
 use super::Values;
-use crate::base::{Code, Error, Result, error::Detail, reason};
+use crate::base::{Error, Result};
 
 /// Secrets of one agent type.
 const NAMES_MAX: usize = 64;
@@ -15,22 +15,6 @@ const NAME_CHARACTERS_MAX: usize = 128;
 const VALUE_BYTES_MAX: usize = 32 << 10;
 /// Names and values of one agent type together.
 const TOTAL_BYTES_MAX: usize = 256 << 10;
-/// Longest agent type.
-const AGENT_TYPE_CHARACTERS_MAX: usize = 63;
-
-/// Reads an agent type: a letter or digit, then letters, digits, `_` or `-`; 63 in all.
-pub(super) fn agent_type(text: &str) -> Result<()> {
-    let fits = (1..=AGENT_TYPE_CHARACTERS_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric());
-    if fits {
-        return Ok(());
-    }
-    let problem = "must be 1 to 63 letters, digits, `_` or `-`, the first a letter or digit";
-    let detail = Detail::Field { path: "agent_type".to_owned(), reason: problem.to_owned() };
-    let message = format!("agent_type: {problem}");
-    Err(Error::new(Code::InvalidArgument, reason::INVALID_AGENT_TYPE, message).with(detail))
-}
 
 /// Whether these may be stored.
 pub(super) fn check(values: &Values) -> Result<()> {
