@@ -148,17 +148,14 @@ impl S3 {
         self.0.is_conditional.load(Ordering::Relaxed).then(|| "*".to_owned())
     }
 
-    /// The store answered that it does not implement what it was asked. If that was the condition, it is not sent again:
-    /// whether a key is taken is then only asked before, and the claim on a name does the rest. Whether that is worth
-    /// another attempt.
-    fn does_without_condition(&self) -> bool {
-        let was_conditional = self.0.is_conditional.swap(false, Ordering::Relaxed);
-        if was_conditional {
+    /// The store took without the condition what it had refused with it, as something that it does not implement. So the
+    /// condition is not sent again: whether a key is taken is then only asked before, and the claim on a name does the rest.
+    fn does_without_condition(&self) {
+        if self.0.is_conditional.swap(false, Ordering::Relaxed) {
             tracing::warn!(
                 "the blob store knows no conditional writes; whether a key is taken is asked before each write"
             );
         }
-        was_conditional
     }
 
     fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {

@@ -58,6 +58,8 @@ enum Attempt {
     Taken,
     /// Try again.
     Again,
+    /// The store does not implement what it was asked, perhaps the condition. Try again without it.
+    Unconditional,
 }
 
 impl Arrived {
@@ -77,14 +79,21 @@ impl Arrived {
         blobs::check_announced(self.announced.as_deref(), key)?;
         // One of ours at a time; others are met in the store.
         let mut held = self.held.lock().await;
+        let mut condition = self.s3.only_if_absent();
         for _ in 0..ATTEMPTS_MAX {
             // Asked before, so that stores without conditions are right in all but a race, and no upload is spent.
             if let Some(head) = self.s3.look(key).await? {
                 return Ok(Committed::Exists(head));
             }
-            match self.attempt(&mut held, key, &metadata).await? {
-                Attempt::Created => return Ok(Committed::Created),
+            match self.attempt(&mut held, key, &metadata, condition.as_deref()).await? {
+                Attempt::Created => {
+                    if condition.is_none() {
+                        self.s3.does_without_condition();
+                    }
+                    return Ok(Committed::Created);
+                }
                 Attempt::Again => {}
+                Attempt::Unconditional => condition = None,
                 Attempt::Taken => {
                     if let Some(head) = self.s3.look(key).await? {
                         return Ok(self.outcome(head, &metadata));
@@ -105,16 +114,22 @@ impl Arrived {
         }
     }
 
-    async fn attempt(&self, held: &mut Held, key: &str, metadata: &Metadata) -> Result<Attempt> {
+    async fn attempt(
+        &self,
+        held: &mut Held,
+        key: &str,
+        metadata: &Metadata,
+        condition: Option<&str>,
+    ) -> Result<Attempt> {
         match held {
-            Held::Small(bytes) => self.put(bytes.clone(), key, metadata).await,
+            Held::Small(bytes) => self.put(bytes.clone(), key, metadata, condition).await,
             Held::Large(Large { upload, about: Some(id) }) => {
                 self.s3.tell(key, id, self.size, self.digest, metadata).await?;
-                let attempt = self.complete(upload).await;
+                let attempt = complete(upload, condition).await;
                 match attempt {
                     Ok(Attempt::Created) => *held = Held::Committed,
                     // It is written again by the next attempt.
-                    Ok(Attempt::Taken | Attempt::Again) => self.settle(key, id).await?,
+                    Ok(Attempt::Taken | Attempt::Again | Attempt::Unconditional) => self.settle(key, id).await?,
                     Err(_) => {}
                 }
                 attempt
@@ -133,7 +148,7 @@ impl Arrived {
                 let metadata = about::whole(self.digest, metadata);
                 let mut copy = Upload::begin(&self.s3, self.s3.at(key), metadata).await?;
                 copy.copy(&aside.name, self.size).await?;
-                self.complete(&mut copy).await
+                complete(&mut copy, condition).await
             }
             Held::Committed => Err(Error::internal("a large object is committed twice")),
         }
@@ -148,29 +163,30 @@ impl Arrived {
         Ok(())
     }
 
-    async fn put(&self, bytes: Bytes, key: &str, metadata: &Metadata) -> Result<Attempt> {
+    async fn put(&self, bytes: Bytes, key: &str, metadata: &Metadata, condition: Option<&str>) -> Result<Attempt> {
         let s3 = &self.s3;
         let (encryption, key_id) = s3.encryption();
         let put = s3.0.bulk.put_object().bucket(&s3.0.bucket).key(s3.at(key)).body(bytes.into());
-        let put = put.set_metadata(Some(about::whole(self.digest, metadata))).set_if_none_match(s3.only_if_absent());
+        let put = put.set_metadata(Some(about::whole(self.digest, metadata)));
+        let put = put.set_if_none_match(condition.map(str::to_owned));
         let put = put.set_server_side_encryption(encryption).set_ssekms_key_id(key_id);
         match put.send().await {
             Ok(_) => Ok(Attempt::Created),
             Err(error) => match (failure::status(&error), failure::code(&error)) {
                 (Some(412 | 409), _) => Ok(Attempt::Taken),
-                (Some(501), _) | (_, Some("NotImplemented")) if s3.does_without_condition() => Ok(Attempt::Again),
+                (Some(501), _) | (_, Some("NotImplemented")) if condition.is_some() => Ok(Attempt::Unconditional),
                 _ => Err(failure::of("store an object", error)),
             },
         }
     }
+}
 
-    async fn complete(&self, upload: &mut Upload) -> Result<Attempt> {
-        match upload.complete(self.s3.only_if_absent()).await? {
-            Completed::Done => Ok(Attempt::Created),
-            Completed::Taken | Completed::Gone => Ok(Attempt::Taken),
-            Completed::NotImplemented(_) if self.s3.does_without_condition() => Ok(Attempt::Again),
-            Completed::NotImplemented(error) => Err(error),
-        }
+async fn complete(upload: &mut Upload, condition: Option<&str>) -> Result<Attempt> {
+    match upload.complete(condition.map(str::to_owned)).await? {
+        Completed::Done => Ok(Attempt::Created),
+        Completed::Taken | Completed::Gone => Ok(Attempt::Taken),
+        Completed::NotImplemented(_) if condition.is_some() => Ok(Attempt::Unconditional),
+        Completed::NotImplemented(error) => Err(error),
     }
 }
 

@@ -255,6 +255,28 @@ async fn a_store_without_conditional_writes_creates_a_key_once_in_all_but_a_race
     assert_eq!(read(&blobs, "small/key", portico::port::blobs::Range::ALL).await, "x");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_501_about_something_else_leaves_the_condition_in_force_and_two_at_once_are_two_retries() {
+    let server = minio::minio();
+    let between = Between::start(server.address()).await;
+    let (blobs, _tasks) = open(through(&between)).await;
+    let has_condition = |head: &http::request::Parts| head.headers.contains_key("if-none-match");
+    // As of a store without keys of its own that is told to encrypt.
+    between
+        .rule(|head| if head.method == http::Method::PUT { Fate::Fails(501, "NotImplemented") } else { Fate::Passes });
+    let refused = staged(&blobs, &["x"]).await.commit("refused/key", Metadata::new()).await.unwrap_err();
+    assert_eq!(refused.reason(), reason::STORAGE_ERROR);
+    between.rule(|_| Fate::Passes);
+    store(&blobs, "taken/key", "x").await;
+    assert_eq!(between.noted(has_condition), 1, "the condition is still sent");
+
+    between.rule(move |head| match has_condition(head) {
+        true => Fate::Fails(501, "NotImplemented"),
+        false => Fate::Passes,
+    });
+    tokio::join!(store(&blobs, "both/one", "1"), store(&blobs, "both/two", "2"));
+}
+
 /// The bucket of a store, reached through somebody.
 fn through(between: &Between) -> Options {
     minio::options_at(between.address)
