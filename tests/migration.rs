@@ -19,6 +19,7 @@ use portico::{
 };
 use serde_json::json;
 
+use crate::podium::deployments::{fields, upload};
 use crate::support::{
     doors::{Call, Door},
     gateway::{ADMIN, TestHouse, schema},
@@ -143,4 +144,28 @@ async fn an_installation_moves_onto_postgres_and_s3_and_back_though_it_is_interr
     let at_home = house(&here).await;
     assert_eq!(seen(&at_home, &tenant).await, shown);
     at_home.close().await;
+}
+
+#[tokio::test]
+async fn replacing_takes_nothing_away_before_what_comes_instead_has_arrived_whole() {
+    let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (from, to) = (embedded(source.path()), embedded(target.path()));
+    let key = "blobs/dev/deployments/echo/1.0.0/echo-1.0.0.tar.gz";
+    for (side, mark) in [(&from, 1), (&to, 2)] {
+        let house = house(side).await;
+        let mut bundle = stage::bundle();
+        // When it was packed, which gzip says and nobody minds.
+        bundle[4] = mark;
+        upload(&house, ADMIN, &fields("1.0.0", &bundle)).await.expect(201);
+        house.close().await;
+    }
+    let (damaged, kept) = (fs::read(source.path().join(key)).unwrap(), fs::read(target.path().join(key)).unwrap());
+    let mut broken = damaged.clone();
+    broken[20] ^= 1;
+    fs::write(source.path().join(key), &broken).unwrap();
+    assert_eq!(migrate(&from, &to, true).await.unwrap_err().code(), Code::DataLoss);
+    assert_eq!(fs::read(target.path().join(key)).unwrap(), kept, "the target keeps what it had");
+    fs::write(source.path().join(key), &damaged).unwrap();
+    migrate(&from, &to, true).await.unwrap();
+    assert_eq!(fs::read(target.path().join(key)).unwrap(), damaged);
 }

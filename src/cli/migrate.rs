@@ -18,7 +18,9 @@ pub(crate) struct Flags {
     /// Where it goes, written likewise.
     #[arg(long, value_name = "FILE|URL,URL")]
     to: String,
-    /// Replace what the target holds. Without this, a target that holds anything else is refused.
+    /// Let the target's records give way to the source's, and its bundles where the source has others under the same keys;
+    /// its other bundles stay. Cut off, it leaves the target with some of both until it is run again. Without this, a
+    /// target that holds anything else is refused.
     #[arg(long)]
     replace: bool,
 }
@@ -35,7 +37,9 @@ pub(crate) async fn run(flags: Flags, variables: Variables, screen: &mut Screen)
     let variables: Variables = variables.into_iter().filter(|(name, _)| name.to_str().is_some_and(common)).collect();
     let from = side("--from", &flags.from, &variables)?;
     let to = side("--to", &flags.to, &variables)?;
-    let failed = |error: portico::base::Error| Failure::other(format!("nothing is lost: {}", error.report()));
+    let failed = |error: portico::base::Error| {
+        Failure::other(format!("the source is unchanged; run it again when this is mended: {}", error.report()))
+    };
     let migration = Migration::open(&from, &to, flags.replace).await.map_err(failed)?;
     let mut steps = 0_u64;
     let moved = migration

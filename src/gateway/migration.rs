@@ -52,8 +52,8 @@ struct Side {
 }
 
 impl Migration {
-    /// Opens the stores of both sides. With `is_replacing`, what the target holds gives way to what the source holds;
-    /// without, a target that holds anything else is refused.
+    /// Opens the stores of both sides. With `is_replacing`, the target's records give way to the source's, and so do blobs
+    /// under the same keys; other blobs of the target stay. Without, a target that holds anything else is refused.
     ///
     /// # Errors
     /// When a store cannot be opened, or is the same on both sides.
@@ -171,11 +171,11 @@ impl Migration {
     /// Whether it was brought over, and was not there already.
     async fn blob(&self, key: &str) -> Result<bool> {
         let Some(blob) = self.from.blobs.get(key, Range::ALL).await? else { return Err(vanished(key)) };
-        match self.to.blobs.head(key).await? {
-            Some(there) if there == blob.head => return Ok(false),
-            Some(_) if self.is_replacing => self.to.blobs.delete(key).await?,
-            Some(_) => return Err(occupied(format!("other bytes under {key}"))),
-            None => {}
+        let there = self.to.blobs.head(key).await?;
+        match &there {
+            Some(there) if *there == blob.head => return Ok(false),
+            Some(_) if !self.is_replacing => return Err(occupied(format!("other bytes under {key}"))),
+            _ => {}
         }
         let (head, mut body) = (blob.head, blob.body);
         let mut staging = self.to.blobs.stage(Some(key)).await?;
@@ -189,6 +189,10 @@ impl Migration {
                 reason::STORAGE_ERROR,
                 format!("{key} is not what its digest says"),
             ));
+        }
+        // Only now, when what takes its place has arrived whole.
+        if there.is_some() {
+            self.to.blobs.delete(key).await?;
         }
         match staged.commit(key, head.metadata).await? {
             Committed::Created => Ok(true),
