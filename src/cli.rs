@@ -16,6 +16,7 @@ mod keys;
 mod log;
 mod migrate;
 mod openapi;
+mod reload;
 mod routes;
 mod screen;
 mod serve;

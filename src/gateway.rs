@@ -19,7 +19,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use portico_wire::{Handlers, grpc, podium::v1 as podium};
 
 pub use self::coordinator::Coordinator;
-use self::{backends::Backends, reload::Reload};
+use self::{
+    backends::Backends,
+    reload::{Certified, Reload, Watched},
+};
 use crate::{
     base::{
         Caller, Clock, Context, Current, Error, IdentityId, Result, Secret, TenantId,
@@ -41,7 +44,10 @@ use crate::{
         secrets::Secrets,
         settings::{self, Settings},
     },
-    edge::{self, Edge, Pages, Rest, Site, listen},
+    edge::{
+        self, Edge, Pages, Rest, Site,
+        listen::{self, Certificates, Listener},
+    },
     gate::{Admit, Bindings, Guard, Ledger, Metrics, metrics::Placed},
     schema::{Schema, Surface},
     surface,
@@ -110,18 +116,16 @@ impl Gateway {
         let limits = guard.limits();
         let edge = Arc::new(doors(&config, &schema, &handlers, Arc::new(guard), metrics, &tasks)?);
 
-        let listener = listen::Listener::bind(listening(&config)?, tasks.clone()).await?;
+        let (listener, watched) = listening(&config, &tasks).await?;
         let address = listener.address();
         let reload = Reload {
             limits,
             cors: edge.cors(),
-            certificates: listener.certificates(),
-            files: Current::new(config.tls.clone()),
+            listener: watched,
+            hosts: backends.hosts,
             drain: Current::new(reload::drain(&config)),
         };
-        let watching = reload.clone().watch();
-        let closing = tasks.closing_token();
-        tasks.spawn(async move { closing.run_until_cancelled(watching).await });
+        reload.watch(&tasks);
         tasks.spawn(listener.serve(Arc::clone(&edge)));
         Ok(Gateway { address, edge, first_admin_key, tasks, reload })
     }
@@ -282,9 +286,14 @@ fn doors(
     Ok(Edge::new(schema, handlers, guard, tasks.clone(), settings).with_web(Arc::new(Pages::new(site, rest))))
 }
 
-fn listening(config: &Config) -> Result<listen::Config> {
-    let tls = config.tls.as_ref().map(reload::read).transpose()?;
-    Ok(listen::Config { tls, ..listen::Config::plain(config.listen) })
+/// A listener, and what it proves itself by.
+async fn listening(config: &Config, tasks: &Tasks) -> Result<(Listener, Option<Watched<Certificates>>)> {
+    let tls = config.tls.as_ref().map(Certificates::read).transpose()?;
+    let plan = listen::Config { tls: tls.clone(), ..listen::Config::plain(config.listen) };
+    let listener = Listener::bind(plan, tasks.clone()).await?;
+    let found = listener.certificates().zip(config.tls.clone()).zip(tls);
+    let watched = found.map(|((certificates, files), tls)| Watched::new(certificates, files, tls));
+    Ok((listener, watched))
 }
 
 /// Which client certificates stand for which keys.

@@ -16,6 +16,7 @@ PATIENCE_SECONDS = 180
 SOCKETS_OF_INSTANCE = 16
 IDLE_SOCKETS = 1_024
 SETTLE_SECONDS = 2
+SOCKET_BYTES_MAX = 12_000
 
 
 class Driver:
@@ -66,23 +67,30 @@ def instances(caller, deployment, sockets, say):
         caller.new_instance(deployment, f"bench-{number}")
 
 
+def round_trips(driver, what, shapes, ways, rounds, say):
+    """Each way in turn, in each shape; the medians of the rounds."""
+    result = {}
+    for shape, (sockets, count) in shapes.items():
+        taken = {way: [] for way in ways}
+        for turn in range(rounds):
+            say(f"{what}, {shape}, round {turn + 1} of {rounds}")
+            for way, (server, *words) in ways.items():
+                taken[way].append(driver.round_trips(server, *words, sockets, count))
+        for way, all_rounds in taken.items():
+            result[f"{way}, {shape}"] = {
+                figure: statistics.median(one[figure] for one in all_rounds)
+                for figure in ("p50_us", "p99_us", "cpu_us", "per_second")
+            }
+    return result
+
+
 def measure(driver, gateway, echo, deployment, key, rounds, say):
     instances(Caller(gateway.port, key), deployment, IDLE_SOCKETS, say)
     tunnel = (f"127.0.0.1:{gateway.port}/agent/bench-#", key, PING, '"pong"')
     direct = (f"127.0.0.1:{echo.port}/", "", PING, "")
     shapes = {"one socket": (1, 3_000), "32 sockets": (32, 500)}
-    result = {}
-    for shape, (sockets, count) in shapes.items():
-        taken = {"tunnel": [], "direct": []}
-        for turn in range(rounds):
-            say(f"WebSocket round trips, {shape}, round {turn + 1} of {rounds}")
-            taken["tunnel"].append(driver.round_trips(gateway, *tunnel, sockets, count))
-            taken["direct"].append(driver.round_trips(echo, *direct, sockets, count))
-        for which, all_rounds in taken.items():
-            result[f"{which}, {shape}"] = {
-                what: statistics.median(one[what] for one in all_rounds)
-                for what in ("p50_us", "p99_us", "cpu_us", "per_second")
-            }
+    ways = {"tunnel": (gateway, *tunnel), "direct": (echo, *direct)}
+    result = round_trips(driver, "WebSocket round trips", shapes, ways, rounds, say)
     say("a whole turn of the echo agent")
     turn = (tunnel[0], key, TURN, '"type":"complete"')
     result["turn of the echo agent"] = driver.round_trips(gateway, *turn, 1, 200)
@@ -93,3 +101,28 @@ def measure(driver, gateway, echo, deployment, key, rounds, say):
         "direct_bytes": driver.idle_bytes(echo, IDLE_SOCKETS, *direct),
     }
     return result
+
+
+def tell(rows, lines, judge):
+    lines.append("WebSocket: a text frame of some 130 bytes there and back")
+    tell_round_trips(rows, lines)
+    idle = rows["idle"]
+    taken = idle["tunnel_bytes"]
+    said = judge("memory per idle socket", f"{taken:.0f} B", taken <= SOCKET_BYTES_MAX, f"<= {SOCKET_BYTES_MAX} B")
+    lines.append(
+        f"  {idle['sockets']} idle sockets take {taken:.0f} bytes each in the gateway: {said}; {idle['direct_bytes']:.0f} in the echo"
+    )
+    lines.append(
+        "  Tunnel: GET /agent/{id} to an instance of the embedded fleet, whose host answers `ping`. Direct: tokio-tungstenite's echo.\n"
+        "  The embedded fleet has no second socket per client: a pair is the client's socket and its seat at the instance."
+    )
+    lines.append("")
+
+
+def tell_round_trips(rows, lines):
+    lines.append(f"  {'':24} {'p50 us':>7} {'p99 us':>7} {'us CPU':>7} {'trips/s':>8}")
+    for name, row in rows.items():
+        if name != "idle":
+            lines.append(
+                f"  {name:24} {row['p50_us']:7.0f} {row['p99_us']:7.0f} {row['cpu_us']:7.1f} {row['per_second']:8.0f}"
+            )

@@ -5,6 +5,7 @@ import guesses
 import objects
 import placement
 import shared
+import sockets
 import tunnel
 
 # What tells its own rows.
@@ -14,7 +15,6 @@ UNARY_SHARE_MIN = 0.85
 REST_CPU_MAX = 1.3
 COLD_START_MS_MAX = 50
 IDLE_BYTES_MAX = 20 << 20
-SOCKET_BYTES_MAX = 12_000
 UPLOAD_GROWTH_BYTES_MAX = 32 << 20
 # Below this the server waited for the machine or for its load, and requests per second say little about it.
 BUSY_MIN = 0.9
@@ -48,7 +48,7 @@ def render(result):
     if "unary" in result:
         unary(result, lines, judge)
     if "sockets" in result:
-        sockets(result["sockets"], lines, judge)
+        sockets.tell(result["sockets"], lines, judge)
     if "upload" in result:
         uploads(result["upload"], lines, judge)
     for name, teller in TELLERS.items():
@@ -86,27 +86,6 @@ def unary(result, lines, judge):
     if any(row["busy"] < BUSY_MIN for row in rows.values()):
         lines.append("  Some servers did not have their processor to themselves (busy): there, read CPU and not req/s.")
     lines.append("  " + NOTES.format(**result["settings"]).strip().replace("\n", "\n  "))
-    lines.append("")
-
-
-def sockets(rows, lines, judge):
-    lines.append("WebSocket: a text frame of some 130 bytes there and back")
-    lines.append(f"  {'':24} {'p50 us':>7} {'p99 us':>7} {'us CPU':>7} {'trips/s':>8}")
-    for name, row in rows.items():
-        if name != "idle":
-            lines.append(
-                f"  {name:24} {row['p50_us']:7.0f} {row['p99_us']:7.0f} {row['cpu_us']:7.1f} {row['per_second']:8.0f}"
-            )
-    idle = rows["idle"]
-    taken = idle["tunnel_bytes"]
-    said = judge("memory per idle socket", f"{taken:.0f} B", taken <= SOCKET_BYTES_MAX, f"<= {SOCKET_BYTES_MAX} B")
-    lines.append(
-        f"  {idle['sockets']} idle sockets take {taken:.0f} bytes each in the gateway: {said}; {idle['direct_bytes']:.0f} in the echo"
-    )
-    lines.append(
-        "  Tunnel: GET /agent/{id} to an instance of the embedded fleet, whose host answers `ping`. Direct: tokio-tungstenite's echo.\n"
-        "  The embedded fleet has no second socket per client: a pair is the client's socket and its seat at the instance."
-    )
     lines.append("")
 
 

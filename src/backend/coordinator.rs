@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   transport   connections, headers, bounds          address    where may be dialled
+//!   trust       certificates, and whose are believed
 //!   directory   which hosts there are, how they are   breaker    which are left alone
 //!   refusal     what a refusal means                  said       what hosts say
 //!   socket      native streams                        lines      followed logs
@@ -20,6 +21,7 @@ mod refusal;
 mod said;
 mod socket;
 mod transport;
+mod trust;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +35,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout};
 
+pub use self::trust::{Papers, Trust};
 use self::{
     address::Address,
     directory::{Directory, Host},
@@ -79,12 +82,8 @@ pub struct Config {
     pub token: Option<Secret>,
     /// The networks that may be dialled.
     pub networks: Vec<Network>,
-    /// PEM text of the authorities of hosts; the system's when unset.
-    pub authorities: Option<String>,
-    /// PEM text of our certificate.
-    pub certificate: Option<String>,
-    /// PEM text of its key.
-    pub key: Option<Secret>,
+    /// Whom to believe, and what to show.
+    pub papers: Papers,
     /// What comes before a blob's key in the URI that a host is given.
     pub source_base: String,
 }
@@ -120,6 +119,11 @@ impl Coordinators {
         drop(tasks.spawn(Directory::watch(Arc::downgrade(&directory), registry, tasks.clone())));
         drop(tasks.spawn(Directory::keep_probing(Arc::downgrade(&directory), tasks.clone())));
         Ok(Coordinators { directory, transport, source_base: config.source_base, tasks })
+    }
+
+    /// What connections to hosts begin with.
+    pub fn trust(&self) -> Trust {
+        Trust(self.transport.clone())
     }
 
     /// Tells at any time how many hosts are left alone after failures in a row.

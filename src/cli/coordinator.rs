@@ -9,6 +9,7 @@ use portico::{
 
 use super::{
     Failure, Screen, Variables, configuration, log,
+    reload::Source,
     signals::{Signals, Told},
 };
 
@@ -17,26 +18,22 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 /// Starts a host, says where it is, and ends when it has drained after a signal.
 pub(crate) async fn run(flags: configuration::Flags, variables: Variables, screen: &mut Screen) -> Result<(), Failure> {
-    let config = config(flags.load(variables)?);
+    let started = flags.load(variables.clone())?;
+    let config = config(&started);
     // Held to the end: what is logged last is written when it is dropped.
-    let _written = log::begin(config.log)?;
+    let log = log::begin(config.log)?;
     // Before the doors open, so that no signal falls between.
     let mut signals = Signals::listen()?;
-    let shown = config.clone();
-    let host = Coordinator::start(config)
+    let host = Coordinator::start(config.clone())
         .await
         .map_err(|error| Failure::other(format!("the host cannot start: {}", error.report())))?;
-    screen.text(&banner(&shown, host.address(), host.id()))?;
+    screen.text(&banner(&config, host.address(), host.id()))?;
     screen.flush()?;
 
+    let mut source = Source { flags, variables, started };
     let told = loop {
         match signals.next().await {
-            Told::Reload => match host.renew() {
-                Ok(()) => {
-                    tracing::info!("the certificates were read again; a host hears of the rest at its next start")
-                }
-                Err(error) => tracing::error!(error = error.report(), "the old certificates stay in use"),
-            },
+            Told::Reload => source.reload(&log, |newer| host.reload(newer)),
             told => break told,
         }
     };
@@ -49,10 +46,11 @@ pub(crate) async fn run(flags: configuration::Flags, variables: Variables, scree
     }
 }
 
-fn config(loaded: Loaded) -> Config {
+fn config(loaded: &Loaded) -> Config {
     let listen = loaded.origins.iter().find(|(setting, ..)| setting.key == "listen");
     let is_default = listen.is_none_or(|(_, _, origin)| *origin == Origin::Default);
-    if is_default { Config { listen: LISTEN, ..loaded.config } } else { loaded.config }
+    let config = loaded.config.clone();
+    if is_default { Config { listen: LISTEN, ..config } } else { config }
 }
 
 fn banner(config: &Config, address: SocketAddr, id: &str) -> String {
@@ -85,9 +83,9 @@ mod tests {
 
     #[test]
     fn a_host_listens_beside_a_gateway_unless_somebody_says_where() {
-        let untold = config(Sources::new().load().unwrap());
+        let untold = config(&Sources::new().load().unwrap());
         assert_eq!(untold.listen, LISTEN);
-        let told = config(Sources::new().set("--listen", "listen", "127.0.0.1:8080").load().unwrap());
+        let told = config(&Sources::new().set("--listen", "listen", "127.0.0.1:8080").load().unwrap());
         assert_eq!(told.listen.port(), 8080);
         assert!(banner(&untold, LISTEN, "host_1").contains("from everybody on this machine"));
     }

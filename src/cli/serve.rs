@@ -2,14 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use portico::{
-    base::Secret,
-    config::{Change, Config, Loaded},
-    gateway::Gateway,
-};
+use portico::{base::Secret, config::Config, gateway::Gateway};
 
 use super::{
     DEFAULT_URL, Failure, Screen, Variables, configuration, log,
+    reload::Source,
     signals::{Signals, Told},
 };
 
@@ -29,7 +26,7 @@ pub(crate) async fn run(flags: configuration::Flags, variables: Variables, scree
     let mut source = Source { flags, variables, started };
     let told = loop {
         match signals.next().await {
-            Told::Reload => source.reload(&gateway, &log),
+            Told::Reload => source.reload(&log, |newer| gateway.reload(newer)),
             told => break told,
         }
     };
@@ -39,49 +36,6 @@ pub(crate) async fn run(flags: configuration::Flags, variables: Variables, scree
         told = signals.again() => {
             Err(Failure::other(format!("stopped by a second {} before everything had ended", told.signal())))
         }
-    }
-}
-
-/// Where the configuration of a running gateway comes from.
-struct Source {
-    flags: configuration::Flags,
-    variables: Variables,
-    /// With what could be taken over since.
-    started: Loaded,
-}
-
-impl Source {
-    /// Reads everything again. What can be taken over is; what is wrong leaves everything as it is.
-    fn reload(&mut self, gateway: &Gateway, log: &log::Log) {
-        let newer = match self.flags.load(self.variables.clone()) {
-            Ok(newer) => newer,
-            Err(Failure::Configuration(problems)) => {
-                for problem in problems.0 {
-                    tracing::error!(
-                        place = %problem.place, setting = problem.key, cause = problem.cause, fix = problem.fix,
-                        "the configuration has a problem; the old one stays in force"
-                    );
-                }
-                return;
-            }
-            Err(failure) => {
-                return tracing::error!(?failure, "the configuration cannot be read; the old one stays in force");
-            }
-        };
-        if let Err(error) = gateway.reload(&newer.config).and_then(|()| log.set_level(newer.config.log.level)) {
-            return tracing::error!(error = error.report(), "the old configuration stays in force");
-        }
-        let switched = self.started.config.tls.is_some() != newer.config.tls.is_some();
-        for setting in self.started.changes(&newer) {
-            match setting.change {
-                Change::OnReload if !(switched && setting.key.starts_with("tls.")) => {
-                    tracing::info!(setting = setting.key, "a changed setting is in force");
-                }
-                _ => tracing::warn!(setting = setting.key, "a changed setting needs a restart"),
-            }
-        }
-        tracing::info!("the configuration was read again");
-        self.started = newer;
     }
 }
 

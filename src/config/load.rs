@@ -249,6 +249,25 @@ impl Draft {
         }
     }
 
+    /// Half of a proof would be shown to nobody.
+    fn complete_peers(&mut self) {
+        let Peers { certificate, key, .. } = &self.config.peers;
+        let missing = match (certificate, key) {
+            (Some(_), None) => "fleet.key",
+            (None, Some(_)) => "fleet.certificate",
+            _ => return,
+        };
+        // A file that could not be read has been reported already, and is not missing.
+        if self.problems.iter().all(|problem| problem.key != missing) {
+            self.problems.push(Problem {
+                place: Place::Together,
+                key: missing.to_owned(),
+                cause: "what hosts are shown is configured by half: this is not set".to_owned(),
+                fix: "set fleet.certificate and fleet.key, or neither".to_owned(),
+            });
+        }
+    }
+
     /// Whoever insists on Valkey has one in mind, and would otherwise start without it.
     fn complete_valkey(&mut self) {
         let Config { registry, bus, valkey_at_start, .. } = &self.config;
@@ -264,6 +283,7 @@ impl Draft {
 
     fn finish(mut self) -> Result<Loaded, Problems> {
         self.complete_tls();
+        self.complete_peers();
         self.complete_valkey();
         if let Err(error) = absolute(&mut self.config) {
             self.problems.push(Problem {

@@ -17,10 +17,10 @@ unknown `PORTICO_*` variable are errors. `portico check` shows every problem at 
 every value with where it came from; with `--connect` it asks PostgreSQL, S3 and Valkey how they are, too. Secrets are
 never printed.
 
-A running gateway reads all of it again on SIGHUP (`kill -HUP`, `systemctl reload`), and its certificate files whenever
-they change. What is marked *on reload* then takes effect, and no connection is dropped; what else has changed is named
-in the log and takes effect at the next start. Where something is wrong, everything stays as it was, and the log lists
-all problems. The environment and the flags of a process do not change while it runs, so only the file does.
+A running gateway or host reads all of it again on SIGHUP (`kill -HUP`, `systemctl reload`), and its certificate files
+whenever they change. What is marked *on reload* then takes effect, and no connection is dropped; what else has changed
+is named in the log and takes effect at the next start. Where something is wrong, everything stays as it was, and the log
+lists all problems. The environment and the flags of a process do not change while it runs, so only the file does.
 
 ```toml
 listen = \"0.0.0.0:8080\"

@@ -123,6 +123,7 @@ fn all_problems_are_reported_at_once_with_line_cause_and_fix() {
         ("PORTICO_LIMIT", "off"),
         ("PORTICO_ADMIN_KEY", "hunter2"),
         ("PORTICO_TLS_CLIENT_CA", "/nowhere/ca.pem"),
+        ("PORTICO_FLEET_CERTIFICATE", "Cargo.toml"),
         ("PORTICO_URL", "not ours"),
         ("PORTICO_CONFORMANCE_RUNNER", "not ours"),
     ];
@@ -147,6 +148,7 @@ fn all_problems_are_reported_at_once_with_line_cause_and_fix() {
         "flag --set drain.seconds \"1h\" is not a whole number of seconds",
         "configuration tls.certificate TLS is configured by half: this is not set",
         "configuration tls.key TLS is configured by half: this is not set",
+        "configuration fleet.key what hosts are shown is configured by half: this is not set",
     ];
     assert_eq!(shown, expected);
     assert_eq!(found[6].fix, "remove it, or write PORTICO_LIMITS if that is what you mean");

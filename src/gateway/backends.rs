@@ -2,12 +2,15 @@
 //!
 //! Adding a backend is one arm here, one file in `backend/`, one scheme in the config.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use super::measured::Measured;
+use super::{
+    measured::Measured,
+    reload::{Certified, Watched},
+};
 use crate::{
     backend::{
-        coordinator::{self, Coordinators},
+        coordinator::{self, Coordinators, Trust},
         disk::Disk,
         ensemble::Ensemble,
         local::{bus::LocalBus, registry::LocalRegistry},
@@ -43,10 +46,15 @@ pub(super) struct Backends {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) registry: Arc<dyn Registry>,
     pub(super) fleet: Arc<dyn Fleet>,
+    /// What hosts on other machines are shown, if there are any.
+    pub(super) hosts: Option<Watched<Trust>>,
     pub(super) sealer: Arc<dyn Sealer>,
     pub(super) catalog: Option<Arc<dyn Catalog>>,
     pub(super) spans: Arc<dyn Spans>,
 }
+
+/// A fleet, and what its hosts are shown if they are on other machines.
+type Hosted = (Arc<dyn Fleet>, Option<Watched<Trust>>);
 
 impl Backends {
     /// Opens them. What is asked over a network is timed, and so is every blob store; what is embedded answers in
@@ -59,9 +67,12 @@ impl Backends {
     ) -> Result<Backends> {
         let blobs: Arc<dyn Blobs> = Measured::new(blobs(config, clock, tasks).await?, metrics);
         let (registry, bus) = registry_and_bus(config, tasks, metrics).await?;
+        let records = records(config, clock, tasks, metrics).await?;
+        let (fleet, hosts) = fleet(config, &blobs, &registry, clock, tasks, metrics)?;
         Ok(Backends {
-            records: records(config, clock, tasks, metrics).await?,
-            fleet: fleet(config, &blobs, &registry, clock, tasks, metrics)?,
+            records,
+            fleet,
+            hosts,
             blobs,
             bus,
             registry,
@@ -234,31 +245,27 @@ fn fleet(
     clock: &Arc<dyn Clock>,
     tasks: &Tasks,
     metrics: &Metrics,
-) -> Result<Arc<dyn Fleet>> {
+) -> Result<Hosted> {
     match &config.fleet.host {
-        config::Host::Local => Ok(Arc::new(local_fleet(config, blobs, clock, tasks)?)),
+        config::Host::Local => Ok((Arc::new(local_fleet(config, blobs, clock, tasks)?), None)),
         config::Host::Coordinators(listed) => {
             let peers = &config.peers;
+            let papers = Trust::read(peers)?;
             let settings = coordinator::Config {
                 listed: listed.iter().map(ToString::to_string).collect(),
                 environment: config.environment.as_str().to_owned(),
                 token: peers.token.clone(),
                 networks: peers.networks.clone(),
-                authorities: read(peers.ca.as_deref(), "fleet.ca")?,
-                certificate: read(peers.certificate.as_deref(), "fleet.certificate")?,
-                key: read(peers.key.as_deref(), "fleet.key")?.map(Secret::new),
+                papers: papers.clone(),
                 source_base: source_base(config),
             };
             let coordinators = Coordinators::start(settings, Arc::clone(registry), tasks.clone())?;
             let help = "Hosts that are left alone for a while after failures in a row";
             metrics.tell("hosts_left_alone", help, Told::Level, coordinators.left_alone());
-            Ok(Arc::new(coordinators))
+            let trust = Watched::new(coordinators.trust(), peers.clone(), papers);
+            Ok((Arc::new(coordinators), Some(trust)))
         }
     }
-}
-
-fn read(file: Option<&Path>, setting: &'static str) -> Result<Option<String>> {
-    file.map(|path| super::reload::pem(setting, path)).transpose()
 }
 
 /// Agents run here as child processes, found on the search path that the gateway itself was started with.

@@ -9,7 +9,11 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use portico_wire::{Handlers, coordinator::v1 as coordinator};
 
-use super::{Stop, backends, listening, measured::Measured, reload};
+use super::{
+    Stop, backends, listening,
+    measured::Measured,
+    reload::{self, Watched},
+};
 use crate::{
     base::{
         Clock, Code, Current, Error, Result,
@@ -17,9 +21,9 @@ use crate::{
         id, reason,
         tasks::{Drain, Tasks},
     },
-    config::{self, Config},
+    config::Config,
     domain::host::{Host, Place},
-    edge::{self, Edge, Pages, Rest, Site, listen},
+    edge::{self, Edge, Pages, Rest, Site, listen::Certificates},
     gate::{Admit, Ledger, Metrics, Trusted},
     port::{blobs::Blobs, registry::Registry, spans::Spans},
     schema::{self, Schema, Surface},
@@ -32,10 +36,10 @@ pub struct Coordinator {
     edge: Arc<Edge>,
     host: Host,
     tasks: Tasks,
-    drain: Drain,
-    certificates: Option<listen::Certificates>,
-    /// Which files the certificates are in.
-    files: Current<Option<config::Tls>>,
+    drain: Current<Drain>,
+    /// What gateways are shown; nothing where plain text is spoken.
+    listener: Option<Watched<Certificates>>,
+    proves_certificates: bool,
 }
 
 impl Coordinator {
@@ -58,7 +62,7 @@ impl Coordinator {
     }
 
     async fn begin(config: Config, registry: Arc<dyn Registry>, tasks: Tasks) -> Result<Coordinator> {
-        let proves_certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let proves_certificates = proves_certificates(&config);
         protected(&config, proves_certificates)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
@@ -66,7 +70,7 @@ impl Coordinator {
         let fleet = Arc::new(backends::local_fleet(&config, &blobs, &clock, &tasks)?);
         let spans: Arc<dyn Spans> = backends::spans(&config, &tasks, &metrics)?;
 
-        let listener = listen::Listener::bind(listening(&config)?, tasks.clone()).await?;
+        let (listener, watched) = listening(&config, &tasks).await?;
         let address = listener.address();
         let place = Place {
             id: match &config.peers.id {
@@ -95,15 +99,11 @@ impl Coordinator {
         let edge = Edge::new(&schema, &handlers, guard, tasks.clone(), edge::Config::default());
         let edge = Arc::new(edge.with_web(Arc::new(Pages::new(site, rest))));
 
-        let (certificates, files) = (listener.certificates(), Current::new(config.tls.clone()));
-        if let Some(certificates) = certificates.clone() {
-            let (files, closing) = (files.clone(), tasks.closing_token());
-            let watching = async move { reload::watch(&certificates, &files).await };
-            tasks.spawn(async move { closing.run_until_cancelled(watching).await });
-        }
+        reload::watch(&watched, &tasks);
         tasks.spawn(listener.serve(Arc::clone(&edge)));
         tasks.spawn(host.clone().keep_announcing(tasks.clone()));
-        Ok(Coordinator { address, edge, host, tasks, drain: reload::drain(&config), certificates, files })
+        let drain = Current::new(reload::drain(&config));
+        Ok(Coordinator { address, edge, host, tasks, drain, listener: watched, proves_certificates })
     }
 
     /// The address that it listens on.
@@ -121,27 +121,37 @@ impl Coordinator {
         &self.host.place().id
     }
 
-    /// Reads the files of its certificates again. Connections that stand keep what they began with.
+    /// Takes over what a newer configuration says about certificates, whose are believed, and the time to drain. Connections
+    /// that stand keep what they began with. What else it says is heard at the next start.
     ///
     /// # Errors
-    /// When they cannot be used; the old ones stay.
-    pub fn renew(&self) -> Result<()> {
-        match (&self.certificates, &*self.files.get()) {
-            (Some(certificates), Some(files)) => certificates.replace(&reload::read(files)?),
-            _ => Ok(()),
+    /// When the new certificates cannot be used, or gateways would have to prove themselves by certificates from now on, or no
+    /// longer; everything stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<()> {
+        if proves_certificates(config) != self.proves_certificates {
+            let message = "tls.client_ca is set or unset at the next start alone";
+            return Err(Error::new(Code::FailedPrecondition, reason::INTERNAL, message));
         }
+        reload::listener(&self.listener, config)?.into_iter().for_each(|switch| switch());
+        self.drain.set(reload::drain(config));
+        Ok(())
     }
 
     /// Ends in order: says that it is draining, lets what is in flight end for as long as the configuration says, and
     /// withdraws.
     pub async fn drain(self, stop: Stop) {
         self.host.drain().await;
-        let left = self.tasks.drain(stop.plan(self.drain)).await;
+        let left = self.tasks.drain(stop.plan(*self.drain.get())).await;
         if left > 0 {
             tracing::warn!(tasks = left, "the time to drain is over; what is left is cut");
         }
         self.host.withdraw().await;
     }
+}
+
+/// Whether gateways may prove themselves by certificates.
+fn proves_certificates(config: &Config) -> bool {
+    config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
 }
 
 /// A host runs code, so a network may only reach it by a proof.

@@ -106,9 +106,7 @@ impl House {
             environment: "dev".to_owned(),
             token: Some(Secret::new("both-know")),
             networks: vec!["127.0.0.0/8".parse().unwrap()],
-            authorities: None,
-            certificate: None,
-            key: None,
+            papers: coordinator::Papers::default(),
             source_base: "blobs:///".to_owned(),
         };
         let fleet = Arc::new(Coordinators::start(config, Arc::new(LocalRegistry::new()), tasks.clone()).unwrap());

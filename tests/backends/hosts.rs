@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use portico::{
     backend::{
-        coordinator::{Config, Coordinators},
+        coordinator::{Config, Coordinators, Papers},
         local::registry::LocalRegistry,
     },
     base::{reason, tasks::Tasks},
@@ -34,9 +34,7 @@ fn config() -> Config {
         environment: "dev".to_owned(),
         token: None,
         networks: vec!["127.0.0.0/8".parse().unwrap()],
-        authorities: None,
-        certificate: None,
-        key: None,
+        papers: Papers::default(),
         source_base: "blobs:///".to_owned(),
     }
 }

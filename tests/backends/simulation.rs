@@ -1,14 +1,15 @@
 //! A thousand hosts and a hundred thousand instances in a real registry, placed by gateways that know of each other only what
 //! the registry tells them, and that a moment late.
 //!
-//! Most instances run already when the gateways begin, unevenly. What they add is started for real as far as the registry goes:
-//! every place is reserved before and given back after, and hosts announce what arrived.
+//! The hosts are empty when the gateways begin. Every instance is started for real as far as the registry goes: its place is
+//! reserved before and given back after, and its host announces that it has arrived.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt, future::join_all, stream};
 use portico::{
     backend::valkey::ValkeyRegistry,
+    base::tasks::Tasks,
     domain::placement::{OnItsWay, Placement},
     port::{
         Answer,
@@ -22,8 +23,9 @@ use crate::support::valkey::{self, Maker};
 const HOSTS: usize = 1_000;
 const INSTANCES: u32 = 100_000;
 const GATEWAYS: usize = 4;
-/// How many each gateway places between two looks at the registry.
-const AT_ONCE: usize = 125;
+/// How many each gateway places between two looks at the registry; towards the end half of what is left, so that the spread is
+/// not that of a last burst.
+const AT_ONCE: usize = 500;
 /// How far from the ideal a host may end.
 const SPREAD_MAX: f64 = 0.05;
 const DEPLOYMENT: &str = "echo:1.0.0@2b795103";
@@ -38,7 +40,7 @@ struct Machine {
     capacity: u32,
     /// What runs, and what of it has been announced.
     active: u32,
-    announced: u32,
+    announced: Option<u32>,
 }
 
 struct Gateway {
@@ -50,11 +52,10 @@ struct Gateway {
 }
 
 impl Machine {
-    /// The machine of this number, of one of three sizes, emptier than it will be in the end.
+    /// The machine of this number, of one of three sizes.
     fn new(at: usize) -> Machine {
         let capacity = 100 + u32::try_from(at).unwrap() % 3 * 50;
-        let full = 52 + u32::try_from(at).unwrap() * 7 % 15;
-        Machine { id: format!("host-{at:04}"), capacity, active: capacity * full / 100, announced: 0 }
+        Machine { id: format!("host-{at:04}"), capacity, active: 0, announced: None }
     }
 
     fn says(&self) -> Announcement {
@@ -70,7 +71,7 @@ impl Machine {
 }
 
 impl Gateway {
-    async fn look(&mut self) {
+    async fn looked(mut self) -> Gateway {
         let live = surely(|| self.registry.live(ANNOUNCED)).await;
         let load = |host: portico::port::registry::Present| {
             let said: Announced = serde_json::from_str(&host.body).unwrap();
@@ -90,11 +91,12 @@ impl Gateway {
             }
         };
         self.hosts = live.into_iter().map(load).collect();
+        self
     }
 
     /// Chooses hosts for as many instances as come at once, and reserves their places. A place that could not be reserved in
     /// time is taken all the same.
-    async fn place(&mut self, count: usize) -> Vec<usize> {
+    async fn placed(mut self, count: usize) -> (Gateway, Vec<usize>) {
         let mut chosen = Vec::new();
         for _ in 0..count {
             let id = self.placement.choose(&self.hosts, DEPLOYMENT, &[]).unwrap().id.clone();
@@ -102,18 +104,30 @@ impl Gateway {
             self.starting.push((at, self.placement.on_its_way(&id)));
             chosen.push(at);
         }
-        let reserved = stream::iter(&chosen).map(|at| self.registry.reserve(ANNOUNCED, &self.hosts[*at].id, TTL));
+        let (registry, hosts) = (&self.registry, &self.hosts);
+        let reserved = stream::iter(chosen.clone()).map(|at| registry.reserve(ANNOUNCED, &hosts[at].id, TTL));
         reserved.buffer_unordered(TOLD_AT_ONCE).for_each(|_| std::future::ready(())).await;
-        chosen
+        (self, chosen)
     }
 
     /// What was starting has started.
-    async fn settle(&mut self) {
-        let started = std::mem::take(&mut self.starting);
-        let released =
-            stream::iter(&started).map(|(at, _)| surely(|| self.registry.release(ANNOUNCED, &self.hosts[*at].id)));
+    async fn settled(mut self) -> Gateway {
+        let started: Vec<usize> = self.starting.drain(..).map(|(at, _)| at).collect();
+        let (registry, hosts) = (&self.registry, &self.hosts);
+        let released = stream::iter(started).map(|at| surely(move || registry.release(ANNOUNCED, &hosts[at].id)));
         released.buffer_unordered(TOLD_AT_ONCE).for_each(|()| std::future::ready(())).await;
+        self
     }
+}
+
+/// All of them at the same time, on as many processors as there are.
+async fn together<F>(turns: impl Iterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let tasks = Tasks::new();
+    let turns: Vec<_> = turns.map(|turn| tasks.spawn(turn)).collect();
+    join_all(turns).await.into_iter().map(Result::unwrap).collect()
 }
 
 /// Asks until there is an answer: on a busy machine one may not come within the bound of a command.
@@ -129,10 +143,10 @@ async fn surely<'a, T>(ask: impl Fn() -> Answer<'a, T>) -> T {
 
 /// Hosts whose number has changed say so.
 async fn announce(registry: &ValkeyRegistry, machines: &mut [Machine]) {
-    let changed = machines.iter_mut().filter(|machine| machine.active != machine.announced);
+    let changed = machines.iter_mut().filter(|machine| machine.announced != Some(machine.active));
     let says: Vec<_> = changed
         .map(|machine| {
-            machine.announced = machine.active;
+            machine.announced = Some(machine.active);
             machine.says()
         })
         .collect();
@@ -156,17 +170,20 @@ async fn a_hundred_thousand_instances_spread_over_a_thousand_hosts_of_a_real_reg
 
     let running = |machines: &[Machine]| machines.iter().map(|it| it.active).sum::<u32>();
     while running(&machines) < INSTANCES {
-        join_all(gateways.iter_mut().map(Gateway::look)).await;
-        join_all(gateways.iter_mut().map(Gateway::settle)).await;
+        gateways = together(gateways.into_iter().map(Gateway::looked)).await;
+        gateways = together(gateways.into_iter().map(Gateway::settled)).await;
         announce(&registry, &mut machines).await;
         let left = usize::try_from(INSTANCES - running(&machines)).unwrap();
-        let count = AT_ONCE.min(left.div_ceil(GATEWAYS));
-        for at in join_all(gateways.iter_mut().map(|gateway| gateway.place(count))).await.concat() {
+        let count = AT_ONCE.min(left.div_ceil(2 * GATEWAYS));
+        let placed = together(gateways.into_iter().map(|gateway| gateway.placed(count))).await;
+        let (placing, chosen): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
+        gateways = placing;
+        for at in chosen.concat() {
             machines[at].active += 1;
             assert!(machines[at].active <= machines[at].capacity, "{} is over its cap", machines[at].id);
         }
     }
-    join_all(gateways.iter_mut().map(Gateway::settle)).await;
+    gateways = together(gateways.into_iter().map(Gateway::settled)).await;
     announce(&registry, &mut machines).await;
 
     let ideal = f64::from(running(&machines)) / f64::from(machines.iter().map(|it| it.capacity).sum::<u32>());
@@ -174,8 +191,7 @@ async fn a_hundred_thousand_instances_spread_over_a_thousand_hosts_of_a_real_reg
         let share = f64::from(machine.active) / f64::from(machine.capacity);
         assert!((share - ideal).abs() <= SPREAD_MAX * ideal, "{} is {share:.3} full, not {ideal:.3}", machine.id);
     }
-    let last = &mut gateways[0];
-    last.look().await;
+    let last = gateways.remove(0).looked().await;
     assert_eq!(last.hosts.iter().map(|host| host.active).sum::<u32>(), running(&machines));
     assert!(last.hosts.iter().all(|host| host.reserved == 0), "every place was given back");
 }

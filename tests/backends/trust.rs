@@ -1,16 +1,16 @@
 //! Gateway and host prove themselves to each other by certificates of OpenSSL: calls and tunnels pass between the right two,
 //! and between no others.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use portico::{
     backend::{
-        coordinator::{Config, Coordinators},
+        coordinator::{self, Coordinators},
         local::registry::LocalRegistry,
     },
     base::{Error, Reason, Secret, reason, tasks::Tasks},
-    config::Sources,
+    config::{Config, Sources},
     gateway::{Coordinator, Stop},
     port::{
         fleet::{At, Fleet, Frame, HostLoad, State},
@@ -28,6 +28,9 @@ use crate::support::{
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long after a renewal it is in use.
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 /// Two authorities, and a host and a gateway of each. The first authority is the installation's.
 struct Papers(TempDir);
@@ -54,6 +57,10 @@ impl Papers {
 
     /// A host that proves itself by this certificate, and lets in gateways of the installation alone.
     async fn host(&self, id: &str, certificate: &str, data: &Path, registry: &LocalRegistry) -> Coordinator {
+        Coordinator::announcing_in(self.config(id, certificate, data), Arc::new(registry.clone())).await.unwrap()
+    }
+
+    fn config(&self, id: &str, certificate: &str, data: &Path) -> Config {
         let config = Sources::new()
             .set("test", "listen", "127.0.0.1:0")
             .set("test", "data", data.join(id).to_str().unwrap())
@@ -62,20 +69,22 @@ impl Papers {
             .set("test", "tls.certificate", self.path(&format!("{certificate}.pem")))
             .set("test", "tls.key", self.path(&format!("{certificate}.key")))
             .set("test", "tls.client_ca", self.path("ours.pem"));
-        Coordinator::announcing_in(config.load().unwrap().config, Arc::new(registry.clone())).await.unwrap()
+        config.load().unwrap().config
     }
 
     /// A gateway that believes hosts of the installation, and proves itself by this certificate; by none when it is empty.
     fn gateway(&self, certificate: &str, registry: &LocalRegistry, tasks: &Tasks) -> Coordinators {
         let has = !certificate.is_empty();
-        let config = Config {
+        let config = coordinator::Config {
             listed: Vec::new(),
             environment: "dev".to_owned(),
             token: None,
             networks: vec!["127.0.0.0/8".parse().unwrap()],
-            authorities: Some(self.text("ours.pem")),
-            certificate: has.then(|| self.text(&format!("{certificate}.pem"))),
-            key: has.then(|| Secret::new(self.text(&format!("{certificate}.key")))),
+            papers: coordinator::Papers {
+                authorities: Some(self.text("ours.pem")),
+                certificate: has.then(|| self.text(&format!("{certificate}.pem"))),
+                key: has.then(|| Secret::new(self.text(&format!("{certificate}.key")))),
+            },
             source_base: "blobs:///".to_owned(),
         };
         Coordinators::start(config, Arc::new(registry.clone()), tasks.clone()).unwrap()
@@ -142,13 +151,14 @@ async fn calls_and_tunnels_pass_between_a_gateway_and_a_host_with_the_right_cert
     }
 
     // A host takes over new papers without a restart; what they cannot be used for leaves the old ones in use.
+    let config = papers.config("host-2", "impostor", data.path());
     std::fs::write(papers.path("impostor.key"), "no key").unwrap();
-    assert!(impostor.renew().is_err());
+    assert!(impostor.reload(&config).is_err());
     assert_eq!(refusals(&ours, "host-2").await, [reason::COORDINATOR_UNAVAILABLE; 2]);
     for part in ["pem", "key"] {
         std::fs::copy(papers.path(&format!("host.{part}")), papers.path(&format!("impostor.{part}"))).unwrap();
     }
-    impostor.renew().unwrap();
+    impostor.reload(&config).unwrap();
     until(&ours, |hosts| hosts[1].healthy).await;
     assert_eq!(refusals(&ours, "host-2").await, [reason::INSTANCE_NOT_FOUND; 2], "it is spoken to, and holds nothing");
 
@@ -183,4 +193,50 @@ async fn a_gateway_proves_itself_by_the_files_that_its_configuration_names() {
     tokio::time::timeout(PATIENCE, asking).await.expect("a host that lets it in");
     house.close().await;
     host.drain(Stop::AtOnce).await;
+}
+
+#[tokio::test]
+async fn files_that_are_renewed_in_place_are_in_use_within_half_a_minute_on_both_sides() {
+    let (papers, data, registry) = (Papers::new(), tempfile::tempdir().unwrap(), LocalRegistry::new());
+    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [first, second] = free.map(|listener| listener.local_addr().unwrap());
+    let start = async |id, listen| {
+        let config = Config { listen, ..papers.config(id, "host", data.path()) };
+        Coordinator::announcing_in(config, Arc::new(registry.clone())).await.unwrap()
+    };
+    let fleet = format!("coordinator:https://{first},https://{second}");
+    let [authority, certificate, key] = ["ours.pem", "gateway.pem", "gateway.key"].map(|name| papers.path(name));
+    let house = TestHouse::with(&[
+        ("PORTICO_FLEET", &fleet),
+        ("PORTICO_FLEET_CA", &authority),
+        ("PORTICO_FLEET_CERTIFICATE", &certificate),
+        ("PORTICO_FLEET_KEY", &key),
+    ])
+    .await;
+    let healthy = async |hosts: u32| {
+        let asking = async {
+            while house.ask(ADMIN, "GET", "/health").send().await.json()["checks"]["coordinators"]["healthy"] != hosts {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.is_ok()
+    };
+    let old = start("host-1", first).await;
+    assert!(healthy(1).await, "the host lets it in");
+
+    // Everything is of another authority from now on. A host that starts now knows no other.
+    for (from, to) in [("theirs", "ours"), ("impostor", "host"), ("stranger", "gateway")] {
+        for part in ["pem", "key"] {
+            std::fs::copy(papers.path(&format!("{from}.{part}")), papers.path(&format!("{to}.{part}"))).unwrap();
+        }
+    }
+    let new = start("host-2", second).await;
+    tokio::time::pause();
+    tokio::time::advance(HALF_A_MINUTE).await;
+    tokio::time::resume();
+    assert!(healthy(2).await, "the gateway and the first host have the new ones, too");
+    house.close().await;
+    for host in [old, new] {
+        host.drain(Stop::AtOnce).await;
+    }
 }

@@ -50,7 +50,7 @@ impl Parts {
         let (registry, bus) = (valkey.registry(), valkey.bus());
         let heard = bus.subscribe("facts", From::Now).await.unwrap();
         let mut parts = Parts { registry, bus, heard };
-        parts.announce("a").await.unwrap();
+        parts.announce("a").await.map_err(|error| error.report()).unwrap();
         parts.tell("before").await;
         parts
     }

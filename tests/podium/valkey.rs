@@ -80,7 +80,7 @@ async fn valkey_down_later_reads_and_open_sockets_go_on_and_writes_are_refused_t
     let (house, tenant) = (&stage.house, stage.tenant.as_str());
     let stolen = makes_a_key(house).await.expect(201);
     let mut socket = Socket::open(house, "/agent/echo-1", tenant).await.unwrap();
-    says(&mut socket, "before").await;
+    socket.echo("before").await;
 
     server.kill();
     becomes(house, false).await;
@@ -88,7 +88,7 @@ async fn valkey_down_later_reads_and_open_sockets_go_on_and_writes_are_refused_t
     // Reads by keys that are known, and by one that is not known here yet.
     house.ask(tenant, "GET", "/api/v1/instances/echo-1").send().await.expect(200);
     house.ask(stolen["key"].as_str().unwrap(), "GET", "/api/v1/instances").send().await.expect(200);
-    says(&mut socket, "during").await;
+    socket.echo("during").await;
     Socket::open(house, "/agent/echo-1", tenant).await.unwrap().close().await;
 
     // Writes: never a 401, and a time to come back.
@@ -128,7 +128,7 @@ async fn valkey_down_later_reads_and_open_sockets_go_on_and_writes_are_refused_t
     }
     assert!(since.elapsed() < RETURN_PATIENCE, "{:?}", since.elapsed());
     becomes(house, true).await;
-    says(&mut socket, "after").await;
+    socket.echo("after").await;
     stage.house.close().await;
 }
 
@@ -160,18 +160,5 @@ async fn the_urls_of_tls_sentinels_and_clusters_are_taken_from_the_configuration
         becomes(&house, true).await;
         makes_a_key(&house).await.expect(201);
         house.close().await;
-    }
-}
-
-/// The echo agent says it back.
-async fn says(socket: &mut Socket, text: &str) {
-    let said = json!({"type": "process_message", "content": {"text": text, "messages": []}});
-    socket.send(said.to_string()).await;
-    loop {
-        let frame: Value = serde_json::from_str(socket.next().await.to_text().unwrap()).unwrap();
-        if frame["type"] == "complete" {
-            assert_eq!(frame["content"]["text"], text);
-            return;
-        }
     }
 }

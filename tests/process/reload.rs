@@ -1,6 +1,6 @@
 //! A configuration that changes while the process runs.
 
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rustix::process::Signal;
@@ -12,8 +12,15 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::support::process::{Process, read, send};
+use crate::support::{
+    certificates::{authority, issue},
+    doors::socket::Socket,
+    gateway::{ADMIN, PATIENCE},
+    process::{Process, read, send},
+};
 
+/// How long to wait before asking again for what takes its time.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 const REREAD: &str = "the configuration was read again";
 
 #[tokio::test]
@@ -38,7 +45,7 @@ async fn limits_origins_and_the_log_change_on_sighup_and_no_connection_is_droppe
             }
         }
     };
-    let after = tokio::time::timeout(crate::support::gateway::PATIENCE, changed).await.expect("a change");
+    let after = tokio::time::timeout(PATIENCE, changed).await.expect("a change");
     assert!(after.header("ratelimit-policy").contains("q=700"), "{after:?}");
     let lines = |process: &Process| process.log().matches("ListKeys").count();
     let quiet = lines(&process);
@@ -54,7 +61,7 @@ async fn limits_origins_and_the_log_change_on_sighup_and_no_connection_is_droppe
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(crate::support::gateway::PATIENCE, told).await.expect("calls are logged again");
+    tokio::time::timeout(PATIENCE, told).await.expect("calls are logged again");
 }
 
 #[tokio::test]
@@ -97,6 +104,105 @@ async fn new_certificates_serve_new_connections_while_old_ones_go_on() {
     process.signal(Signal::HUP);
     process.logs("the old configuration stays in force").await;
     assert!(connect(&process, &second).await.is_ok());
+}
+
+/// What gateway and host prove themselves by: of two authorities, and nothing of use.
+struct Papers(TempDir);
+
+impl Papers {
+    fn new() -> Papers {
+        let papers = Papers(tempfile::tempdir().unwrap());
+        for kind in ["old", "new", "none"] {
+            let folder = papers.0.path().join(kind);
+            fs::create_dir(&folder).unwrap();
+            authority(&folder, "authority");
+            issue(&folder, "authority", "host", "IP:127.0.0.1");
+            issue(&folder, "authority", "gateway", "DNS:gateway.internal");
+        }
+        fs::write(papers.0.path().join("none/authority.pem"), "no certificate").unwrap();
+        papers.give("host", "old");
+        papers.give("gateway", "old");
+        papers
+    }
+
+    /// Gives these to one of the two, all at once, as orchestrators do with what they mount.
+    fn give(&self, to: &str, kind: &str) {
+        let (link, new) = (self.0.path().join(format!("of-{to}")), self.0.path().join("of-next"));
+        std::os::unix::fs::symlink(kind, &new).unwrap();
+        fs::rename(new, link).unwrap();
+    }
+
+    /// The path of one of the files that this one has.
+    fn path(&self, of: &str, name: &str) -> String {
+        self.0.path().join(format!("of-{of}/{name}")).display().to_string()
+    }
+
+    /// The settings under which this one finds its files.
+    fn settings(&self, of: &str, authority: &str) -> String {
+        let path = |name: &str| self.path(of, name);
+        let (certificate, key) = (path(&format!("{of}.pem")), path(&format!("{of}.key")));
+        format!("certificate = '{certificate}'\nkey = '{key}'\n{authority} = '{}'\n", path("authority.pem"))
+    }
+}
+
+#[tokio::test]
+async fn gateway_and_host_change_certificates_and_authority_while_a_tunnel_between_them_lives_on() {
+    let (papers, folder) = (Papers::new(), tempfile::tempdir().unwrap());
+    let blobs = format!("blobs = 'file:{}'", folder.path().join("data/blobs").display());
+    let host = Process::start_host(&format!("{blobs}\n[tls]\n{}", papers.settings("host", "client_ca")));
+    let fleet =
+        format!("[fleet]\nurl = 'coordinator:https://{}'\n{}", host.address(), papers.settings("gateway", "ca"));
+    let gateway = Process::start_in(folder, &fleet);
+    gateway.echo("echo-1").await;
+    let opened = async || Socket::at(gateway.address(), "/agent/echo-1", ADMIN).await;
+    let mut tunnel = opened().await.unwrap();
+    tunnel.echo("before").await;
+
+    // What cannot be used leaves the old in use.
+    papers.give("gateway", "none");
+    gateway.signal(Signal::HUP);
+    gateway.logs("the old configuration stays in force error=\"fleet.ca cannot be used").await;
+    opened().await.unwrap().echo("old").await;
+
+    // Who believes the old authority alone does not believe the host any more.
+    papers.give("host", "new");
+    host.signal(Signal::HUP);
+    host.logs(REREAD).await;
+    let (status, refusal) = opened().await.err().expect("a refusal");
+    assert!(status == 503 && refusal.contains("coordinator_unavailable"), "{status} {refusal}");
+    tunnel.echo("between").await;
+
+    papers.give("gateway", "new");
+    gateway.signal(Signal::HUP);
+    gateway.logs(REREAD).await;
+    let again = async {
+        // A host that was refused again and again is left alone for a while.
+        loop {
+            match opened().await {
+                Ok(socket) => return socket,
+                Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+            }
+        }
+    };
+    let mut new = tokio::time::timeout(PATIENCE, again).await.expect("a new tunnel");
+    for tunnel in [&mut tunnel, &mut new] {
+        tunnel.echo("after").await;
+    }
+    assert_eq!(gateway.ask("GET", "/api/v1/instances/echo-1/logs", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_host_takes_over_what_changes_names_what_needs_a_restart_and_keeps_the_old_where_something_is_wrong() {
+    let host = Process::start_host("");
+    host.configure("environment = 'staging'\n[log]\nlevel = 'debug'\n[drain]\nseconds = 26\n");
+    host.signal(Signal::HUP);
+    host.logs(REREAD).await;
+    host.logs("a changed setting is in force setting=\"log.level\"").await;
+    host.logs("a changed setting is in force setting=\"drain.seconds\"").await;
+    host.logs("a changed setting needs a restart setting=\"environment\"").await;
+    host.configure("[log]\nlevel = 'loud'\n");
+    host.signal(Signal::HUP);
+    host.logs("setting=\"log.level\" cause=").await;
 }
 
 fn certificate(folder: &TempDir) -> CertificateDer<'static> {

@@ -1,4 +1,4 @@
-//! A gateway as operators run it: `portico serve` as a process of its own, with a file, signals and an exit code.
+//! A gateway or a host as operators run it: a process of its own, with a file, signals and an exit code.
 //!
 //! A newcomer's usual mistake is to use it where a house in this process would do. It is for what only a process has:
 //! signals, memory, the end.
@@ -33,8 +33,9 @@ use super::{
 /// How often is asked again for what takes its time.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
-/// A running `portico serve`.
+/// A running `portico serve` or `portico coordinator`.
 pub(crate) struct Process {
+    what: &'static str,
     child: Child,
     address: SocketAddr,
     folder: TempDir,
@@ -51,42 +52,47 @@ pub(crate) struct Said {
 }
 
 impl Process {
-    /// Starts one with this configuration file; what every test needs stands in front of it.
+    /// Starts a gateway with this configuration file; what every test needs stands in front of it.
     pub(crate) fn start(file: &str) -> Process {
-        Process::begin(tempfile::tempdir().unwrap(), file, Vec::new())
+        Process::begin("serve", tempfile::tempdir().unwrap(), file, Vec::new())
     }
 
-    /// The same with files beside the configuration, which it names by `{folder}`.
+    /// Starts a host.
+    pub(crate) fn start_host(file: &str) -> Process {
+        Process::begin("coordinator", tempfile::tempdir().unwrap(), file, Vec::new())
+    }
+
+    /// Starts a gateway with files beside the configuration, which it names by `{folder}`.
     pub(crate) fn start_in(folder: TempDir, file: &str) -> Process {
-        Process::begin(folder, file, Vec::new())
+        Process::begin("serve", folder, file, Vec::new())
     }
 
-    /// The same with a file system of so many KiB at `{folder}/small`, which nobody else sees.
+    /// Starts a gateway with a file system of so many KiB at `{folder}/small`, which nobody else sees.
     pub(crate) fn start_with_a_small_disk(kib: u32, file: &str) -> Process {
         let folder = tempfile::tempdir().unwrap();
         let small = folder.path().join("small");
         fs::create_dir(&small).unwrap();
-        Process::begin(folder, file, small_disk(&small, kib))
+        Process::begin("serve", folder, file, small_disk(&small, kib))
     }
 
-    fn begin(folder: TempDir, file: &str, before: Vec<String>) -> Process {
+    fn begin(what: &'static str, folder: TempDir, file: &str, before: Vec<String>) -> Process {
         write_file(folder.path(), file);
-        let (child, address) = spawn(folder.path(), &before);
-        Process { child, address, folder, before }
+        let (child, address) = spawn(what, folder.path(), &before);
+        Process { what, child, address, folder, before }
     }
 
     /// Kills it, as a crash does, and starts it again in its folder.
     pub(crate) fn restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        (self.child, self.address) = spawn(self.folder.path(), &self.before);
+        (self.child, self.address) = spawn(self.what, self.folder.path(), &self.before);
     }
 
     /// Kills it. Another start in its folder does not come about: answers why, as it is told on the terminal and in the log.
     pub(crate) fn refuses_to_restart(&mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let ended = command(self.folder.path(), &self.before).stderr(Stdio::piped()).output().unwrap();
+        let ended = command(self.what, self.folder.path(), &self.before).stderr(Stdio::piped()).output().unwrap();
         assert!(!ended.status.success(), "it ended well: {ended:?}");
         String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned()
     }
@@ -301,8 +307,8 @@ pub(crate) fn upload(version: &str) -> ((&'static str, &'static str), Bytes) {
 }
 
 /// Starts it and waits until it says where it listens.
-fn spawn(folder: &Path, before: &[String]) -> (Child, SocketAddr) {
-    let mut command = command(folder, before);
+fn spawn(what: &str, folder: &Path, before: &[String]) -> (Child, SocketAddr) {
+    let mut command = command(what, folder, before);
     let log = fs::File::create(folder.join("log")).unwrap();
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut banner = BufReader::new(child.stdout.take().unwrap());
@@ -313,7 +319,7 @@ fn spawn(folder: &Path, before: &[String]) -> (Child, SocketAddr) {
     (child, address.unwrap_or_else(|| panic!("it did not start: {line}\n{}", log())))
 }
 
-fn command(folder: &Path, before: &[String]) -> Command {
+fn command(what: &str, folder: &Path, before: &[String]) -> Command {
     let program = env!("CARGO_BIN_EXE_portico");
     let mut command = match before {
         [] => Command::new(program),
@@ -323,7 +329,7 @@ fn command(folder: &Path, before: &[String]) -> Command {
             command
         }
     };
-    command.args(["serve", "--config"]).arg(folder.join("portico.toml")).env_clear();
+    command.args([what, "--config"]).arg(folder.join("portico.toml")).env_clear();
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     command
 }

@@ -1,4 +1,4 @@
-//! What the peers share: the messages of the card's stack, and the store read that every server here does.
+//! What the peers share: the messages of the card's stack, the store read that every server here does, and an echo.
 //!
 //! A newcomer's usual mistake is to make a peer slower or quicker than it would be alone. Each is what its own
 //! documentation shows; only the allocator, the profile, TCP_NODELAY and the store are the gateway's.
@@ -11,12 +11,14 @@ pub mod protos {
 
 use std::{env, error::Error, path::Path, sync::Arc};
 
+use futures_util::{SinkExt, StreamExt};
 use portico::{
     backend::sqlite::Sqlite,
     base::clock::SystemClock,
     domain::{deployments::Deployment, table::Table},
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{accept_async_with_config, tungstenite::protocol::WebSocketConfig};
 
 /// Answered by every fallible thing here.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -48,4 +50,19 @@ pub fn words<const N: usize>(usage: &str) -> Result<[String; N]> {
 /// A port on this machine.
 pub async fn listen(port: &str) -> Result<TcpListener> {
     Ok(TcpListener::bind(("127.0.0.1", port.parse::<u16>()?)).await?)
+}
+
+/// A WebSocket that answers each frame with itself. Ends without a word when the peer does.
+pub async fn echo(stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    // The default reads into 128 KiB per socket; this is what one would set for many sockets.
+    let config = WebSocketConfig::default().read_buffer_size(4 << 10).write_buffer_size(0);
+    let mut socket = accept_async_with_config(stream, Some(config)).await?;
+    while let Some(frame) = socket.next().await {
+        let frame = frame?;
+        if frame.is_text() || frame.is_binary() {
+            socket.send(frame).await?;
+        }
+    }
+    Ok(())
 }

@@ -121,7 +121,7 @@ async fn dial(transport: &Transport, address: &Address) -> Result<Box<dyn Wire>>
             return Ok::<Box<dyn Wire>, std::io::Error>(Box::new(stream));
         }
         let name = rustls::pki_types::ServerName::try_from(address.host().to_owned()).map_err(std::io::Error::other)?;
-        Ok(Box::new(TlsConnector::from(transport.tls.clone()).connect(name, stream).await?))
+        Ok(Box::new(TlsConnector::from(transport.tls()).connect(name, stream).await?))
     });
     // Nothing was asked yet, so nothing can have been done.
     dialled.await.map_err(failure::unavailable)?.map_err(failure::unavailable)

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
         Client, Error as Failed,
@@ -28,18 +28,16 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::{
     Config,
     address::{Address, resolve},
+    trust::Papers,
 };
 use crate::{
-    base::{Code, Error, Result, error::BoxError, network::Network, reason},
+    base::{Current, Error, Result, network::Network},
     port::fleet::{Asked, failure},
 };
 
@@ -76,10 +74,15 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Error>;
 /// Sends requests. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Transport {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Body>,
-    pub(super) tls: Arc<ClientConfig>,
+    dialler: Current<Dialler>,
     pub(super) networks: Arc<[Network]>,
     token: Option<HeaderValue>,
+}
+
+/// What connections begin with, and those that were begun so. With it go its idle ones; those in use end by themselves.
+struct Dialler {
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Body>,
+    tls: Arc<ClientConfig>,
 }
 
 impl Transport {
@@ -87,32 +90,28 @@ impl Transport {
     /// When the token cannot be in a header, or the certificates are none.
     pub(super) fn new(config: &Config) -> Result<Transport> {
         let networks: Arc<[Network]> = config.networks.clone().into();
-        let tls = tls(config)?;
-        let mut http = HttpConnector::new_with_resolver(Resolver(Arc::clone(&networks)));
-        http.set_connect_timeout(Some(CONNECT_WAIT));
-        http.set_nodelay(true);
-        http.enforce_http(false);
-        // An answer that is read as it comes may be quiet for hours; a host that vanished must not be waited for as long.
-        http.set_keepalive(Some(ASKED_AFTER));
-        http.set_keepalive_interval(Some(ASKED_EVERY));
-        http.set_keepalive_retries(Some(ASKED_TIMES));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls.clone())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_KEPT)
-            .pool_max_idle_per_host(IDLE_MAX)
-            .build(connector);
         let token = config.token.as_ref().map(|token| {
             let mut value = HeaderValue::from_str(token.reveal())
                 .map_err(|_| Error::invalid("fleet.token", "must be visible ASCII characters"))?;
             value.set_sensitive(true);
             Ok::<_, Error>(value)
         });
-        Ok(Transport { client, tls: Arc::new(tls), networks, token: token.transpose()? })
+        let dialler = Current::new(Dialler::new(&config.papers, &networks)?);
+        Ok(Transport { dialler, networks, token: token.transpose()? })
+    }
+
+    /// Makes ready to begin connections with these papers, once what is answered is called.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub(super) fn ready(&self, papers: &Papers) -> Result<impl FnOnce() + Send + use<>> {
+        let (newer, dialler) = (Dialler::new(papers, &self.networks)?, self.dialler.clone());
+        Ok(move || dialler.set(newer))
+    }
+
+    /// How a connection is begun now.
+    pub(super) fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.dialler.get().tls)
     }
 
     /// The headers of every request to a host.
@@ -158,7 +157,7 @@ impl Transport {
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
             *request.body_mut() = body;
         }
-        self.client.request(request).await.map_err(unanswered)
+        self.dialler.get().client.request(request).await.map_err(unanswered)
     }
 
     /// Asks for what changes nothing. A host that stops closes its idle connections, and a question may just have been sent
@@ -170,8 +169,10 @@ impl Transport {
             *request.headers_mut() = self.headers(asked);
             request
         };
-        match self.client.request(question()).await {
-            Err(error) if !error.is_connect() => self.client.request(question()).await.map_err(failure::unavailable),
+        let dialler = self.dialler.get();
+        let client = &dialler.client;
+        match client.request(question()).await {
+            Err(error) if !error.is_connect() => client.request(question()).await.map_err(failure::unavailable),
             answered => answered.map_err(failure::unavailable),
         }
     }
@@ -191,6 +192,31 @@ impl Transport {
         patience: Duration,
     ) -> Result<Response<Bytes>> {
         read_within(patience, self.begin(address, verb, path, asked, body), ANSWER_BYTES_MAX).await
+    }
+}
+
+impl Dialler {
+    fn new(papers: &Papers, networks: &Arc<[Network]>) -> Result<Dialler> {
+        let tls = papers.tls()?;
+        let mut http = HttpConnector::new_with_resolver(Resolver(Arc::clone(networks)));
+        http.set_connect_timeout(Some(CONNECT_WAIT));
+        http.set_nodelay(true);
+        http.enforce_http(false);
+        // An answer that is read as it comes may be quiet for hours; a host that vanished must not be waited for as long.
+        http.set_keepalive(Some(ASKED_AFTER));
+        http.set_keepalive_interval(Some(ASKED_EVERY));
+        http.set_keepalive_retries(Some(ASKED_TIMES));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_KEPT)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(connector);
+        Ok(Dialler { client, tls: Arc::new(tls) })
     }
 }
 
@@ -292,41 +318,4 @@ impl tower::Service<Name> for Resolver {
         // The connector knows the port and sets it.
         Box::pin(async move { Ok(resolve(networks, name.as_str(), 0).await?.into_iter()) })
     }
-}
-
-fn tls(config: &Config) -> Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("fleet.ca", error))?;
-    let builder = match &config.authorities {
-        None => builder.with_native_roots().map_err(|error| unusable("fleet.ca", error))?,
-        Some(authorities) => {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates(authorities, "fleet.ca")? {
-                roots.add(authority).map_err(|error| unusable("fleet.ca", error))?;
-            }
-            builder.with_root_certificates(roots)
-        }
-    };
-    match (&config.certificate, &config.key) {
-        (Some(certificate), Some(key)) => {
-            let key =
-                PrivateKeyDer::from_pem_slice(key.reveal().as_bytes()).map_err(|error| unusable("fleet.key", error))?;
-            builder
-                .with_client_auth_cert(certificates(certificate, "fleet.certificate")?, key)
-                .map_err(|error| unusable("fleet.certificate", error))
-        }
-        _ => Ok(builder.with_no_client_auth()),
-    }
-}
-
-fn certificates(pem: &str, setting: &str) -> Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|error| unusable(setting, error))
-}
-
-fn unusable(setting: &str, error: impl Into<BoxError>) -> Error {
-    let message = format!("{setting} cannot be used");
-    Error::new(Code::FailedPrecondition, reason::INTERNAL, message).caused_by(error)
 }

@@ -10,14 +10,21 @@
 //!
 //! `redis` stands for `valkey` wherever it is written, and `valkeys` and `rediss` encrypt in every form. With these,
 //! `?ca=PATH` names a PEM file with the authorities to trust, instead of those of the system, and
-//! `&certificate=PATH&key=PATH` what to show to a server that asks for it.
+//! `&certificate=PATH&key=PATH` what to show to a server that asks for it. These files are read for every connection, since
+//! they may have been renewed; while they cannot be, what was read before is used.
 //!
 //! Sentinels are reached by the same TLS as the servers that they name. The user of the URL is for the servers; sentinels that
 //! want a password are given `?sentinel_password=…`, and `&sentinel_user=…` where they have users.
 //!
 //! *Knows:* the forms of URLs, how each is dialled. *Does not know:* when to dial, what is asked.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use percent_encoding::percent_decode_str;
 use redis::{
@@ -28,9 +35,11 @@ use redis::{
     cluster_async::ClusterConnection,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::Mutex;
 
 use super::link::COMMAND_WAIT;
+use crate::base::{Current, Secret};
 
 /// How long one step of dialling may take: a connection with its greeting. Nobody waits for it, and TLS has more to say.
 const STEP_WAIT: Duration = Duration::from_secs(1);
@@ -40,14 +49,23 @@ const OPTIONS: &str = "ca, certificate, key, sentinel_user, sentinel_password";
 const DIAL_WAIT: Duration = Duration::from_secs(2);
 
 /// Where to connect to.
-pub(super) enum Target {
+pub(super) struct Target {
+    servers: Current<Servers>,
+    /// The URL, where it may name files.
+    renewed_by: Option<Secret>,
+    /// Whether that was said of files that cannot be used.
+    is_told: AtomicBool,
+}
+
+/// The servers of a URL, and what they are shown.
+enum Servers {
     One(Box<Client>),
     Sentinel(Box<Mutex<SentinelClient>>),
     Cluster(Box<Cluster>),
 }
 
 /// The members of a cluster, for each use of a connection.
-pub(super) struct Cluster {
+struct Cluster {
     commands: ClusterClient,
     reading: ClusterClient,
 }
@@ -69,11 +87,48 @@ pub(super) enum Use {
 }
 
 impl Target {
-    /// Reads a URL.
+    /// Reads a URL, and the files that it names.
     ///
     /// # Errors
     /// What is wrong with it, to follow "it".
     pub(super) fn parse(url: &str) -> Result<Target, String> {
+        let renewed_by = url.contains('?').then(|| Secret::new(url));
+        Ok(Target { servers: Current::new(Servers::parse(url)?), renewed_by, is_told: AtomicBool::new(false) })
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(*self.servers.get(), Servers::Cluster(_))
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// Why not, for an operator.
+    pub(super) async fn dial(&self, purpose: Use) -> Result<Connection, String> {
+        let servers = self.servers();
+        match tokio::time::timeout(DIAL_WAIT, servers.dialled(purpose)).await {
+            Ok(dialled) => dialled.map_err(|error| error.to_string()),
+            Err(_elapsed) => Err("it does not answer".to_owned()),
+        }
+    }
+
+    /// The servers, by what is in the files now.
+    fn servers(&self) -> Arc<Servers> {
+        if let Some(url) = &self.renewed_by {
+            let read = Servers::parse(url.reveal()).map(|servers| self.servers.set(servers));
+            let was_told = self.is_told.swap(read.is_err(), Ordering::Relaxed);
+            if let Err(why) = read
+                && !was_told
+            {
+                tracing::error!(error = why, "the files of Valkey's URL cannot be used; what was in them before is");
+            }
+        }
+        self.servers.get()
+    }
+}
+
+impl Servers {
+    fn parse(url: &str) -> Result<Servers, String> {
         let (scheme, rest) = url.split_once("://").ok_or("is not an absolute URL")?;
         let (family, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
         if !matches!(family, "valkey" | "valkeys" | "redis" | "rediss") {
@@ -95,26 +150,11 @@ impl Target {
                     Some(certificates) => Client::build_with_tls(info, certificates),
                     None => Client::open(info),
                 };
-                client.map(|client| Target::One(Box::new(client))).map_err(said)
+                client.map(|client| Servers::One(Box::new(client))).map_err(said)
             }
             "sentinel" => sentinel(family, rest, certificates, query),
             "cluster" => cluster(family, rest, certificates),
             _ => Err(format!("has the unknown scheme {scheme:?}")),
-        }
-    }
-
-    pub(super) fn is_cluster(&self) -> bool {
-        matches!(self, Target::Cluster(_))
-    }
-
-    /// Connects.
-    ///
-    /// # Errors
-    /// Why not, for an operator.
-    pub(super) async fn dial(&self, purpose: Use) -> Result<Connection, String> {
-        match tokio::time::timeout(DIAL_WAIT, self.dialled(purpose)).await {
-            Ok(dialled) => dialled.map_err(|error| error.to_string()),
-            Err(_elapsed) => Err("it does not answer".to_owned()),
         }
     }
 
@@ -126,13 +166,13 @@ impl Target {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(STEP_WAIT)).set_response_timeout(answers_within);
         match self {
-            Target::One(client) => {
+            Servers::One(client) => {
                 client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
             }
-            Target::Sentinel(client) => {
+            Servers::Sentinel(client) => {
                 client.lock().await.get_async_connection_with_config(&config).await.map(Connection::One)
             }
-            Target::Cluster(cluster) => {
+            Servers::Cluster(cluster) => {
                 let client = match purpose {
                     Use::Commands => &cluster.commands,
                     Use::Reading => &cluster.reading,
@@ -210,6 +250,9 @@ impl Query {
             _ => return Err("names only one of certificate and key".to_owned()),
         };
         let root_cert = self.authorities.take();
+        if root_cert.as_ref().is_some_and(|pem| CertificateDer::pem_slice_iter(pem).next().is_none()) {
+            return Err("names a ca without a certificate in it".to_owned());
+        }
         let is_any = client_tls.is_some() || root_cert.is_some();
         Ok(is_any.then_some(TlsCertificates { client_tls, root_cert }))
     }
@@ -235,7 +278,7 @@ fn parts<'a>(family: &str, rest: &'a str, port: u16) -> Result<Parts<'a>, String
     Ok(Parts { nodes, path })
 }
 
-fn sentinel(family: &str, rest: &str, certificates: Option<TlsCertificates>, query: Query) -> Result<Target, String> {
+fn sentinel(family: &str, rest: &str, certificates: Option<TlsCertificates>, query: Query) -> Result<Servers, String> {
     let Parts { nodes, path } = parts(family, rest, 26_379)?;
     let (name, database) = path.split_once('/').unwrap_or((path, "0"));
     if name.is_empty() {
@@ -266,10 +309,10 @@ fn sentinel(family: &str, rest: &str, certificates: Option<TlsCertificates>, que
         client = client.set_client_to_sentinel_certificates(certificates.clone());
         client = client.set_client_to_redis_certificates(certificates);
     }
-    client.build().map(|client| Target::Sentinel(Box::new(Mutex::new(client)))).map_err(said)
+    client.build().map(|client| Servers::Sentinel(Box::new(Mutex::new(client)))).map_err(said)
 }
 
-fn cluster(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> Result<Target, String> {
+fn cluster(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> Result<Servers, String> {
     let Parts { nodes, path } = parts(family, rest, 6_379)?;
     if !path.is_empty() {
         return Err("has a path, which a cluster has no use for".to_owned());
@@ -283,7 +326,7 @@ fn cluster(family: &str, rest: &str, certificates: Option<TlsCertificates>) -> R
         };
         builder.build().map_err(said)
     };
-    Ok(Target::Cluster(Box::new(Cluster { commands: client(COMMAND_WAIT)?, reading: client(DIAL_WAIT)? })))
+    Ok(Servers::Cluster(Box::new(Cluster { commands: client(COMMAND_WAIT)?, reading: client(DIAL_WAIT)? })))
 }
 
 fn is_secure(family: &str) -> bool {

@@ -30,12 +30,13 @@ impl Certificates {
         tls.acceptor().map(|acceptor| Certificates(Current::new(acceptor)))
     }
 
-    /// Proves itself by this from the next connection on.
+    /// Makes ready to prove itself by this. It does so from the next connection on, once what is answered is called.
     ///
     /// # Errors
-    /// When it cannot be used; the old one stays.
-    pub fn replace(&self, tls: &Tls) -> Result<()> {
-        tls.acceptor().map(|acceptor| self.0.set(acceptor))
+    /// When it cannot be used; nothing changes then.
+    pub fn ready(&self, tls: &Tls) -> Result<impl FnOnce() + Send + use<>> {
+        let (acceptor, current) = (tls.acceptor()?, self.0.clone());
+        Ok(move || current.set(acceptor))
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use portico::{base::health::State, port::registry::Registry};
+use futures_util::StreamExt;
+use portico::{
+    base::health::State,
+    port::{
+        bus::{Bus, Event, From},
+        registry::Registry,
+    },
+};
 use tokio::time::{sleep, timeout};
 
 use super::{ASK_AGAIN, Parts};
@@ -75,6 +82,33 @@ async fn a_server_behind_tls_of_its_own_authority_serves_a_user_of_its_own() {
 }
 
 #[tokio::test]
+async fn whoever_is_dialled_anew_is_shown_what_the_files_of_the_url_hold_then() {
+    let files = Certificates::issue();
+    let mut server = Maker::Valkey.start_secure(&files, &[]);
+    let url = format!("valkeys://localhost:{}?{}", server.address().port(), files.query());
+    let valkey = reached(&url).await;
+    let mut parts = Parts::of(&valkey).await;
+    // The server starts again with certificates of an authority that nobody knew before.
+    server.kill();
+    files.renew();
+    server.restart();
+    let health = async || parts.registry.health().await.unwrap().state == State::Ok;
+    until("the new certificates are in use", health).await;
+    until("something is told", async || parts.bus_tells("after").await.is_ok()).await;
+    let heard = async {
+        // The outage may be told of before.
+        while parts.next().await != "after" {}
+    };
+    timeout(FAILOVER_PATIENCE, heard).await.expect("what is told is heard");
+    // What cannot be used leaves in use what was there before. Another topic is read over another connection.
+    std::fs::write(files.path("issuer.pem"), "no certificate").unwrap();
+    let mut other = parts.bus.subscribe("others", From::Now).await.unwrap();
+    parts.bus.publish("others", "said".to_owned()).await.unwrap();
+    let heard = timeout(FAILOVER_PATIENCE, other.next()).await.expect("what is told is heard");
+    assert!(matches!(heard, Some(Ok(Event::Message(message))) if *message.body == *"said"));
+}
+
+#[tokio::test]
 async fn sentinels_name_the_primary_and_when_it_dies_the_one_that_was_promoted() {
     for maker in Maker::ALL {
         let mut group = Watched::start(maker).await;
@@ -134,6 +168,33 @@ async fn a_cluster_goes_on_when_the_member_with_the_hosts_dies() {
         let all = [&members.primaries[0], &members.primaries[1], &members.primaries[2]];
         registry::behaves(&valkey.registry(), async |time| pass(&all, time).await).await;
         bus::behaves(&valkey.bus()).await;
+        let mut parts = Parts::of(&valkey).await;
+        caught_up(&members.primaries[0], &members.replica).await;
+        members.primaries[0].kill();
+        goes_on(&mut parts).await;
+        assert!(ask::<String>(&members.replica, "INFO replication").await.contains("role:master"));
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_behind_tls_serves_a_user_of_its_own_and_goes_on_when_a_member_dies() {
+    let files = Certificates::issue();
+    // Members are known by their numbers, or by the name that is in their certificates.
+    let by_name = ["--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"];
+    for (maker, more) in [(Maker::Redis, &[][..]), (Maker::Valkey, &by_name)] {
+        let more = ["~{podium:*"].iter().chain(more).map(|&argument| argument.to_owned());
+        let more = user("secret").into_iter().chain(more).collect::<Vec<_>>();
+        let mut members = Members::start_secure(maker, "{podium:coordinators}", &files, &more).await;
+        let url = format!("valkeys+cluster://portico:secret@{}", members.named);
+        let valkey = reached(&format!("{url}?{}", files.query())).await;
+        let all = [&members.primaries[0], &members.primaries[1], &members.primaries[2]];
+        registry::behaves(&valkey.registry(), async |time| pass(&all, time).await).await;
+        bus::behaves(&valkey.bus()).await;
+        // Nobody without a certificate gets in.
+        let stranger = open(&format!("{url}?ca={}", files.path("issuer.pem"))).registry();
+        assert_eq!(stranger.health().await.unwrap().state, State::Down, "{maker:?}");
+        // It would dial again and again.
+        drop(stranger);
         let mut parts = Parts::of(&valkey).await;
         caught_up(&members.primaries[0], &members.replica).await;
         members.primaries[0].kill();

@@ -1,5 +1,7 @@
 //! A WebSocket client, over a connection of its own.
 
+use std::net::SocketAddr;
+
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
@@ -17,11 +19,16 @@ pub(crate) struct Socket(WebSocketStream<TcpStream>);
 impl Socket {
     /// Opens a socket by this key; or the status and body of the refusal.
     pub(crate) async fn open(house: &impl Behind, path: &str, key: &str) -> Result<Socket, (StatusCode, String)> {
-        let mut request = format!("ws://{}{path}", house.address()).into_client_request().unwrap();
+        Socket::at(house.address(), path, key).await
+    }
+
+    /// The same at the address of a process.
+    pub(crate) async fn at(address: SocketAddr, path: &str, key: &str) -> Result<Socket, (StatusCode, String)> {
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         if !key.is_empty() {
             request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
         }
-        let stream = TcpStream::connect(house.address()).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         match tokio::time::timeout(PATIENCE, client_async(request, stream)).await.expect("a handshake in time") {
             Ok((socket, _)) => Ok(Socket(socket)),
             Err(Error::Http(response)) => {
@@ -34,6 +41,18 @@ impl Socket {
 
     pub(crate) async fn send(&mut self, frame: impl Into<Frame>) {
         self.0.send(frame.into()).await.unwrap();
+    }
+
+    /// Has the echo agent say this back. Whoever is attached hears what it says to others, too.
+    pub(crate) async fn echo(&mut self, text: &str) {
+        let said = json!({"type": "process_message", "content": {"text": text, "messages": []}});
+        self.send(said.to_string()).await;
+        loop {
+            let frame: Value = serde_json::from_str(self.next().await.to_text().unwrap()).unwrap();
+            if frame["type"] == "complete" && frame["content"]["text"] == text {
+                return;
+            }
+        }
     }
 
     /// The next text or binary frame.

@@ -4,7 +4,7 @@
 
 use std::{fs, net::TcpListener, time::Duration};
 
-use super::{Maker, ask};
+use super::{Maker, ask, tls::Certificates};
 use crate::support::{gateway::PATIENCE, server::Server};
 
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -67,13 +67,25 @@ pub(crate) struct Members {
     pub(crate) primaries: Vec<Server>,
     /// Of the first.
     pub(crate) replica: Server,
+    /// One that is not there, and the second and the third.
+    pub(crate) named: String,
 }
 
 impl Members {
     /// Starts them. The first one has the slot of this key.
     pub(crate) async fn start(maker: Maker, key: &str) -> Members {
-        let mut primaries: Vec<Server> = (0..3).map(|_| member(maker)).collect();
-        let replica = member(maker);
+        Members::of(|| member(maker, &[]), key).await
+    }
+
+    /// The same with TLS among them and for clients, and with these further arguments. The tests speak plain text to them.
+    pub(crate) async fn start_secure(maker: Maker, key: &str, files: &Certificates, more: &[String]) -> Members {
+        let secure = || [&["--tls-port".to_owned(), free_port()], files.arguments().as_slice(), more].concat();
+        Members::of(|| member(maker, &secure()), key).await
+    }
+
+    async fn of(member: impl Fn() -> Server, key: &str) -> Members {
+        let mut primaries: Vec<Server> = (0..3).map(|_| member()).collect();
+        let replica = member();
         let slot: u32 = ask(&primaries[0], &format!("CLUSTER KEYSLOT {key}")).await;
         let share = SLOTS.div_ceil(3);
         for (at, server) in primaries.iter().enumerate() {
@@ -83,7 +95,7 @@ impl Members {
         }
         primaries.rotate_left(usize::try_from(slot / share).unwrap());
         for server in primaries.iter().skip(1).chain([&replica]) {
-            let (port, bus) = (server.address().port(), bus_port(server).await);
+            let (port, bus) = (port(server).await, told(server, "cluster-port").await);
             ask::<()>(&primaries[0], &format!("CLUSTER MEET 127.0.0.1 {port} {bus}")).await;
         }
         let all = || primaries.iter().chain([&replica]);
@@ -110,13 +122,14 @@ impl Members {
             info.contains("master_link_status:up")
         })
         .await;
-        Members { primaries, replica }
+        let (second, third) = (port(&primaries[1]).await, port(&primaries[2]).await);
+        let named = format!("127.0.0.1:1,127.0.0.1:{second},127.0.0.1:{third}");
+        Members { primaries, replica, named }
     }
 
-    /// The URL that names one member that is not there, and two that are.
+    /// The URL of those that speak plain text.
     pub(crate) fn url(&self) -> String {
-        let [_, second, third] = &self.primaries[..] else { panic!("three members") };
-        format!("valkey+cluster://127.0.0.1:1,{},{}", second.address(), third.address())
+        format!("valkey+cluster://{}", self.named)
     }
 }
 
@@ -130,16 +143,28 @@ pub(crate) async fn caught_up(primary: &Server, replica: &Server) {
     until("the replica has caught up", async || offset(replica, "slave_repl_offset:").await >= there).await;
 }
 
-fn member(maker: Maker) -> Server {
+fn member(maker: Maker, more: &[String]) -> Server {
     // Members speak to each other on a port of their own, which is by default beyond what some free ports allow.
-    let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let bus = free_port();
     let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", SILENCE_MS];
-    maker.start(&[&FORGETFUL[..], &cluster].concat())
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    maker.start(&[&FORGETFUL[..], &cluster, &more].concat())
 }
 
-async fn bus_port(server: &Server) -> String {
-    let [_, port]: [String; 2] = ask(server, "CONFIG GET cluster-port").await;
-    port
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Where a member is for clients and for other members.
+async fn port(server: &Server) -> String {
+    let secure = told(server, "tls-port").await;
+    if secure == "0" { server.address().port().to_string() } else { secure }
+}
+
+/// What a server was told at its start.
+async fn told(server: &Server, option: &str) -> String {
+    let [_, value]: [String; 2] = ask(server, &format!("CONFIG GET {option}")).await;
+    value
 }
 
 async fn until(what: &str, is_so: impl AsyncFn() -> bool) {

@@ -9,11 +9,17 @@ pub(crate) struct Certificates(TempDir);
 
 impl Certificates {
     pub(crate) fn issue() -> Certificates {
-        let folder = tempfile::tempdir().unwrap();
-        authority(folder.path(), "issuer");
-        issue(folder.path(), "issuer", "server", "DNS:localhost,IP:127.0.0.1");
-        issue(folder.path(), "issuer", "client", "DNS:client");
-        Certificates(folder)
+        let files = Certificates(tempfile::tempdir().unwrap());
+        files.renew();
+        files
+    }
+
+    /// Puts others in their place, of another authority.
+    pub(crate) fn renew(&self) {
+        let folder = self.0.path();
+        authority(folder, "issuer");
+        issue(folder, "issuer", "server", "DNS:localhost,IP:127.0.0.1");
+        issue(folder, "issuer", "client", "DNS:client");
     }
 
     pub(crate) fn path(&self, name: &str) -> String {

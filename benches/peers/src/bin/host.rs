@@ -5,14 +5,12 @@
 use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use portico_peers::{Result, listen, words};
+use portico_peers::{Result, echo, listen, words};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{accept_async_with_config, tungstenite::protocol::WebSocketConfig};
 
 /// Long enough for any head; a gateway's takes some hundred bytes.
 const HEAD_BYTES: usize = 4 << 10;
@@ -52,18 +50,6 @@ async fn asks_for_a_socket(stream: &TcpStream) -> Result<bool> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-async fn echo(stream: TcpStream) -> Result<()> {
-    let config = WebSocketConfig::default().read_buffer_size(4 << 10).write_buffer_size(0);
-    let mut socket = accept_async_with_config(stream, Some(config)).await?;
-    while let Some(frame) = socket.next().await {
-        let frame = frame?;
-        if frame.is_text() || frame.is_binary() {
-            socket.send(frame).await?;
-        }
-    }
-    Ok(())
 }
 
 async fn answer(request: Request<Incoming>) -> std::result::Result<Response<Full<Bytes>>, Infallible> {

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, fs, sync::Arc, time::Duration};
 use axum::Router;
 use portico::{
     backend::{
-        coordinator::{Config, Coordinators},
+        coordinator::{Config, Coordinators, Papers},
         local::registry::LocalRegistry,
     },
     base::tasks::Tasks,
@@ -78,9 +78,7 @@ async fn measure(base: &str, instances: u32) -> Result<(f64, f64)> {
         environment: "production".to_owned(),
         token: None,
         networks: vec!["127.0.0.0/8".parse().map_err(|_| "no network")?],
-        authorities: None,
-        certificate: None,
-        key: None,
+        papers: Papers::default(),
         source_base: "s3://bundles/".to_owned(),
     };
     let fleet = Coordinators::start(config, Arc::new(registry), tasks.clone()).map_err(|error| error.report())?;
