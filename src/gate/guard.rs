@@ -46,7 +46,7 @@ struct Parts {
 struct Known {
     caller: Arc<Caller>,
     per_minute: Option<u32>,
-    ended: CancellationToken,
+    ended: Arc<CancellationToken>,
 }
 
 impl Guard {
@@ -113,7 +113,7 @@ impl Parts {
         line: &mut Line,
         head: &mut Head,
         reply: &Reply,
-    ) -> Result<(limits::Permit, CancellationToken)> {
+    ) -> Result<(limits::Permit, Arc<CancellationToken>)> {
         let known = self.identify(&line.method, head).await?;
         line.caller = known.caller;
         allowed(line.method.access, &line.caller)?;
@@ -158,7 +158,7 @@ impl Parts {
 
 impl Known {
     fn nobody() -> Known {
-        Known { caller: Caller::anonymous(), per_minute: None, ended: CancellationToken::new() }
+        Known { caller: Caller::anonymous(), per_minute: None, ended: Arc::default() }
     }
 }
 

@@ -13,7 +13,6 @@ use aws_lc_rs::{
 };
 use http::{HeaderMap, HeaderName};
 use portico_wire::BoxFuture;
-use tokio_util::sync::CancellationToken;
 
 use super::{Admission, Admit, Head, Ledger, Peer, credential, ledger::Line, limits::Permit};
 use crate::{
@@ -97,7 +96,7 @@ impl Parts {
             reply,
             clock: Arc::clone(&self.clock),
         });
-        Ok(Admission { context, entry: self.ledger.admitted(line, Permit::none(), CancellationToken::new()) })
+        Ok(Admission { context, entry: self.ledger.admitted(line, Permit::none(), Arc::default()) })
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     BOOTSTRAP_ID, Inner, Key, Resolved,
@@ -187,7 +188,7 @@ enum Proof<'a> {
     Bound(&'a str),
 }
 
-fn resolved(key: &Key, kind: Kind, ended: &tokio_util::sync::CancellationToken) -> Resolved {
+fn resolved(key: &Key, kind: Kind, ended: &Arc<CancellationToken>) -> Resolved {
     let role = key.granted(kind);
     let tenant = if role == Role::Admin { TenantId::shared() } else { TenantId::new(key.tenant_id.as_str()) };
     let caller = Caller {
@@ -198,7 +199,7 @@ fn resolved(key: &Key, kind: Kind, ended: &tokio_util::sync::CancellationToken) 
         proof: caller::Proof::Key(key.key_id.as_str().into()),
     };
     debug_assert_ne!(key.key_id, BOOTSTRAP_ID);
-    Resolved { caller: Arc::new(caller), rate_limit_rpm: key.rate_limit_rpm, ended: ended.clone() }
+    Resolved { caller: Arc::new(caller), rate_limit_rpm: key.rate_limit_rpm, ended: Arc::clone(ended) }
 }
 
 fn out_of_reach(why: impl Into<crate::base::error::BoxError>) -> Error {
