@@ -5,7 +5,7 @@
 //!
 //! *Knows:* the order. *Does not know:* what happens inside a room.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
@@ -40,7 +40,8 @@ impl Edge {
         let mut response = if kind == Kind::Preflight {
             origin.preflight()
         } else {
-            let answered = async {
+            // Pinned here, because the shield would move it about.
+            let answered = pin!(async {
                 Ok(match (self.way(kind, &head), &self.web) {
                     (Way::Call(mounted, protocol), _) => {
                         self.gate(mounted, protocol, &mut head, body, peer, id.clone()).await
@@ -50,7 +51,7 @@ impl Edge {
                     (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
                     (Way::Astray(astray), _) => Box::pin(astray.answer(&head, body)).await,
                 })
-            };
+            });
             shield::call(answered).await.unwrap_or_else(|panic| broken(&panic, &id))
         };
 

@@ -73,13 +73,12 @@ impl Guard {
 
 impl Admit for Guard {
     fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
-        let parts = Arc::clone(&self.0);
-        Box::pin(async move { parts.admit(method, head).await })
+        Box::pin(Arc::clone(&self.0).admit(method, head))
     }
 }
 
 impl Parts {
-    async fn admit(&self, method: Arc<Method>, mut head: Head) -> Result<Admission> {
+    async fn admit(self: Arc<Self>, method: Arc<Method>, mut head: Head) -> Result<Admission> {
         let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();

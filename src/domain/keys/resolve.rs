@@ -59,7 +59,8 @@ impl Inner {
             return Ok(bootstrap.resolved.clone());
         }
         let (kind, prefix) = grammar::parse(presented).ok_or_else(unauthorized)?;
-        self.resolve_known(kind, prefix, digest, Proof::Presented(presented)).await
+        // Boxed, because it is large and rare: the usual case does not carry room for it.
+        Box::pin(self.resolve_known(kind, prefix, digest, Proof::Presented(presented))).await
     }
 
     pub(super) async fn resolve_bound(&self, key_id: &str) -> Result<Resolved> {
@@ -74,10 +75,10 @@ impl Inner {
         let prefix = self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(key_id).cloned();
         let prefix = match prefix {
             Some(prefix) => prefix,
-            None => self.bind(key_id).await?,
+            None => Box::pin(self.bind(key_id)).await?,
         };
         let kind = Kind::of(&prefix).ok_or_else(unauthorized)?;
-        self.resolve_known(kind, &prefix, digest, Proof::Bound(key_id)).await
+        Box::pin(self.resolve_known(kind, &prefix, digest, Proof::Bound(key_id))).await
     }
 
     /// The prefix of the key that a credential of another kind stands for.
