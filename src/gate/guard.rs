@@ -11,7 +11,7 @@ use portico_wire::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Admission, Admit, Bindings, Head, Ledger, credential,
+    Admission, Admit, Bindings, Head, Ledger, TRACEPARENT, credential,
     failures::Failures,
     ledger::Line,
     limits::{self, Limits},
@@ -79,7 +79,7 @@ impl Admit for Guard {
 
 impl Parts {
     async fn admit(self: Arc<Self>, method: Arc<Method>, mut head: Head) -> Result<Admission> {
-        let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        let traceparent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
         let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
