@@ -16,7 +16,7 @@ pub use tls::{Certificates, Tls};
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, StatusCode, Version as Spoken, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version as Spoken, header, request::Parts};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -214,9 +214,10 @@ impl Connection {
         let (edge, tasks) = (self.edge, self.tasks.clone());
         let conversation = Arc::new(Conversation { edge, tasks, peer, farewell: farewell.clone() });
         let service = service_fn(move |request: Request<Incoming>| {
-            let conversation = Arc::clone(&conversation);
+            let (head, body) = request.into_parts();
+            let (conversation, head) = (Arc::clone(&conversation), Box::new(head));
             // Boxed, because the HTTP library hands it through several tasks and futures of its own.
-            Box::pin(async move { Ok::<_, Infallible>(conversation.answer(request).await) })
+            Box::pin(async move { Ok::<_, Infallible>(conversation.answer(head, body).await) })
         });
         let (version, heard) = (io.version(), io.heard());
         let io = TokioIo::new(Line::new(io, self.slot));
@@ -257,9 +258,9 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let spoken = request.version();
-        let mut answer = self.edge.call(request.map(Body::from), self.peer.clone()).await;
+    async fn answer(&self, head: Box<Parts>, body: Incoming) -> Response<Body> {
+        let spoken = head.version;
+        let mut answer = self.edge.answer(head, body.into(), self.peer.clone()).await;
         let is_unwelcome = self.peer.is_guessing();
         if is_unwelcome {
             self.farewell.cancel();
