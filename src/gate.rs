@@ -34,7 +34,7 @@ use std::{
     },
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use portico_wire::BoxFuture;
 
 use crate::{
@@ -58,6 +58,8 @@ pub struct Head {
     pub bearer: Option<String>,
 }
 
+/// Carries where a call stands in its trace.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Failed credentials of one connection after which it is closed. A client that has lost its key gives up long before; a
 /// proxy that carries many callers connects again.
 const FAILURES_OF_CONNECTION_MAX: u32 = 64;

@@ -26,7 +26,6 @@ use portico::{
     wire::{BoxFuture, Handlers, SCHEMA, Wire, podium::v1::*},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_util::sync::CancellationToken;
 
 const MUTATING: &str = "/podium.v1.KeysService/CreateKey";
 const READING: &str = "/podium.v1.KeysService/ListKeys";
@@ -106,7 +105,7 @@ impl Admit for Recording {
     fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
         let (open, told) = (gate::Open.admit(method, head), Told(self.0.clone()));
         Box::pin(async move {
-            let entry = Entry::open(told, CancellationToken::new());
+            let entry = Entry::open(told, Arc::default());
             Ok(Admission { context: open.await?.context, entry })
         })
     }

@@ -115,8 +115,9 @@ pub struct Resolved {
     pub caller: Arc<Caller>,
     /// Requests per minute; the platform's default when none.
     pub rate_limit_rpm: Option<u32>,
-    /// Cancelled when the key is revoked or expires: what it admitted ends then.
-    pub ended: CancellationToken,
+    /// Cancelled when the key is revoked or expires: what it admitted ends then. Behind a pointer of its own, because a
+    /// token counts its clones under a lock, and every call of the key has one.
+    pub ended: Arc<CancellationToken>,
 }
 
 /// A pepper, and how many keys stand on it.
@@ -395,7 +396,7 @@ impl Bootstrap {
         Ok(Bootstrap {
             digest: cache.digest(text),
             prefix: grammar::prefix(text).unwrap_or_default().to_owned(),
-            resolved: Resolved { caller: Arc::new(caller), rate_limit_rpm: None, ended: CancellationToken::new() },
+            resolved: Resolved { caller: Arc::new(caller), rate_limit_rpm: None, ended: Arc::default() },
         })
     }
 

@@ -7,6 +7,7 @@
 
 use http::{HeaderMap, Method, header, request::Parts};
 
+use super::engine::PROTOCOL_VERSION;
 use crate::gate::Door;
 
 /// What the head of a request says.
@@ -73,7 +74,7 @@ pub fn classify(head: &Parts) -> Kind {
     match media_type {
         "application/connect+proto" | "application/connect+json" => Kind::Rpc(Protocol::ConnectStream),
         "application/proto" => Kind::Rpc(Protocol::Connect),
-        "application/json" if head.headers.contains_key("connect-protocol-version") => Kind::Rpc(Protocol::Connect),
+        "application/json" if head.headers.contains_key(PROTOCOL_VERSION) => Kind::Rpc(Protocol::Connect),
         "application/json" => Kind::ConnectOrWeb,
         _ if head.method == Method::GET => Kind::ConnectOrWeb,
         _ => Kind::Web,

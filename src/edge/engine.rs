@@ -63,7 +63,7 @@ const FRAMING_HEADERS: [HeaderName; 7] = [
     GRPC_ENCODING,
     GRPC_ACCEPT_ENCODING,
 ];
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
+pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 

@@ -16,7 +16,7 @@ pub use tls::{Certificates, Tls};
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, StatusCode, Version as Spoken, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version as Spoken, header, request::Parts};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -210,30 +210,14 @@ impl Connection {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (leaving, cut) = (self.tasks.leaving_token(), self.tasks.cut_token());
-        let (edge, tasks) = (self.edge, self.tasks.clone());
-        // Cancelled when the peer has shown that it guesses keys.
         let farewell = CancellationToken::new();
-        let unwelcome = farewell.clone();
+        let (edge, tasks) = (self.edge, self.tasks.clone());
+        let conversation = Arc::new(Conversation { edge, tasks, peer, farewell: farewell.clone() });
         let service = service_fn(move |request: Request<Incoming>| {
-            let (edge, peer, tasks) = (Arc::clone(&edge), peer.clone(), tasks.clone());
-            let unwelcome = unwelcome.clone();
+            let (head, body) = request.into_parts();
+            let (conversation, head) = (Arc::clone(&conversation), Box::new(head));
             // Boxed, because the HTTP library hands it through several tasks and futures of its own.
-            Box::pin(async move {
-                let spoken = request.version();
-                let mut answer = edge.call(request.map(Body::from), peer.clone()).await;
-                let is_unwelcome = peer.is_guessing();
-                if is_unwelcome {
-                    unwelcome.cancel();
-                }
-                // HTTP/2 has GOAWAY for this.
-                if (is_unwelcome || tasks.is_draining())
-                    && spoken < Spoken::HTTP_2
-                    && answer.status() != StatusCode::SWITCHING_PROTOCOLS
-                {
-                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(answer.map(Body::leaving))
-            })
+            Box::pin(async move { Ok::<_, Infallible>(conversation.answer(head, body).await) })
         });
         let (version, heard) = (io.version(), io.heard());
         let io = TokioIo::new(Line::new(io, self.slot));
@@ -261,6 +245,34 @@ impl Connection {
                 }
             }
         }
+    }
+}
+
+/// What every request of a connection needs, behind one pointer.
+struct Conversation {
+    edge: Arc<Edge>,
+    tasks: Tasks,
+    peer: Peer,
+    /// Cancelled when the peer has shown that it guesses keys.
+    farewell: CancellationToken,
+}
+
+impl Conversation {
+    async fn answer(&self, head: Box<Parts>, body: Incoming) -> Response<Body> {
+        let spoken = head.version;
+        let mut answer = self.edge.answer(head, body.into(), self.peer.clone()).await;
+        let is_unwelcome = self.peer.is_guessing();
+        if is_unwelcome {
+            self.farewell.cancel();
+        }
+        // HTTP/2 has GOAWAY for this.
+        if (is_unwelcome || self.tasks.is_draining())
+            && spoken < Spoken::HTTP_2
+            && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer.map(Body::leaving)
     }
 }
 

@@ -90,13 +90,12 @@ impl Rest {
 
 impl Web for Rest {
     fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
-        let doors = Arc::clone(&self.0);
-        Box::pin(async move { doors.answer(head, body, peer, id).await })
+        Box::pin(Arc::clone(&self.0).answer(head, body, peer, id))
     }
 }
 
 impl Doors {
-    async fn answer(&self, mut head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
+    async fn answer(self: Arc<Self>, mut head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
         let mut inlet = Inlet::new(body, &head, &self.tasks);
         let path = head.uri.path().to_owned();
         let verb = match &head.method {

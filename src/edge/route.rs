@@ -194,11 +194,16 @@ impl Search<'_> {
 /// An empty segment matches nothing: a path with a slash too many is another path.
 fn split(path: &str) -> Option<Vec<&str>> {
     let mut segments = Vec::with_capacity(SEGMENTS_USUAL);
-    for segment in path.strip_prefix('/')?.split('/') {
+    let mut rest = Some(path.strip_prefix('/')?);
+    while let Some(path) = rest {
+        // Byte by byte: segments are shorter than what a search of text is made for.
+        let end = path.bytes().position(|byte| byte == b'/');
+        let (segment, after) = end.map_or((path, None), |at| (&path[..at], Some(&path[at + 1..])));
         if segment.is_empty() || segments.len() == SEGMENTS_MAX {
             return None;
         }
         segments.push(segment);
+        rest = after;
     }
     Some(segments)
 }
@@ -214,7 +219,10 @@ fn decoded(segment: &str) -> Option<Cow<'_, str>> {
     if !segment.as_bytes().contains(&b'%') {
         return Some(Cow::Borrowed(segment));
     }
-    percent_decode_str(segment).decode_utf8().ok()
+    // It never grows, so the room for it is known.
+    let mut text = Vec::with_capacity(segment.len());
+    text.extend(percent_decode_str(segment));
+    String::from_utf8(text).ok().map(Cow::Owned)
 }
 
 fn decoded_but_slashes(segment: &str) -> Option<String> {

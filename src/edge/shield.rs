@@ -12,9 +12,9 @@ use futures_util::{FutureExt, StreamExt};
 
 use crate::base::{Error, Outgoing, Result};
 
-/// Runs a call.
-pub(super) async fn call<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|payload| Err(panicked(&*payload)))
+/// Runs a call. A function and not an `async fn`, which would hold the work twice: as it was given and as it is polled.
+pub(super) fn call<T>(work: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
+    AssertUnwindSafe(work).catch_unwind().map(|ended| ended.unwrap_or_else(|payload| Err(panicked(&*payload))))
 }
 
 /// A stream that ends with an error instead of a panic.

@@ -5,7 +5,7 @@
 //!
 //! *Knows:* the order. *Does not know:* what happens inside a room.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
@@ -32,7 +32,12 @@ const MEDIA_TYPES: HeaderValue = HeaderValue::from_static(
 impl Edge {
     /// Answers one request.
     pub async fn call(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
+        self.answer(Box::new(head), body, peer).await
+    }
+
+    /// Answers one request. Its head is boxed, because it is large and handed on.
+    pub(super) async fn answer(&self, mut head: Box<Parts>, body: Body, peer: Peer) -> Response<Body> {
         let id = request_id(&head.headers);
         let origin = self.cors.get().verdict(&head.headers);
         let kind = classify(&head);
@@ -40,17 +45,18 @@ impl Edge {
         let mut response = if kind == Kind::Preflight {
             origin.preflight()
         } else {
-            let answered = async {
+            // Pinned here, because the shield would move it about.
+            let answered = pin!(async {
                 Ok(match (self.way(kind, &head), &self.web) {
                     (Way::Call(mounted, protocol), _) => {
                         self.gate(mounted, protocol, &mut head, body, peer, id.clone()).await
                     }
-                    (Way::Elsewhere, Some(web)) => web.call(Box::new(head), body, peer, id.clone()).await,
+                    (Way::Elsewhere, Some(web)) => web.call(head, body, peer, id.clone()).await,
                     // Boxed, as everything that is rare: the others do not carry room for it.
                     (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
                     (Way::Astray(astray), _) => Box::pin(astray.answer(&head, body)).await,
                 })
-            };
+            });
             shield::call(answered).await.unwrap_or_else(|panic| broken(&panic, &id))
         };
 

@@ -58,14 +58,14 @@ struct Inner<O: Outlet + ?Sized> {
     work: OnceLock<&'static str>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    ended: CancellationToken,
+    ended: Arc<CancellationToken>,
     /// Last, so that the record and its outlet are one allocation.
     outlet: O,
 }
 
 impl Entry {
     /// Opens a record. `ended` is cancelled when the call's credential is revoked.
-    pub fn open(outlet: impl Outlet, ended: CancellationToken) -> Entry {
+    pub fn open(outlet: impl Outlet, ended: Arc<CancellationToken>) -> Entry {
         Entry(Arc::new(Inner {
             began: Instant::now(),
             failure: OnceLock::new(),
@@ -116,7 +116,7 @@ impl Entry {
 
     /// Resolves when the credential of the call is revoked or expired. Streams and sockets end then.
     pub fn revoked(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        Box::pin(self.0.ended.clone().cancelled_owned())
+        Box::pin(CancellationToken::clone(&self.0.ended).cancelled_owned())
     }
 }
 

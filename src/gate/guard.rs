@@ -11,7 +11,7 @@ use portico_wire::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Admission, Admit, Bindings, Head, Ledger, credential,
+    Admission, Admit, Bindings, Head, Ledger, TRACEPARENT, credential,
     failures::Failures,
     ledger::Line,
     limits::{self, Limits},
@@ -46,7 +46,7 @@ struct Parts {
 struct Known {
     caller: Arc<Caller>,
     per_minute: Option<u32>,
-    ended: CancellationToken,
+    ended: Arc<CancellationToken>,
 }
 
 impl Guard {
@@ -73,14 +73,13 @@ impl Guard {
 
 impl Admit for Guard {
     fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
-        let parts = Arc::clone(&self.0);
-        Box::pin(async move { parts.admit(method, head).await })
+        Box::pin(Arc::clone(&self.0).admit(method, head))
     }
 }
 
 impl Parts {
-    async fn admit(&self, method: Arc<Method>, mut head: Head) -> Result<Admission> {
-        let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    async fn admit(self: Arc<Self>, method: Arc<Method>, mut head: Head) -> Result<Admission> {
+        let traceparent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
         let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
@@ -113,7 +112,7 @@ impl Parts {
         line: &mut Line,
         head: &mut Head,
         reply: &Reply,
-    ) -> Result<(limits::Permit, CancellationToken)> {
+    ) -> Result<(limits::Permit, Arc<CancellationToken>)> {
         let known = self.identify(&line.method, head).await?;
         line.caller = known.caller;
         allowed(line.method.access, &line.caller)?;
@@ -158,7 +157,7 @@ impl Parts {
 
 impl Known {
     fn nobody() -> Known {
-        Known { caller: Caller::anonymous(), per_minute: None, ended: CancellationToken::new() }
+        Known { caller: Caller::anonymous(), per_minute: None, ended: Arc::default() }
     }
 }
 

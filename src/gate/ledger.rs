@@ -85,7 +85,7 @@ impl Ledger {
     }
 
     /// Opens the record of an admitted call.
-    pub(super) fn admitted(&self, line: Line, permit: Permit, ended: CancellationToken) -> Entry {
+    pub(super) fn admitted(&self, line: Line, permit: Permit, ended: Arc<CancellationToken>) -> Entry {
         self.0.metrics.opened(line.door);
         let written = Written { ledger: self.clone(), line, refused: false, _permit: permit };
         Entry::open(written, ended)

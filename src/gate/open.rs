@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use portico_wire::BoxFuture;
-use tokio_util::sync::CancellationToken;
 
 use super::{Admission, Admit, Closed, Entry, Head, Outlet, credential};
 use crate::{
@@ -40,7 +39,7 @@ impl Admit for Open {
                 reply: Reply::default(),
                 clock: Arc::new(SystemClock),
             });
-            Ok(Admission { context, entry: Entry::open(Nowhere, CancellationToken::new()) })
+            Ok(Admission { context, entry: Entry::open(Nowhere, Arc::default()) })
         })
     }
 }

@@ -13,9 +13,8 @@ use aws_lc_rs::{
 };
 use http::{HeaderMap, HeaderName};
 use portico_wire::BoxFuture;
-use tokio_util::sync::CancellationToken;
 
-use super::{Admission, Admit, Head, Ledger, Peer, credential, ledger::Line, limits::Permit};
+use super::{Admission, Admit, Head, Ledger, Peer, TRACEPARENT, credential, ledger::Line, limits::Permit};
 use crate::{
     base::{
         Caller, Clock, Context, Facts, IdentityId, Result, Secret, TenantId,
@@ -73,7 +72,7 @@ impl Admit for Trusted {
 
 impl Parts {
     fn admit(&self, method: Arc<Method>, mut head: Head) -> Result<Admission> {
-        let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        let traceparent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let believed = self.trust.believes(&head.headers, &head.peer);
         let caller = if believed { Arc::new(gateway(&head.headers)) } else { Caller::anonymous() };
@@ -97,7 +96,7 @@ impl Parts {
             reply,
             clock: Arc::clone(&self.clock),
         });
-        Ok(Admission { context, entry: self.ledger.admitted(line, Permit::none(), CancellationToken::new()) })
+        Ok(Admission { context, entry: self.ledger.admitted(line, Permit::none(), Arc::default()) })
     }
 }
 

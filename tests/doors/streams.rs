@@ -51,7 +51,7 @@ async fn a_panic_in_a_stream_is_its_last_message() {
 }
 
 /// Lets everybody in until the token is cancelled.
-struct UntilRevoked(CancellationToken);
+struct UntilRevoked(Arc<CancellationToken>);
 
 impl Admit for UntilRevoked {
     fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
@@ -68,8 +68,8 @@ impl Outlet for Nowhere {
 
 #[tokio::test]
 async fn a_stream_ends_when_its_credential_is_revoked() {
-    let revoked = CancellationToken::new();
-    let admit = Arc::new(UntilRevoked(revoked.clone()));
+    let revoked = Arc::<CancellationToken>::default();
+    let admit = Arc::new(UntilRevoked(Arc::clone(&revoked)));
     let edge = edge_with(&following(endless), admit, Tasks::new(), Config::default());
     let request = post(STREAMING, "application/grpc").body(Body::from(Bytes::from(envelope(0, b"")))).unwrap();
     let mut body = edge.call(request, peer()).await.into_body();

@@ -9,7 +9,6 @@ use portico::{
     wire::BoxFuture,
 };
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 /// How a call ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ impl Admit for Recording {
         let (admitted, records) = (Open.admit(method, head), self.0.clone());
         Box::pin(async move {
             let Admission { context, .. } = admitted.await?;
-            Ok(Admission { context, entry: Entry::open(Kept(records), CancellationToken::new()) })
+            Ok(Admission { context, entry: Entry::open(Kept(records), Arc::default()) })
         })
     }
 }

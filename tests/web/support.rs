@@ -136,7 +136,7 @@ pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
 /// Admits everybody, until the token is cancelled; and remembers the bearer of the last call.
 #[derive(Default)]
 pub(super) struct Revocable {
-    pub(super) ended: CancellationToken,
+    pub(super) ended: Arc<CancellationToken>,
     pub(super) bearer: std::sync::Mutex<Option<String>>,
 }
 

@@ -26,11 +26,17 @@ pub fn random(prefix: &str, symbols: usize) -> String {
     let mut text = String::with_capacity(prefix.len() + symbols);
     text.push_str(prefix);
     let mut bytes = [0u8; 32];
-    for at in 0..symbols {
-        if at % bytes.len() == 0 {
-            draw(&mut bytes);
+    let mut left = symbols;
+    while left > 0 {
+        let few = left.min(bytes.len());
+        let bytes = &mut bytes[..few];
+        draw(bytes);
+        for byte in &mut *bytes {
+            *byte = ALPHABET[usize::from(*byte & 31)];
         }
-        text.push(char::from(ALPHABET[usize::from(bytes[at % bytes.len()] & 31)]));
+        // The alphabet is ASCII, so this is always text.
+        text.push_str(str::from_utf8(bytes).unwrap_or_default());
+        left -= few;
     }
     text
 }

@@ -18,7 +18,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -53,6 +53,8 @@ struct House {
     all: TaskTracker,
     calls: TaskTracker,
     draining: CancellationToken,
+    /// The same for who only has to look: a token is asked under a lock, and every call asks.
+    is_draining: AtomicBool,
     leaving: CancellationToken,
     cut: CancellationToken,
     closing: CancellationToken,
@@ -99,7 +101,7 @@ impl Tasks {
 
     /// Whether the house is not ready for new callers, or no longer there for them at all.
     pub fn is_draining(&self) -> bool {
-        self.0.draining.is_cancelled()
+        self.0.is_draining.load(Ordering::Relaxed)
     }
 
     /// A token that is cancelled when callers are to leave.
@@ -156,7 +158,7 @@ impl Tasks {
         let ends_at = began + plan.total;
         let calls_end_at = ends_at - reserve;
 
-        house.draining.cancel();
+        house.drain();
         sleep_until((began + plan.grace).min(calls_end_at)).await;
 
         let within = (calls_end_at.duration_since(Instant::now()) / LEAVE_SHARE).min(LEAVE_WITHIN_MAX);
@@ -175,7 +177,7 @@ impl Tasks {
 
     /// Tells all work at once that the house is closing, and callers that they are to leave.
     pub fn close(&self) {
-        self.0.draining.cancel();
+        self.0.drain();
         self.0.leaving.cancel();
         self.0.closing.cancel();
         self.0.all.close();
@@ -187,6 +189,13 @@ impl Tasks {
         // Running out of patience is not a failure: the count says what is left.
         let _ended = timeout_at(Instant::now() + patience, self.0.all.wait()).await.is_ok();
         self.0.all.len()
+    }
+}
+
+impl House {
+    fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
     }
 }
 

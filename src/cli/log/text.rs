@@ -138,17 +138,20 @@ impl Write for Escaped<'_> {
     }
 }
 
+/// The bytes that only a text with something to escape has. The C1 controls, which some terminals obey, are the only ones
+/// beyond ASCII; they begin with `0xc2`.
+const ODD: [bool; 256] = {
+    let mut odd = [false; 256];
+    let mut byte = 0;
+    while byte < odd.len() {
+        odd[byte] = byte < 0x20 || matches!(byte, 0x22 | 0x5c | 0x7f | 0xc2);
+        byte += 1;
+    }
+    odd
+};
+
 fn escaped(text: &str, line: &mut String) {
-    // The C1 controls, which some terminals obey, are the only ones beyond ASCII; they begin with this byte.
-    let odd = |byte: u8| {
-        u8::from(byte < b' ')
-            | u8::from(byte == b'"')
-            | u8::from(byte == b'\\')
-            | u8::from(byte == 0x7f)
-            | u8::from(byte == 0xc2)
-    };
-    // In numbers and without an early end, so that the compiler looks at many bytes in one step.
-    if text.bytes().fold(0, |found, byte| found | odd(byte)) == 0 {
+    if !text.bytes().fold(false, |found, byte| found | ODD[usize::from(byte)]) {
         return line.push_str(text);
     }
     for letter in text.chars() {

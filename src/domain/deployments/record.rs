@@ -42,7 +42,8 @@ impl Deployment {
     /// `{type}:{version}@{hash_prefix}`.
     pub fn deployment_id(&self) -> String {
         let hash = self.checksum.get(..HASH_PREFIX_CHARACTERS).unwrap_or(&self.checksum);
-        format!("{}:{}@{hash}", self.agent_type, self.version)
+        // Joined, not formatted: every answer has one, and formatting costs ten times as much.
+        [&self.agent_type, ":", &self.version, "@", hash].concat()
     }
 
     /// Whose it is.
@@ -106,7 +107,7 @@ impl Entity for AgentType {
 
 /// The id of the record of a version. No agent type contains a colon.
 pub(super) fn record_id(agent_type: &str, version: &str) -> String {
-    format!("{agent_type}:{version}")
+    [agent_type, ":", version].concat()
 }
 
 pub(super) fn not_found(wanted: &str) -> Error {

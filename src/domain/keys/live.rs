@@ -59,7 +59,7 @@ struct Keys {
 /// A key in use.
 pub(super) struct LiveKey {
     pub(super) prefix: Box<str>,
-    pub(super) ended: CancellationToken,
+    pub(super) ended: Arc<CancellationToken>,
     /// The same for who only has to look.
     is_over: AtomicBool,
     expires_at: Option<Timestamp>,
@@ -145,7 +145,7 @@ impl Live {
         }
         let key = Arc::new(LiveKey {
             prefix: prefix.into(),
-            ended: CancellationToken::new(),
+            ended: Arc::default(),
             is_over: AtomicBool::new(false),
             expires_at,
             noted_at: AtomicI64::new(last_used_at.map_or(0, |at| at.0)),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     BOOTSTRAP_ID, Inner, Key, Resolved,
@@ -58,7 +59,8 @@ impl Inner {
             return Ok(bootstrap.resolved.clone());
         }
         let (kind, prefix) = grammar::parse(presented).ok_or_else(unauthorized)?;
-        self.resolve_known(kind, prefix, digest, Proof::Presented(presented)).await
+        // Boxed, because it is large and rare: the usual case does not carry room for it.
+        Box::pin(self.resolve_known(kind, prefix, digest, Proof::Presented(presented))).await
     }
 
     pub(super) async fn resolve_bound(&self, key_id: &str) -> Result<Resolved> {
@@ -73,10 +75,10 @@ impl Inner {
         let prefix = self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(key_id).cloned();
         let prefix = match prefix {
             Some(prefix) => prefix,
-            None => self.bind(key_id).await?,
+            None => Box::pin(self.bind(key_id)).await?,
         };
         let kind = Kind::of(&prefix).ok_or_else(unauthorized)?;
-        self.resolve_known(kind, &prefix, digest, Proof::Bound(key_id)).await
+        Box::pin(self.resolve_known(kind, &prefix, digest, Proof::Bound(key_id))).await
     }
 
     /// The prefix of the key that a credential of another kind stands for.
@@ -187,7 +189,7 @@ enum Proof<'a> {
     Bound(&'a str),
 }
 
-fn resolved(key: &Key, kind: Kind, ended: &tokio_util::sync::CancellationToken) -> Resolved {
+fn resolved(key: &Key, kind: Kind, ended: &Arc<CancellationToken>) -> Resolved {
     let role = key.granted(kind);
     let tenant = if role == Role::Admin { TenantId::shared() } else { TenantId::new(key.tenant_id.as_str()) };
     let caller = Caller {
@@ -198,7 +200,7 @@ fn resolved(key: &Key, kind: Kind, ended: &tokio_util::sync::CancellationToken) 
         proof: caller::Proof::Key(key.key_id.as_str().into()),
     };
     debug_assert_ne!(key.key_id, BOOTSTRAP_ID);
-    Resolved { caller: Arc::new(caller), rate_limit_rpm: key.rate_limit_rpm, ended: ended.clone() }
+    Resolved { caller: Arc::new(caller), rate_limit_rpm: key.rate_limit_rpm, ended: Arc::clone(ended) }
 }
 
 fn out_of_reach(why: impl Into<crate::base::error::BoxError>) -> Error {

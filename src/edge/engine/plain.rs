@@ -12,23 +12,21 @@
 //!
 //! *Knows:* how a plain call and a good answer look in three protocols. *Does not know:* what is wrong with the others.
 
+use std::{future::poll_fn, pin::Pin, task::Poll};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use connectrpc::CompressionRegistry;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body::{Body as _, Frame};
+use http_body_util::StreamBody;
 use portico_json::MessageType;
-use tokio::time::{Instant, timeout_at};
 
-use super::{COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, PROTOCOL_VERSION};
+use super::{COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, PROTOCOL_VERSION, patience::Patience};
 use crate::{
     base::{Error, Result, reply},
-    edge::{
-        Body, Protocol,
-        body::Trailed,
-        rest::{BODY_MAX, SILENCE_MAX, too_slow},
-    },
+    edge::{Body, Protocol, body::Trailed, rest::too_slow},
+    schema::Shape,
 };
 
 /// An envelope's flags and length.
@@ -91,13 +89,10 @@ impl Plain {
     /// When the caller has gone, or `upload_timeout` when nothing comes for too long.
     pub(super) async fn take(self, mut body: Body, message_bytes_max: usize) -> Result<Taken> {
         let mut read = Bytes::new();
-        let ends_at = Instant::now() + BODY_MAX;
-        while !http_body::Body::is_end_stream(&body)
-            && let Some(frame) =
-                timeout_at(ends_at.min(Instant::now() + SILENCE_MAX), body.frame()).await.map_err(|_| too_slow())?
-        {
+        let mut patience = Patience::new(Shape::Unary);
+        while let Some(frame) = next(&mut body, &mut patience).await? {
             // Trailers of a request mean nothing here.
-            let Ok(data) = frame?.into_data() else { continue };
+            let Ok(data) = frame.into_data() else { continue };
             read = if read.is_empty() { data } else { joined(read, &data) };
             if read.len() > message_bytes_max.saturating_add(ENVELOPE_BYTES) {
                 let first = stream::iter([Ok(Frame::data(read))]);
@@ -175,6 +170,20 @@ impl Plain {
 /// Room for the headers of ours: type, codings, the id of the request, what the HTTP library adds.
 const HEADERS: usize = 6;
 
+/// The next frame of a body, while there is patience.
+async fn next(body: &mut Body, patience: &mut Patience) -> Result<Option<Frame<Bytes>>> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Pending if patience.is_over(false, cx) => Poll::Ready(Some(Err(too_slow()))),
+        polled => polled,
+    });
+    let frame = frame.await.transpose();
+    patience.heard(false);
+    frame
+}
+
 fn joined(first: Bytes, more: &[u8]) -> Bytes {
     // This shares the memory of the bytes before, if nobody else does.
     let mut all = first.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
@@ -212,6 +221,8 @@ fn envelope(flags: u8, length: usize, bytes: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
     fn plain(protocol: Protocol, headers: &[(&'static str, &'static str)]) -> Option<Plain> {

@@ -7,6 +7,7 @@
 
 use std::future::Future;
 
+use futures_util::FutureExt;
 use tokio::time::timeout_at;
 
 use super::flow::too_late;
@@ -30,26 +31,23 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
-    if idempotency == Idempotency::NoSideEffects {
-        return attended(bounded(shield::call(work), deadline), entry).await;
-    }
-    let record = entry.clone();
-    let task = tasks.serve(async move {
-        let outcome = shield::call(work).await;
-        record.worked(&outcome);
-        outcome
-    });
-    attended(bounded(async { task.await.unwrap_or_else(|ended| Err(Error::internal(ended))) }, deadline), entry).await
-}
-
-/// Notes when nobody waits any more.
-async fn attended<T>(work: impl Future<Output = T>, entry: &Entry) -> T {
     let mut waiting = Waiting(Some(entry));
-    let outcome = work.await;
+    let outcome = if idempotency == Idempotency::NoSideEffects {
+        bounded(shield::call(work), deadline).await
+    } else {
+        let record = entry.clone();
+        let task = tasks.serve(async move {
+            let outcome = shield::call(work).await;
+            record.worked(&outcome);
+            outcome
+        });
+        bounded(async { task.await.unwrap_or_else(|ended| Err(Error::internal(ended))) }, deadline).await
+    };
     waiting.0 = None;
     outcome
 }
 
+/// Notes when nobody waits any more.
 struct Waiting<'e>(Option<&'e Entry>);
 
 impl Drop for Waiting<'_> {
@@ -60,10 +58,13 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Waits until the deadline.
-pub(crate) async fn bounded<T>(work: impl Future<Output = Result<T>>, deadline: Deadline) -> Result<T> {
+/// Waits until the deadline. A function and not an `async fn`, which would hold the work three times.
+pub(crate) fn bounded<T>(work: impl Future<Output = Result<T>>, deadline: Deadline) -> impl Future<Output = Result<T>> {
     match deadline.instant() {
-        Some(instant) => timeout_at(instant, work).await.unwrap_or_else(|_| Err(too_late())),
-        None => work.await,
+        Some(instant) => {
+            let waiting = timeout_at(instant, work);
+            waiting.map(|ended| ended.unwrap_or_else(|_| Err(too_late()))).left_future()
+        }
+        None => work.right_future(),
     }
 }

@@ -47,12 +47,12 @@ pub(super) struct Inlet {
 impl Inlet {
     pub(super) fn new(body: Body, head: &Parts, tasks: &Tasks) -> Inlet {
         Inlet {
-            body: Some(body),
-            tasks: tasks.clone(),
             ends_at: None,
             // HTTP/2 ends one stream without touching the connection.
             lingers: matches!(head.version, Version::HTTP_10 | Version::HTTP_11),
-            waits: head.headers.contains_key(header::EXPECT),
+            waits: !body.is_end_stream() && head.headers.contains_key(header::EXPECT),
+            body: Some(body),
+            tasks: tasks.clone(),
         }
     }
 

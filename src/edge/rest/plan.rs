@@ -111,12 +111,11 @@ impl Plan {
     /// Reads what matters besides the path.
     pub(super) fn read_head(&self, head: &Parts, headers: &HeaderMap, id: &RequestId) -> Asking {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
-        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         Asking {
             query: head.uri.query().map(str::to_owned),
             content_type: text(header::CONTENT_TYPE),
-            last_event_id: text(LAST_EVENT_ID).filter(|_| self.resumed.is_some()),
-            wants_events: accepted.flat_map(|value| value.split(',')).any(|part| media_type(part) == sse::MEDIA_TYPE),
+            last_event_id: self.resumed.as_ref().and_then(|_| text(LAST_EVENT_ID)),
+            wants_events: self.method.shape.streams_out() && wants_events(headers),
             is_encoded: text(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity"),
             id: id.clone(),
         }
@@ -281,6 +280,12 @@ async fn json(asking: &Asking, inlet: &mut Inlet) -> Result<Bytes> {
 
 fn unsupported(message: &'static str) -> Error {
     Error::new(Code::InvalidArgument, reason::UNSUPPORTED_MEDIA_TYPE, message)
+}
+
+/// Whether the caller asks for a stream of events.
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|part| media_type(part) == sse::MEDIA_TYPE)
 }
 
 /// A media type without its parameters.
