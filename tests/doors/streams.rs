@@ -126,8 +126,8 @@ async fn an_upload_completes_when_its_caller_hangs_up_after_the_last_byte() {
 async fn an_upload_ends_when_its_credential_is_revoked_before_the_last_byte() {
     let (told, mut tells) = mpsc::unbounded_channel();
     let (_go, gone) = watch::channel(false);
-    let revoked = CancellationToken::new();
-    let admit = Arc::new(UntilRevoked(revoked.clone()));
+    let revoked = Arc::new(CancellationToken::new());
+    let admit = Arc::new(UntilRevoked(Arc::clone(&revoked)));
     let edge = edge_with(&taking(told, gone), admit, Tasks::new(), Config::default());
     let message = UploadDeploymentRequest { version: "1.0.0".into(), ..Default::default() }.to_wire();
     let begun = stream::iter([Ok::<_, Error>(Frame::data(Bytes::from(envelope(0, &message))))]);
