@@ -264,14 +264,14 @@ impl Keys {
         Ok(shown.collect())
     }
 
-    /// Revokes a key by its id or its prefix; a whole key stands for its prefix. Revoking the key in use is allowed.
+    /// Revokes a key by its id, its prefix or the whole of it, and by nothing that only begins so. Revoking the key in use
+    /// is allowed.
     ///
     /// # Errors
     /// `key_not_found` when there is none or it was revoked before; `cannot_revoke_bootstrap` for that one.
-    pub async fn revoke(&self, cx: &Context, id_or_prefix: &str) -> Result<()> {
-        let name = grammar::without_secret(id_or_prefix);
+    pub async fn revoke(&self, cx: &Context, name: &str) -> Result<()> {
         let revoked = self.0.revoke(cx, name).await;
-        self.0.audit.note(cx, "keys.revoke", name, &revoked);
+        self.0.audit.note(cx, "keys.revoke", grammar::without_secret(name), &revoked);
         revoked
     }
 }
@@ -309,13 +309,19 @@ impl Inner {
         Ok(None)
     }
 
-    async fn revoke(&self, cx: &Context, id_or_prefix: &str) -> Result<()> {
-        let is_bootstrap = |bootstrap: &Bootstrap| id_or_prefix == bootstrap.prefix;
-        if id_or_prefix == BOOTSTRAP_ID || self.bootstrap.as_ref().is_some_and(is_bootstrap) {
+    async fn revoke(&self, cx: &Context, name: &str) -> Result<()> {
+        // The operator's own key need not be of the grammar.
+        let is_bootstrap =
+            |bootstrap: &Bootstrap| name == bootstrap.prefix || self.cache.digest(name) == bootstrap.digest;
+        if name == BOOTSTRAP_ID || self.bootstrap.as_ref().is_some_and(is_bootstrap) {
             let message = "the bootstrap key is part of the configuration and is changed there";
             return Err(Error::new(Code::FailedPrecondition, reason::CANNOT_REVOKE_BOOTSTRAP, message));
         }
-        let not_found = || Error::not_found(reason::KEY_NOT_FOUND, "key", id_or_prefix);
+        let not_found = || Error::not_found(reason::KEY_NOT_FOUND, "key", grammar::without_secret(name));
+        let id_or_prefix = match grammar::Kind::of(name) {
+            Some(_) => grammar::named(name).ok_or_else(not_found)?,
+            None => name,
+        };
         for _ in 0..CHANGE_ATTEMPTS_MAX {
             let Stored { mut value, version } = self.find(id_or_prefix).await?.ok_or_else(not_found)?;
             if value.revoked_at.is_some() {

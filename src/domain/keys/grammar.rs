@@ -86,6 +86,11 @@ pub fn prefix(text: &str) -> Option<&str> {
     text.get(..Kind::of(text)?.as_str().len() + PREFIX_DIGITS)
 }
 
+/// The prefix that a text names: it is that prefix, or the whole well-formed key. What only begins like one names nothing.
+pub(super) fn named(text: &str) -> Option<&str> {
+    prefix(text).filter(|prefix| *prefix == text || parse(text).is_some())
+}
+
 /// What may be shown of a text by which somebody names a key: people paste whole keys, which belong in no log or answer.
 pub(super) fn without_secret(text: &str) -> &str {
     prefix(text).unwrap_or(text)
