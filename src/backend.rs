@@ -13,6 +13,7 @@ pub mod local_fleet;
 pub mod otlp;
 mod ownership;
 pub mod postgres;
+pub(crate) mod private;
 pub mod s3;
 pub mod sealer;
 mod sha256;

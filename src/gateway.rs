@@ -106,17 +106,25 @@ impl Gateway {
             &tasks,
         )?;
         let platform = platform(&config, &backends, &keys, &audit, &clock, &metrics, &tasks).await?;
-        let first_admin_key = first_admin_key(&config, &keys, &clock).await?;
 
         let schema = Schema::read(portico_wire::SCHEMA).map_err(Error::internal)?;
         let handlers = mounted(&schema, &platform);
         let ledger = Ledger::new(Arc::clone(&metrics), backends.spans, audit, Arc::clone(&clock));
         let bindings = bindings(&config);
-        let guard = Guard::new(keys, bindings, limits::of(&config), Arc::clone(&backends.registry), ledger, clock);
+        let guard = Guard::new(
+            keys.clone(),
+            bindings,
+            limits::of(&config),
+            Arc::clone(&backends.registry),
+            ledger,
+            Arc::clone(&clock),
+        );
         let limits = guard.limits();
         let edge = Arc::new(doors(&config, &schema, &handlers, Arc::new(guard), metrics, &tasks)?);
 
         let (listener, watched) = listening(&config, &tasks).await?;
+        // When nothing is left that could fail: a key that is made and not shown is lost.
+        let first_admin_key = first_admin_key(&config, &keys, &clock).await?;
         let address = listener.address();
         let reload = Reload {
             limits,

@@ -5,6 +5,7 @@ mod cluster;
 mod crash;
 mod dependencies;
 mod disk;
+mod first;
 mod guesses;
 mod hostile;
 mod load;

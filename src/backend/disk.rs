@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-use super::ownership;
+use super::{ownership, private};
 use files::refused;
 use layout::{Layout, Sidecar};
 use staging::{Room, Spool};
@@ -65,7 +65,7 @@ impl Disk {
     /// `FailedPrecondition` when another process owns the folder; `storage_error` when it cannot be used.
     pub fn open(folder: &Path) -> Result<Disk> {
         let layout = Layout::of(folder);
-        fs::create_dir_all(layout.staging()).map_err(|error| refused("make the blob folder", error))?;
+        private::folder(layout.staging()).map_err(|error| refused("make the blob folder", error))?;
         let lock = own(&layout)?;
         empty(layout.staging()).map_err(|error| refused("remove leftovers of uploads", error))?;
         Ok(Disk(Arc::new(Inner {

@@ -21,6 +21,7 @@ use rusqlite::Connection;
 use tokio::time::timeout;
 
 use self::{readers::Readers, writer::Writer};
+use super::private;
 use crate::{
     base::{Clock, Error, Result, health::Health, id, reason},
     port::{
@@ -64,7 +65,7 @@ impl Sqlite {
     /// # Errors
     /// `records_unavailable` when the directory cannot be written, or the file is damaged or from a newer Portico.
     pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Sqlite> {
-        std::fs::create_dir_all(directory).map_err(|error| {
+        private::folder(directory).map_err(|error| {
             let message = format!("the data directory {} cannot be made", directory.display());
             Error::unavailable(reason::RECORDS_UNAVAILABLE, message, error)
         })?;
@@ -89,6 +90,10 @@ impl Sqlite {
         temporary: Option<TemporaryDirectory>,
     ) -> Result<Sqlite> {
         let path = directory.join(FILE_NAME);
+        // What SQLite keeps beside it gets the same mode.
+        private::file(&path).map_err(|error| {
+            Error::unavailable(reason::RECORDS_UNAVAILABLE, "the records file cannot be written", error)
+        })?;
         let mut connection = connect(&path, durability)?;
         migrations::run(&mut connection)?;
         let writer = Writer::start(connection, Arc::clone(&clock))?;

@@ -15,6 +15,7 @@ use super::{
     reload::{self, Watched},
 };
 use crate::{
+    backend::private,
     base::{
         Clock, Code, Current, Error, Result,
         clock::SystemClock,
@@ -180,7 +181,7 @@ fn own_id(file: &Path) -> io::Result<String> {
     }
     let id = id::random("host_", 12);
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
+        private::folder(folder)?;
     }
     fs::write(file, &id)?;
     Ok(id)

@@ -319,7 +319,8 @@ fn spawn(what: &str, folder: &Path, before: &[String]) -> (Child, SocketAddr) {
     (child, address.unwrap_or_else(|| panic!("it did not start: {line}\n{}", log())))
 }
 
-fn command(what: &str, folder: &Path, before: &[String]) -> Command {
+/// `portico`, told to do this by the configuration in this folder, not begun yet.
+pub(crate) fn command(what: &str, folder: &Path, before: &[String]) -> Command {
     let program = env!("CARGO_BIN_EXE_portico");
     let mut command = match before {
         [] => Command::new(program),

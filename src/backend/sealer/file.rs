@@ -15,7 +15,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::{KEY_BYTES, Keyring};
-use crate::base::{Code, Error, Result, Secret, error::BoxError, id, reason};
+use crate::{
+    backend::private,
+    base::{Code, Error, Result, Secret, error::BoxError, id, reason},
+};
 
 impl Keyring {
     /// The keys in this file; when there is none, a fresh key is made and kept there, readable by its owner alone.
@@ -45,7 +48,7 @@ fn read(text: &str) -> Result<Keyring> {
 
 fn create(path: &Path) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
+    private::folder(directory)?;
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     id::fill(&mut *key);
     let text = Zeroizing::new(format!(
