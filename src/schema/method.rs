@@ -118,6 +118,10 @@ pub struct Rest {
     pub flat: Option<&'static str>,
     /// What is not set is left out of the answer, although the page prints defaults.
     pub sparse: bool,
+    /// The field that takes the query as it came.
+    pub query: Option<&'static str>,
+    /// The request headers that the method reads.
+    pub headers: Vec<&'static str>,
 }
 
 /// The WebSocket form of a streaming method.

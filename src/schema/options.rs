@@ -103,6 +103,11 @@ fn rest(options: Option<&DynamicMessage>) -> Rest {
         let value = options.and_then(|options| options.get_field_by_name(field).and_then(|value| value.as_bool()));
         value.unwrap_or(false)
     };
+    let headers = options.and_then(|options| options.get_field_by_name("headers").map(|names| names.into_owned()));
+    let headers = match headers {
+        Some(Value::List(names)) => names.into_iter().map(|name| leak(text(name))).collect(),
+        _ => Vec::new(),
+    };
     let success = number("success").unwrap_or(200);
     Rest {
         success,
@@ -112,6 +117,8 @@ fn rest(options: Option<&DynamicMessage>) -> Rest {
         raw: name("raw"),
         flat: name("flat"),
         sparse: is("sparse"),
+        query: name("query"),
+        headers,
     }
 }
 

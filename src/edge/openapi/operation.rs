@@ -108,10 +108,20 @@ fn parameters(method: &Method, binding: &Binding, input: &MessageDescriptor, sha
         let shape = input.get_field_by_name(&variable.field).map(|field| shapes.field(&field, style));
         all.push(path_parameter(&variable.field, shape.unwrap_or_else(|| json!({"type": "string"}))));
     }
-    if matches!(binding.body, Body::Whole) {
+    for name in &method.rest.headers {
+        all.push(json!({"name": name, "in": "header", "schema": {"type": "string"}}));
+    }
+    let taken = match (&binding.body, method.rest.flat) {
+        (Body::Whole, None) => return all.into(),
+        (Body::Whole, Some(flat)) => Some(flat.to_owned()),
+        (Body::None | Body::Field(_), _) => body_field(binding),
+    };
+    if method.rest.query.is_some() {
+        // Whatever they are called: who reads them is somebody else.
+        let shape = json!({"type": "object", "additionalProperties": {"type": "string"}});
+        all.push(json!({"name": "query", "in": "query", "style": "form", "explode": true, "schema": shape}));
         return all.into();
     }
-    let taken = body_field(binding);
     let free =
         input.fields().filter(|field| Some(field.name()) != taken.as_deref() && !captured(binding, field.name()));
     for field in free.filter(is_plain) {

@@ -77,17 +77,14 @@ impl<'m> Message<'m> {
     }
 
     /// Takes the parameters of a query, by proto or JSON names. Unknown ones are ignored, and so is `reserved`, which is
-    /// the field that the body is.
+    /// the field that the body is, by its proto name.
     ///
     /// # Errors
     /// `validation_failed` when a value does not fit, or a field that takes one value gets several.
-    pub(crate) fn query(&mut self, query: Option<&str>, reserved: Option<&FieldPath>) -> Result<()> {
-        let reserved = reserved.map(FieldPath::proto_path);
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(field) = form_decoded(name).and_then(|name| self.input.path(&name)) else { continue };
+    pub(crate) fn query(&mut self, query: Option<&str>, reserved: Option<&str>) -> Result<()> {
+        for (field, value) in parameters(self.input, query) {
             let path = field.proto_path();
-            if reserved.as_ref().is_some_and(|reserved| *reserved == path) {
+            if reserved == Some(path.as_str()) {
                 continue;
             }
             let value = form_decoded(value).ok_or_else(|| Error::invalid(path.clone(), "must be UTF-8"))?;
@@ -98,6 +95,17 @@ impl<'m> Message<'m> {
             self.queried.push(path);
         }
         Ok(())
+    }
+
+    /// Refuses a query that names a field: where the body is the whole message, the last word would be the query's.
+    ///
+    /// # Errors
+    /// `validation_failed`.
+    pub(crate) fn refuse_query(&self, query: Option<&str>) -> Result<()> {
+        match parameters(self.input, query).next() {
+            Some((field, _)) => Err(Error::invalid(field.proto_path(), "belongs into the body, not into the query")),
+            None => Ok(()),
+        }
     }
 
     /// Whether the query named this field.
@@ -138,6 +146,14 @@ impl<'m> Message<'m> {
     pub(crate) fn into_bytes(self) -> Bytes {
         self.bytes.into()
     }
+}
+
+/// The fields that a query names, with what it says of them, still encoded.
+fn parameters<'q>(input: &'q MessageType, query: Option<&'q str>) -> impl Iterator<Item = (FieldPath, &'q str)> {
+    query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((input.path(&form_decoded(name)?)?, value))
+    })
 }
 
 /// Whether a JSON object has no object in this member.

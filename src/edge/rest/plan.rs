@@ -40,6 +40,8 @@ pub(super) struct Plan {
     event_id: Option<Field>,
     /// The field that takes the id of the last event seen.
     resumed: Option<FieldPath>,
+    /// The field that takes the query as it came.
+    queried: Option<FieldPath>,
 }
 
 /// What the body is.
@@ -95,6 +97,11 @@ impl Plan {
         if matches!(intake, Intake::Json) == method.shape.streams_in() && !matches!(intake, Intake::Octets(_)) {
             return Err(Defect::new(format!("{}: a client stream, and only that, takes a form or bytes", method.path)));
         }
+        let queried = match method.rest.query.map(|name| (name, method.input.path(name))) {
+            None => None,
+            Some((_, Some(field))) => Some(field),
+            Some((name, None)) => return Err(Defect::new(format!("{}: query names no field {name}", method.path))),
+        };
         let event_id = ["sequence", "event_id"].into_iter().find_map(|name| Field::event_id(&output, name));
         Ok(Plan {
             method: Arc::clone(method),
@@ -105,6 +112,7 @@ impl Plan {
             input,
             event_id,
             resumed: method.input.path("after"),
+            queried,
         })
     }
 
@@ -242,11 +250,19 @@ impl Plan {
     /// Adds what query and path say.
     fn address(&self, message: &mut Message<'_>, segments: &Segments<'_>, asking: &Asking) -> Result<()> {
         let binding = self.binding();
-        let reserved = match &binding.body {
-            BodyRule::Field(field) => Some(field),
-            BodyRule::None | BodyRule::Whole => None,
-        };
-        message.query(asking.query.as_deref(), reserved)?;
+        let query = asking.query.as_deref();
+        match (&binding.body, self.method.rest.flat) {
+            _ if self.queried.is_some() => {
+                if let (Some(field), Some(query)) = (&self.queried, query) {
+                    message.text(field, query)?;
+                }
+            }
+            (BodyRule::None, _) => message.query(query, None)?,
+            (BodyRule::Field(field), _) => message.query(query, Some(&field.proto_path()))?,
+            // A flat body has no room for other fields.
+            (BodyRule::Whole, Some(flat)) => message.query(query, Some(flat))?,
+            (BodyRule::Whole, None) => message.refuse_query(query)?,
+        }
         if let (Some(field), Some(id)) = (&self.resumed, &asking.last_event_id)
             && self.method.shape == Shape::ServerStream
             && !message.has_queried(&field.proto_path())
