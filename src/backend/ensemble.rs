@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited, combinators::BoxBody};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -18,7 +18,7 @@ use hyper_util::{
 use tokio::time::timeout;
 
 use crate::{
-    base::{Code, Error, Reason, Result, Retry, Secret, error::BoxError, health::Health, reason},
+    base::{Code, Context, Error, Reason, Result, Retry, Secret, error::BoxError, health::Health, reason},
     port::{
         Answer,
         catalog::{Catalog, DOCUMENT_BYTES_MAX, Document},
@@ -39,6 +39,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 const HEALTH_BYTES_MAX: usize = 64 << 10;
 const MODELS_PATH: &str = "/api/v1/models";
 const HEALTH_PATH: &str = "/api/v1/health";
+/// The id of the call.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where the call stands in its trace.
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
 
@@ -67,7 +71,8 @@ impl Ensemble {
         Ok(Ensemble { client, base, authorization })
     }
 
-    async fn ask(&self, path: &str, bytes_max: usize) -> Result<Response<Bytes>> {
+    /// Asks, in the name of a call if there is one.
+    async fn ask(&self, cx: Option<&Context>, path: &str, bytes_max: usize) -> Result<Response<Bytes>> {
         let target = format!("{}{path}", self.base.to_string().trim_end_matches('/'));
         let mut request = Request::new(BoxBody::new(Empty::new()));
         *request.method_mut() = Method::GET;
@@ -75,6 +80,11 @@ impl Ensemble {
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
+        for (name, value) in
+            cx.into_iter().flat_map(|cx| [(REQUEST_ID, cx.id.to_string()), (TRACE, cx.trace.to_string())])
+        {
+            request.headers_mut().insert(name, HeaderValue::try_from(value).map_err(Error::internal)?);
         }
         let answered = timeout(TOTAL_WAIT, async {
             let response = self.client.request(request).await.map_err(unreachable)?;
@@ -93,9 +103,10 @@ impl Ensemble {
 }
 
 impl Catalog for Ensemble {
-    fn models(&self) -> Answer<'_, Document> {
+    fn models<'a>(&'a self, cx: &'a Context, query: &'a str) -> Answer<'a, Document> {
         Box::pin(async move {
-            let response = self.ask(MODELS_PATH, DOCUMENT_BYTES_MAX).await?;
+            let path = if query.is_empty() { MODELS_PATH.to_owned() } else { format!("{MODELS_PATH}?{query}") };
+            let response = self.ask(Some(cx), &path, DOCUMENT_BYTES_MAX).await?;
             if response.status() != StatusCode::OK {
                 return Err(refused(&response));
             }
@@ -107,7 +118,7 @@ impl Catalog for Ensemble {
 
     fn health(&self) -> Answer<'_, Health> {
         Box::pin(async move {
-            Ok(match self.ask(HEALTH_PATH, HEALTH_BYTES_MAX).await {
+            Ok(match self.ask(None, HEALTH_PATH, HEALTH_BYTES_MAX).await {
                 Ok(response) if response.status().is_success() => Health::OK,
                 Ok(response) => Health::reachable(format!("Ensemble answers {}", response.status().as_u16())),
                 Err(error) => Health::down(error.message().to_owned()),

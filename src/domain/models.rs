@@ -1,11 +1,13 @@
 //! The models that agents can use: asked for once a minute, shown to everybody.
 //!
-//! A newcomer's usual mistake is to ask for every caller. One question is under way at a time; whoever comes meanwhile gets
-//! its answer, good or bad, and while the catalog is away the last good answer is shown for ten minutes, marked as stale.
+//! A newcomer's usual mistake is to ask for every caller. A question is under way once at a time; whoever has the same one
+//! meanwhile gets its answer, good or bad, and while the catalog is away the last good answer is shown for ten minutes,
+//! marked as stale.
 //!
 //! *Knows:* how long a list is good, the three shapes it comes in. *Does not know:* Ensemble, the fields of a model.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::{
-    base::{Code, Error, Reason, Result, Retry, reason},
+    base::{Code, Context, Error, Reason, Result, Retry, reason},
     port::catalog::{Catalog, Document},
 };
 
@@ -26,6 +28,9 @@ const FRESH: Duration = Duration::from_secs(60);
 const STALE_MAX: Duration = Duration::from_secs(600);
 /// How long a failure is the answer to everybody, so that a catalog in trouble is not pressed.
 const FAILURE_KEPT: Duration = Duration::from_secs(2);
+/// Most questions whose answers are kept besides that for all models, which is: an answer may take megabytes, and callers
+/// choose what they ask.
+const QUERIES_MAX: usize = 16;
 
 /// The models. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +38,14 @@ pub struct Models(Arc<Inner>);
 
 struct Inner {
     catalog: Option<Arc<dyn Catalog>>,
+    all: Arc<Question>,
+    /// By query, with when it was last asked.
+    others: Mutex<HashMap<String, (Arc<Question>, Instant)>>,
+}
+
+/// What is known of the answer to one question.
+#[derive(Default)]
+struct Question {
     known: Mutex<Known>,
     /// Held while the catalog is asked.
     asking: tokio::sync::Mutex<()>,
@@ -81,40 +94,60 @@ pub struct Shown {
 impl Models {
     /// The models of this catalog; none if there is none.
     pub fn new(catalog: Option<Arc<dyn Catalog>>) -> Models {
-        Models(Arc::new(Inner { catalog, known: Mutex::default(), asking: tokio::sync::Mutex::default() }))
+        Models(Arc::new(Inner { catalog, all: Arc::default(), others: Mutex::default() }))
     }
 
-    /// The models.
+    /// The models that this query string asks for; all of them when it is empty.
     ///
     /// # Errors
     /// `ensemble_not_configured`, or what the catalog says, when nothing good enough is known.
-    pub async fn list(&self) -> Result<Shown> {
+    pub async fn list(&self, cx: &Context, query: &str) -> Result<Shown> {
         let Some(catalog) = &self.0.catalog else {
             let message = "no Ensemble address is configured";
             return Err(Error::new(Code::Unavailable, reason::ENSEMBLE_NOT_CONFIGURED, message));
         };
-        if let Some(shown) = self.0.fresh() {
+        let question = self.0.question(query);
+        if let Some(shown) = question.fresh() {
             return Ok(shown);
         }
-        let _asking = self.0.asking.lock().await;
+        let _asking = question.asking.lock().await;
         // Somebody may have asked while this caller waited, or a moment before.
-        if let Some(shown) = self.0.fresh() {
+        if let Some(shown) = question.fresh() {
             return Ok(shown);
         }
-        if let Some(failure) = self.0.failure() {
-            return self.0.stale().ok_or_else(|| failure.again());
+        if let Some(failure) = question.failure() {
+            return question.stale().ok_or_else(|| failure.again());
         }
-        match catalog.models().await.and_then(read) {
-            Ok(list) => Ok(self.0.learned(list)),
+        match catalog.models(cx, query).await.and_then(read) {
+            Ok(list) => Ok(question.learned(list)),
             Err(error) => {
-                self.0.failed(&error);
-                self.0.stale().ok_or(error)
+                question.failed(&error);
+                question.stale().ok_or(error)
             }
         }
     }
 }
 
 impl Inner {
+    /// The question that this query is. The one that was asked longest ago makes room.
+    fn question(&self, query: &str) -> Arc<Question> {
+        if query.is_empty() {
+            return Arc::clone(&self.all);
+        }
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if !others.contains_key(query)
+            && others.len() >= QUERIES_MAX
+            && let Some(oldest) = others.iter().min_by_key(|(_, (_, at))| *at).map(|(query, _)| query.clone())
+        {
+            others.remove(&oldest);
+        }
+        let (question, at) = others.entry(query.to_owned()).or_insert_with(|| (Arc::default(), Instant::now()));
+        *at = Instant::now();
+        Arc::clone(question)
+    }
+}
+
+impl Question {
     fn fresh(&self) -> Option<Shown> {
         self.shown(FRESH, false)
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
-    base::{Code, Result, health::Health, tasks::Tasks},
+    base::{Code, Context, Result, health::Health, tasks::Tasks},
     gate::{
         Metrics,
         metrics::{Answered, Hosts, Uploaded},
@@ -153,8 +153,8 @@ impl Bus for Measured<dyn Bus> {
 }
 
 impl Catalog for Measured<dyn Catalog> {
-    fn models(&self) -> Answer<'_, Document> {
-        self.time("ensemble", "models", self.port.models())
+    fn models<'a>(&'a self, cx: &'a Context, query: &'a str) -> Answer<'a, Document> {
+        self.time("ensemble", "models", self.port.models(cx, query))
     }
 
     fn health(&self) -> Answer<'_, Health> {

@@ -3,11 +3,14 @@
 //! A newcomer's usual mistake is to model a model. Its fields belong to Ensemble and grow without us; the document passes
 //! through whole.
 //!
-//! *Knows:* a document. *Does not know:* its fields, caching.
+//! *Knows:* a document. *Does not know:* its fields, caching, what a query means.
 
 use bytes::Bytes;
 
-use crate::{base::health::Health, port::Answer};
+use crate::{
+    base::{Context, health::Health},
+    port::Answer,
+};
 
 /// Largest document taken.
 pub const DOCUMENT_BYTES_MAX: usize = 8 << 20;
@@ -23,11 +26,11 @@ pub struct Document {
 
 /// Serves the models.
 pub trait Catalog: Send + Sync + 'static {
-    /// All models.
+    /// The models that this query string asks for, in the name of this call; all of them when it is empty.
     ///
     /// # Errors
     /// One of the `ensemble_…` reasons; what is worth trying again says when.
-    fn models(&self) -> Answer<'_, Document>;
+    fn models<'a>(&'a self, cx: &'a Context, query: &'a str) -> Answer<'a, Document>;
 
     /// Whether the catalog answers.
     fn health(&self) -> Answer<'_, Health>;

@@ -7,7 +7,7 @@ use std::{
 
 use portico::{
     backend::ensemble::Ensemble,
-    base::{Error, Reason, Retry, Secret, health::State, reason},
+    base::{Caller, Context, Error, Reason, Retry, Secret, clock::SystemClock, health::State, reason},
     domain::models::{Models, Shown},
     port::catalog::Catalog,
 };
@@ -22,7 +22,8 @@ const MODELS: &str = r#"{"models":[{"id":"gpt-5","pricing":{"input":"1.25"},"new
 async fn the_document_passes_through_and_is_asked_for_once() {
     let server = Server::start(ok(MODELS)).await;
     let models = server.models();
-    let (one, two) = tokio::join!(models.list(), models.list());
+    let cx = call();
+    let (one, two) = tokio::join!(models.list(&cx, ""), models.list(&cx, ""));
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!(one.list.document, MODELS);
     assert_eq!(one.list.models[0]["id"], "gpt-5");
@@ -38,7 +39,7 @@ async fn three_shapes_are_read() {
     for (body, document) in
         [(r#"{"data":[{"id":"a"}]}"#, r#"{"data":[{"id":"a"}]}"#), (r#" [{"id":"a"}]"#, r#"{"models": [{"id":"a"}]}"#)]
     {
-        let shown = Server::start(ok(body)).await.models().list().await.unwrap();
+        let shown = Server::start(ok(body)).await.models().list(&call(), "").await.unwrap();
         assert_eq!(shown.list.document, document);
         assert_eq!(shown.list.models[0]["id"], "a");
     }
@@ -66,13 +67,13 @@ async fn every_failure_has_its_reason() {
             Retry::Never,
         ),
     ] {
-        let error = refusal(Server::start(answer.clone()).await.models().list().await);
+        let error = refusal(Server::start(answer.clone()).await.models().list(&call(), "").await);
         assert_eq!((error.reason(), error.retry_hint()), (expected, retry), "{}", &answer[..answer.len().min(60)]);
     }
-    assert_eq!(reason_of(Models::new(None).list().await), reason::ENSEMBLE_NOT_CONFIGURED);
+    assert_eq!(reason_of(Models::new(None).list(&call(), "").await), reason::ENSEMBLE_NOT_CONFIGURED);
     let ensemble = Ensemble::new("http://127.0.0.1:1", None).unwrap();
     assert_eq!(ensemble.health().await.unwrap().state, State::Down);
-    assert_eq!(reason_of(Models::new(Some(Arc::new(ensemble))).list().await), reason::ENSEMBLE_UNAVAILABLE);
+    assert_eq!(reason_of(Models::new(Some(Arc::new(ensemble))).list(&call(), "").await), reason::ENSEMBLE_UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,20 +81,20 @@ async fn the_last_good_list_is_shown_for_ten_minutes() {
     let _time_stands = super::time_stands();
     let server = Server::start(ok(MODELS)).await;
     let models = server.models();
-    models.list().await.unwrap();
+    models.list(&call(), "").await.unwrap();
     server.answer(status(500));
     tokio::time::advance(Duration::from_secs(59)).await;
-    assert!(!models.list().await.unwrap().stale, "a minute old is fresh");
+    assert!(!models.list(&call(), "").await.unwrap().stale, "a minute old is fresh");
     tokio::time::advance(Duration::from_secs(2)).await;
-    let shown = models.list().await.unwrap();
+    let shown = models.list(&call(), "").await.unwrap();
     assert!(shown.stale && shown.age >= Duration::from_secs(61));
-    models.list().await.unwrap();
+    models.list(&call(), "").await.unwrap();
     assert_eq!(server.asked().len(), 2, "a catalog in trouble is not pressed");
     tokio::time::advance(Duration::from_secs(540)).await;
-    assert_eq!(reason_of(models.list().await), reason::ENSEMBLE_ERROR);
+    assert_eq!(reason_of(models.list(&call(), "").await), reason::ENSEMBLE_ERROR);
     server.answer(ok(MODELS));
     tokio::time::advance(Duration::from_secs(2)).await;
-    assert!(!models.list().await.unwrap().stale);
+    assert!(!models.list(&call(), "").await.unwrap().stale);
 }
 
 #[tokio::test]
@@ -104,8 +105,12 @@ async fn addresses_and_keys_are_checked_at_start() {
     assert!(Ensemble::new("http://ensemble:8080/", Some(&Secret::new("a\nb"))).is_err());
     let server = Server::start(ok(MODELS)).await;
     let below = Ensemble::new(&format!("http://{}/base/", server.address), None).unwrap();
-    below.models().await.unwrap();
+    below.models(&call(), "").await.unwrap();
     assert!(server.asked()[0].starts_with("GET /base/api/v1/models "));
+}
+
+fn call() -> Context {
+    Context::internal("/test", Caller::clone(&Caller::anonymous()), Arc::new(SystemClock))
 }
 
 /// Something that answers every request with the same bytes.

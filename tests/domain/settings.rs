@@ -69,11 +69,12 @@ async fn what_was_shown_can_be_sent_back() {
     let shown = json!({
         "version": 1, "updated_at": NOW.to_string().replace(".000Z", "Z"), "updated_by": "key_admin", "environment": "test",
         "defaults": {"model": "small"}, "agent_types": {}, "ensemble": {"url": "http://ensemble:8080"},
-        "limits": {}, "features": {}, "models": [{"id": "small"}], "models_status": "ok",
+        "limits": {}, "features": {},
     });
     update(&settings, &ground, shown).await.unwrap();
     for (field, patch) in [
         ("version", json!({"version": 7})),
+        ("models", json!({"models": [{"id": "small"}]})),
         ("environment", json!({"environment": "production"})),
         ("ensemble.url", json!({"ensemble": {"url": "http://elsewhere"}})),
     ] {

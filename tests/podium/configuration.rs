@@ -46,13 +46,21 @@ async fn a_change_merges_and_guards_against_lost_updates() {
         (json!({"default": {}}), "validation_failed"),
         (json!({"defaults": {"temperature": 3}}), "validation_failed"),
         (json!({"environment": "production"}), "read_only_field"),
+        (json!({"models": [1]}), "read_only_field"),
+        (json!({"models_status": "ok"}), "read_only_field"),
+        (json!({"defaults": {"agent_id": "x"}}), "validation_failed"),
+        (json!({"agent_types": {"echo": {"workspace": "/x"}}}), "validation_failed"),
+        (json!({"agent_types": {"bad.type": {}}}), "validation_failed"),
         (json!({"defaults": {"api_key": "x"}}), "validation_failed"),
     ] {
         assert_eq!(put(body.clone(), "").await.refusal(), (422, code.to_owned()), "{body}");
     }
+    // A version may be bare, and what was shown may be sent back as it is.
+    let shown = house.ask(ADMIN, "GET", PATH).send().await.expect(200);
+    assert_eq!(put(shown, "2").await.expect(200)["version"], 3);
     assert_eq!(house.ask(&tenant, "PUT", PATH).json(&json!({})).await.refusal(), (403, "admin_required".to_owned()));
     // Who changed it is shown to administrators alone.
-    assert_eq!(house.ask(&tenant, "GET", PATH).send().await.expect(200)["updated_by"], "");
+    assert_eq!(house.ask(&tenant, "GET", PATH).send().await.expect(200)["updated_by"], Value::Null);
 }
 
 #[tokio::test]
@@ -113,6 +121,29 @@ async fn models_pass_unchanged_and_many_askers_are_one_question() {
 
     let config = house.ask(ADMIN, "GET", PATH).send().await.expect(200);
     assert_eq!((&config["models_status"], &config["models"][0]["provider"]), (&json!("ok"), &json!("anthropic")));
+}
+
+#[tokio::test]
+async fn ensemble_gets_the_query_and_the_call_and_answers_each_query_once() {
+    let ensemble = Ensemble::start().await;
+    let house = with(&ensemble).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for query in ["", "?provider=x&tools=1", "?provider=x&tools=1", "?provider=y"] {
+        let asking = house.ask(ADMIN, "GET", &format!("{MODELS_PATH}{query}"));
+        asking.header("x-request-id", "tests-7").header("traceparent", trace).send().await.expect(200);
+    }
+    let asked: Vec<String> = ensemble.asked().into_iter().filter(|head| head.contains("/models")).collect();
+    let lines: Vec<&str> = asked.iter().map(|head| head.lines().next().unwrap()).collect();
+    let line = |query: &str| format!("get /api/v1/models{query} http/1.1");
+    assert_eq!(lines, [line(""), line("?provider=x&tools=1"), line("?provider=y")]);
+    for head in asked {
+        assert!(head.contains("x-request-id: tests-7\r\n"), "{head}");
+        assert!(head.contains("traceparent: 00-0af7651916cd43dd8448eb211c80319c-"), "{head}");
+    }
+    // What could not stand in a URL as it is comes by the other doors alone.
+    let listed = "/podium.v1.ConfigService/ListModels";
+    let refused = house.ask(ADMIN, "POST", listed).json(&json!({"query": "a b#c"})).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (400, &json!("invalid_argument")));
 }
 
 #[tokio::test]

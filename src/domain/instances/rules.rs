@@ -32,13 +32,13 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Largest file that may be written into a workspace in one call.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// What the platform itself says about an agent.
-const RESERVED_CONFIG: [&str; 3] = ["agent_id", "agent_type", "workspace"];
+pub(in crate::domain) const RESERVED_CONFIG: [&str; 3] = ["agent_id", "agent_type", "workspace"];
 /// Variables that would change what the platform says to an agent, or how it is loaded.
 const RESERVED_VARIABLES: [&str; 4] = ["AGENT_", "PODIUM_", "PORTICO_", "LD_"];
 /// Words in the name of a member that is not shown.
 const SECRET_WORDS: [&str; 5] = ["key", "token", "secret", "password", "credential"];
 /// What is shown instead.
-const REDACTED: &str = "***";
+pub(super) const REDACTED: &str = "***";
 
 pub(super) fn config(config: &Map<String, Value>) -> Result<()> {
     for name in RESERVED_CONFIG {

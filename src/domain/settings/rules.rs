@@ -10,12 +10,13 @@ use serde_json::{Map, Value};
 use super::{Current, Fixed};
 use crate::{
     base::{Code, Error, Result, error::Detail, reason},
+    domain::{deployments::check_agent_type, instances::RESERVED_CONFIG},
     port::fleet::FRAME_BYTES_MAX,
 };
 
 /// The members that may be written.
 const WRITABLE: &[&str] = &["defaults", "agent_types", "ensemble", "limits", "features"];
-/// Members that change by themselves; what a caller says of them is not looked at.
+/// Members that are no settings and only shown with them. Whoever shows them takes out what is as it is shown.
 const SHOWN_ALONE: &[&str] = &["models", "models_status"];
 /// The limits there are.
 const LIMITS: &[&str] =
@@ -46,7 +47,7 @@ pub(super) fn writable(patch: Map<String, Value>, shown: &Current) -> Result<Map
     let mut writable = Map::new();
     for (name, value) in patch {
         match name.as_str() {
-            name if SHOWN_ALONE.contains(&name) => {}
+            name if SHOWN_ALONE.contains(&name) => unchanged(name, &value, false)?,
             "version" => unchanged("version", &value, value.as_u64() == Some(shown.version))?,
             "environment" => unchanged("environment", &value, value == shown.environment.as_str())?,
             // Unset is shown as the empty text where texts cannot be null.
@@ -117,6 +118,7 @@ fn defaults(path: &str, members: &Map<String, Value>) -> Result<()> {
     for (name, value) in members {
         let at = || format!("{path}.{name}");
         match name.as_str() {
+            name if RESERVED_CONFIG.contains(&name) => return Err(Error::invalid(at(), "is set by the platform")),
             "model" => model(at(), value)?,
             "temperature" if !value.as_f64().is_some_and(|heat| (0.0..=2.0).contains(&heat)) => {
                 return Err(Error::invalid(at(), "must be a number from 0 to 2"));
@@ -136,6 +138,9 @@ fn defaults(path: &str, members: &Map<String, Value>) -> Result<()> {
 fn agent_types(members: &Map<String, Value>) -> Result<()> {
     for (name, value) in members {
         let path = format!("agent_types.{name}");
+        if check_agent_type(name).is_err() {
+            return Err(Error::invalid(path, "is no name of an agent type"));
+        }
         let overrides = value.as_object().ok_or_else(|| Error::invalid(&path, "must be an object"))?;
         defaults(&path, overrides)?;
     }

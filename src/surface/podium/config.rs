@@ -7,22 +7,27 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, header};
-use portico_wire::podium::v1::{
-    Config, ConfigService, GetConfigRequest, GetConfigResponse, ListModelsRequest, ListModelsResponse,
-    UpdateConfigRequest, UpdateConfigResponse,
+use http::{HeaderName, header, uri::PathAndQuery};
+use portico_wire::{
+    podium::v1::{
+        Config, ConfigService, GetConfigRequest, GetConfigResponse, ListModelsRequest, ListModelsResponse,
+        UpdateConfigRequest, UpdateConfigResponse,
+    },
+    well_known::Struct,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Podium, counted, say, tagged, timestamp};
 use crate::{
-    base::{Context, Result},
+    base::{Context, Error, Result},
     domain::settings::{Current, Mode},
     surface::objects::{carried, object},
 };
 
 /// Says that a list is a stored copy because Ensemble does not answer.
 const STALE: HeaderName = HeaderName::from_static("x-podium-stale");
+/// Longest query that is handed on.
+const QUERY_BYTES_MAX: usize = 1_024;
 
 impl ConfigService for Podium {
     async fn get_config(&self, cx: Context, _request: GetConfigRequest) -> Result<GetConfigResponse> {
@@ -32,13 +37,15 @@ impl ConfigService for Podium {
 
     async fn update_config(&self, cx: Context, request: UpdateConfigRequest) -> Result<UpdateConfigResponse> {
         let mode = Mode::parse(&request.mode)?;
-        let current: Arc<Current> = self.platform.settings.update(&cx, object(request.patch), mode).await?;
+        let mut patch = object(request.patch);
+        self.take_out_models(&cx, &mut patch).await;
+        let current: Arc<Current> = self.platform.settings.update(&cx, patch, mode).await?;
         let config = self.config(&cx, &current).await;
         Ok(UpdateConfigResponse { config: Some(config) })
     }
 
-    async fn list_models(&self, cx: Context, _request: ListModelsRequest) -> Result<ListModelsResponse> {
-        let shown = self.platform.models.list().await?;
+    async fn list_models(&self, cx: Context, request: ListModelsRequest) -> Result<ListModelsResponse> {
+        let shown = self.platform.models.list(&cx, query(&request.query)?).await?;
         if shown.stale {
             say(&cx, STALE, "true");
         }
@@ -53,19 +60,46 @@ impl ConfigService for Podium {
     }
 }
 
+/// A query that can stand in a URL as it is.
+fn query(text: &str) -> Result<&str> {
+    let fits = text.len() <= QUERY_BYTES_MAX
+        && !text.contains('#')
+        && (text.is_empty() || PathAndQuery::try_from(format!("/?{text}")).is_ok());
+    if fits { Ok(text) } else { Err(Error::invalid("query", "must be a query string of at most 1024 bytes")) }
+}
+
 impl Podium {
-    async fn config(&self, cx: &Context, current: &Current) -> Config {
-        tagged(cx, current.version);
-        let (models, models_status) = match self.platform.models.list().await {
+    /// The models that a configuration shows, and how good they are.
+    async fn models(&self, cx: &Context) -> (Vec<Struct>, &'static str) {
+        match self.platform.models.list(cx, "").await {
             Ok(shown) => (shown.list.models.iter().map(carried).collect(), if shown.stale { "stale" } else { "ok" }),
             Err(_said_by_status) => (Vec::new(), "unavailable"),
-        };
-        let updated_by = current.updated_by.as_ref().filter(|_| cx.caller.is_admin());
+        }
+    }
+
+    /// Takes out of a patch what it says of models as they are shown: a caller may send back what it was given.
+    async fn take_out_models(&self, cx: &Context, patch: &mut Map<String, Value>) {
+        if !patch.contains_key("models") && !patch.contains_key("models_status") {
+            return;
+        }
+        let (models, status) = self.models(cx).await;
+        let models: Vec<Value> = models.into_iter().map(|model| Value::Object(object(Some(model)))).collect();
+        for (name, shown) in [("models", Value::Array(models)), ("models_status", status.into())] {
+            if patch.get(name) == Some(&shown) {
+                patch.shift_remove(name);
+            }
+        }
+    }
+
+    async fn config(&self, cx: &Context, current: &Current) -> Config {
+        tagged(cx, current.version);
+        let (models, models_status) = self.models(cx).await;
+        let updated_by = current.updated_by.clone().unwrap_or_default();
         let overrides = current.agent_types.iter().filter_map(|(name, value)| Some((name, value.as_object()?)));
         Config {
             version: counted(current.version),
             updated_at: current.updated_at.map(timestamp),
-            updated_by: updated_by.cloned().unwrap_or_default(),
+            updated_by: cx.caller.is_admin().then_some(updated_by),
             environment: current.environment.clone(),
             defaults: Some(carried(&current.defaults)),
             agent_types: overrides.map(|(name, overrides)| (name.clone(), carried(overrides))).collect(),
