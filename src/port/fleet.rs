@@ -283,7 +283,8 @@ pub trait Fleet: Send + Sync + 'static {
     ///
     /// # Errors
     /// `capacity_exhausted` when the host is full, `instance_id_conflict` when it has an instance of this id,
-    /// `deployment_failed` when the bundle cannot be fetched, verified or started.
+    /// `invalid_bundle` when the bundle says nothing that can be run; `deployment_failed` when it cannot be fetched,
+    /// verified or started.
     fn create<'a>(&'a self, host: &'a str, start: Start) -> Answer<'a, Info>;
 
     /// What the host says of an instance. Another incarnation than the one that is meant is not here.

@@ -447,14 +447,14 @@ async fn a_late_stop_leaves_a_newer_instance_of_the_same_id_alone(house: House) 
 
 async fn a_bundle_that_cannot_run_says_why(house: House) {
     let sh = r#"{"command": ["sh", "run.sh"]}"#;
-    for (manifest, script, says) in [
-        (r#"{"command": []}"#, "", "command must name a program"),
-        (r#"{"command": ["no-such-program"]}"#, "", "its command was not found"),
-        (sh, "echo no luck >&2; exit 4", "(exit code 4): no luck"),
+    for (manifest, script, expected, says) in [
+        (r#"{"command": []}"#, "", reason::INVALID_BUNDLE, "command must name a program"),
+        (r#"{"command": ["no-such-program"]}"#, "", reason::DEPLOYMENT_FAILED, "its command was not found"),
+        (sh, "echo no luck >&2; exit 4", reason::DEPLOYMENT_FAILED, "(exit code 4): no luck"),
     ] {
         let bundle = house.script(manifest, script).await;
         let error = house.fleet.create(&house.host, start("agent_1", bundle)).await.map(|_| ()).unwrap_err();
-        assert_eq!(error.reason(), reason::DEPLOYMENT_FAILED);
+        assert_eq!(error.reason(), expected);
         assert!(error.message().contains(says), "{error:?}");
     }
     let mut forged = house.scripted().await;

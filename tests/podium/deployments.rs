@@ -100,6 +100,20 @@ async fn same_version_other_bytes_is_409_and_names_what_is_there() {
 }
 
 #[tokio::test]
+async fn a_bundle_that_nobody_can_run_is_taken_with_the_reason_and_starts_nothing() {
+    let house = TestHouse::start().await;
+    let made = upload(&house, ADMIN, &fields("1.0.0", &packed(b"{}"))).await.expect(201);
+    let warning = made["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("agent.json: missing field `command`"), "{warning}");
+    let create = async |body| house.ask(ADMIN, "POST", "/api/v1/instances").json(&body).await;
+    let refused = create(json!({"deployment_id": made["deployment_id"]})).await;
+    assert_eq!(refused.refusal(), (422, "invalid_bundle".to_owned()));
+    let refused = create(json!({"deployment_id": made["deployment_id"], "agent_type": "other"})).await;
+    assert_eq!(refused.refusal(), (422, "validation_failed".to_owned()));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn not_gzip_not_tar_truncated_trailing_junk_are_400_by_name() {
     let house = TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_UPLOADS_BUNDLE_BYTES_MAX", "64KiB")]).await;
     let (good, large) = (bundle(), packed(&noise(128 << 10)));

@@ -155,6 +155,8 @@ reasons! {
     INVALID_DEPLOYMENT_ID = "invalid_deployment_id";
     /// The type and version exist, but with another hash than the id names.
     DEPLOYMENT_HASH_MISMATCH = "deployment_hash_mismatch";
+    /// The bundle says nothing that can be run: it has no `agent.json`, or one that breaks a rule.
+    INVALID_BUNDLE = "invalid_bundle";
     /// The host could not fetch, verify or start the bundle.
     DEPLOYMENT_FAILED = "deployment_failed";
 

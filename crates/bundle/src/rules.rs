@@ -18,6 +18,8 @@ use crate::{Entry, Kind, refusal};
 
 /// Longest path or link target.
 const PATH_BYTES_MAX: usize = 1_024;
+/// Longest name in a path: no usual file system takes a longer one.
+const NAME_BYTES_MAX: usize = 255;
 /// Deepest path.
 const PATH_PARTS_MAX: usize = 64;
 /// Most warnings kept; the rest is counted.
@@ -223,6 +225,9 @@ fn parts(path: &[u8]) -> Result<Vec<&str>, &'static str> {
     let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if parts.contains(&"..") {
         return Err("its path leads upwards");
+    }
+    if parts.iter().any(|part| part.len() > NAME_BYTES_MAX) {
+        return Err("a name in its path is longer than 255 bytes");
     }
     if parts.len() > PATH_PARTS_MAX {
         return Err("its path is too deep");

@@ -111,6 +111,7 @@ fn paths_that_leave_or_confuse_are_refused() {
         (".", "root"),
         (&deep, "too deep"),
         (&long, "too long"),
+        (&"n".repeat(256), "longer than 255 bytes"),
     ] {
         assert_unsafe(Archive::new().file(path, b""), saying);
     }

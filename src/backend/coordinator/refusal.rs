@@ -87,6 +87,7 @@ pub(super) fn told(problem: &Problem, subject: &str) -> Option<Error> {
         "instance_not_ready" => failure::not_ready(),
         "instance_busy" => failure::busy(),
         "instance_terminated" => failure::terminated(),
+        "invalid_bundle" => failure::unrunnable(problem.message.clone()),
         "deployment_failed" => failure::undeployable(problem.message.clone()),
         "capacity_exhausted" => failure::full(),
         "draining" => failure::draining(),

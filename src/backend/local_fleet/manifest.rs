@@ -53,24 +53,24 @@ impl Manifest {
     /// Reads the manifest of the bundle that lies at `root`.
     pub(super) fn read(root: &Path) -> Result<Manifest> {
         let path = root.join(FILE);
-        let missing = |error| failure::undeployable("the bundle has no agent.json at its root").caused_by(error);
+        let missing = |error| failure::unrunnable("the bundle has no agent.json at its root").caused_by(error);
         if std::fs::metadata(&path).map_err(missing)?.len() > BYTES_MAX {
-            return Err(failure::undeployable("agent.json is larger than 64 KiB"));
+            return Err(failure::unrunnable("agent.json is larger than 64 KiB"));
         }
         Manifest::parse(&std::fs::read_to_string(&path).map_err(missing)?)
     }
 
     fn parse(text: &str) -> Result<Manifest> {
         let manifest: Manifest =
-            serde_json::from_str(text).map_err(|error| failure::undeployable(format!("agent.json: {error}")))?;
+            serde_json::from_str(text).map_err(|error| failure::unrunnable(format!("agent.json: {error}")))?;
         if manifest.command.first().is_none_or(String::is_empty) {
-            return Err(failure::undeployable("agent.json: command must name a program"));
+            return Err(failure::unrunnable("agent.json: command must name a program"));
         }
         if manifest.command.len() > WORDS_MAX {
-            return Err(failure::undeployable("agent.json: command has more than 256 words"));
+            return Err(failure::unrunnable("agent.json: command has more than 256 words"));
         }
         if manifest.command.iter().any(|word| word.contains('\0')) {
-            return Err(failure::undeployable("agent.json: command contains a zero character"));
+            return Err(failure::unrunnable("agent.json: command contains a zero character"));
         }
         Ok(manifest)
     }

@@ -67,6 +67,7 @@ pub(super) const STATUS: &[(Reason, u16)] = &[
     (r::DEPLOYMENT_NOT_FOUND, 404),
     (r::INVALID_DEPLOYMENT_ID, 422),
     (r::DEPLOYMENT_HASH_MISMATCH, 409),
+    (r::INVALID_BUNDLE, 422),
     (r::DEPLOYMENT_FAILED, 502),
     (r::INSTANCE_NOT_FOUND, 404),
     (r::INSTANCE_ID_CONFLICT, 409),

@@ -59,6 +59,11 @@ pub fn unfetchable(source: impl Into<BoxError>) -> Error {
         .retry(Retry::After(PAUSE))
 }
 
+/// The bundle says nothing that can be run, on whatever host.
+pub fn unrunnable(why: impl Into<String>) -> Error {
+    Error::new(Code::FailedPrecondition, reason::INVALID_BUNDLE, why.into())
+}
+
 /// The bundle cannot be fetched, verified or started; trying again changes nothing. `why` is shown to the caller.
 pub fn undeployable(why: impl Into<String>) -> Error {
     Error::new(Code::FailedPrecondition, reason::DEPLOYMENT_FAILED, why.into())

@@ -194,7 +194,10 @@ impl Deployments {
                     deployment.id = uploaded.deployment.deployment_id(),
                     "a new deployment is on no host yet"
                 );
-                uploaded.warnings.push(NOT_PLACED.to_owned());
+                uploaded.warnings.push(match error.reason() {
+                    reason::INVALID_BUNDLE => format!("no instance can start: {}", error.message()),
+                    _ => NOT_PLACED.to_owned(),
+                });
             }
         }
     }
