@@ -336,6 +336,8 @@ async fn a_running_agent_is_told_what_has_changed_for_it() {
     house.settings.update(&house.call("admin"), object(patch), settings::Mode::Merge).await.unwrap();
     let told = async { while log.next().await.unwrap().unwrap().message != "got config_update" {} };
     tokio::time::timeout(PATIENCE, told).await.unwrap();
+    let shown = house.instances.get(&cx, "agent_1").await.unwrap().instance.config;
+    assert_eq!(Value::Object(shown), json!({"model": "mine", "temperature": 0.5}));
 }
 
 #[tokio::test]

@@ -126,6 +126,9 @@ impl Inner {
         let wanted =
             if new.deployment_id.is_empty() { Wanted::Latest(&new.agent_type) } else { Wanted::Id(&new.deployment_id) };
         let deployment = self.ground.deployments.resolve(cx, wanted).await?;
+        if !new.agent_type.is_empty() && new.agent_type != deployment.agent_type {
+            return Err(Error::invalid("agent_type", "is not that of the deployment"));
+        }
         let instance = if new.agent_id.is_empty() { id::random("agent_", 20) } else { new.agent_id.clone() };
 
         let replaced = match self.occupied(cx, &instance, fingerprint).await? {

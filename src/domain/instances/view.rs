@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
-use super::{Inner, Instances, not_found, record::Instance};
+use super::{Inner, Instances, not_found, record::Instance, rules};
 use crate::{
     base::{Context, Result, Timestamp, reason},
     port::{
@@ -97,6 +98,7 @@ impl Inner {
                     instance.status = state.to_string();
                 }
                 instance.chronicle = chronicle.or(instance.chronicle);
+                instance.config = self.configured(&instance);
                 Shown { instance, usage, last_activity_at, stale: false }
             }
             // It may not have arrived there yet, or be gone from there already.
@@ -111,6 +113,18 @@ impl Inner {
             }
             Err(_) => Shown::unreachable(instance),
         }
+    }
+
+    /// What an instance is configured with by now: it is told of changed defaults. Redacted.
+    fn configured(&self, instance: &Instance) -> Map<String, Value> {
+        let defaults = self.ground.settings.current().effective_defaults(&instance.agent_type);
+        let mut config = rules::redacted(&defaults, [].iter());
+        for (name, given) in &instance.config {
+            if instance.own_config.contains(name) || (config.contains_key(name) && *given == rules::REDACTED) {
+                config.insert(name.clone(), given.clone());
+            }
+        }
+        config
     }
 
     /// The same, and `unreachable` when that is not known by then.
