@@ -222,6 +222,10 @@ impl NewKey {
             KeyRole::Tenant => (DEFAULT_PERMISSIONS, &[][..]),
             KeyRole::Admin => (TENANT_PERMISSIONS, ADMIN_PERMISSIONS),
         };
+        if self.role == KeyRole::Admin && !self.permissions.is_empty() {
+            let problem = "must be empty for an administrator's key, which may do everything";
+            return Err(Error::invalid("permissions", problem));
+        }
         let known = |permission: &str| TENANT_PERMISSIONS.contains(&permission) || more.contains(&permission);
         if let Some(at) = self.permissions.iter().position(|permission| !known(permission)) {
             let known = [TENANT_PERMISSIONS, more].concat().join(", ");

@@ -59,11 +59,12 @@ impl DeploymentsService for Podium {
     }
 
     async fn list_deployments(&self, cx: Context, request: ListDeploymentsRequest) -> Result<ListDeploymentsResponse> {
-        let page = PageRequest::parse(request.limit, &request.cursor, PAGE_DEPLOYMENTS, PAGE_DEPLOYMENTS_MAX)?;
+        let list = format!("deployments {} {}", request.latest, request.agent_type);
+        let page = PageRequest::parse(&list, request.limit, &request.cursor, PAGE_DEPLOYMENTS, PAGE_DEPLOYMENTS_MAX)?;
         let agent_type = Some(request.agent_type.as_str()).filter(|agent_type| !agent_type.is_empty());
         let filter = Filter { agent_type, latest: request.latest };
         let page = self.platform.deployments.list(&cx, filter, &page).await?.map(shown);
-        let next_cursor = page.cursor();
+        let next_cursor = page.cursor(&list);
         Ok(ListDeploymentsResponse { deployments: page.items, next_cursor })
     }
 

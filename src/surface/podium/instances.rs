@@ -77,9 +77,10 @@ impl InstancesService for Podium {
     }
 
     async fn list_instances(&self, cx: Context, request: ListInstancesRequest) -> Result<ListInstancesResponse> {
-        let page = PageRequest::parse(request.limit, &request.cursor, PAGE_INSTANCES, PAGE_INSTANCES_MAX)?;
+        let list = format!("instances {}", request.status);
+        let page = PageRequest::parse(&list, request.limit, &request.cursor, PAGE_INSTANCES, PAGE_INSTANCES_MAX)?;
         let page = self.platform.instances.list(&cx, &request.status, &page).await?;
-        let next_cursor = page.cursor();
+        let next_cursor = page.cursor(&list);
         let shown = |instance| shown::instance(instance, self.chronicle_base());
         Ok(ListInstancesResponse { instances: page.items.into_iter().map(shown).collect(), next_cursor })
     }

@@ -50,9 +50,10 @@ impl KeysService for Podium {
 
     async fn list_keys(&self, cx: Context, request: ListKeysRequest) -> Result<ListKeysResponse> {
         not_stored(&cx);
-        let page = PageRequest::parse(request.limit, &request.cursor, PAGE_KEYS, PAGE_KEYS_MAX)?;
+        let list = format!("keys {} {}", request.include_revoked, request.tenant_id);
+        let page = PageRequest::parse(&list, request.limit, &request.cursor, PAGE_KEYS, PAGE_KEYS_MAX)?;
         let page = self.platform.keys.list(&request.tenant_id, request.include_revoked, &page).await?.map(shown);
-        let next_cursor = page.cursor();
+        let next_cursor = page.cursor(&list);
         Ok(ListKeysResponse { keys: page.items, next_cursor })
     }
 
