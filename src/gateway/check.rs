@@ -7,36 +7,73 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::backends;
+use super::{backends, reload::Certified};
 use crate::{
     backend::{
         postgres::Postgres,
         valkey::{self, Valkey},
     },
     base::{Clock, Error, Result, Secret, clock::SystemClock, health::Health, tasks::Tasks},
-    config::{Blobs, Bus, Config, Loaded, Origin, Place, Problem, Records, Registry},
+    config::{Blobs, Bus, Config, Host, Loaded, Origin, Place, Problem, Records, Registry},
+    edge::listen::Certificates,
     port::{bus::Bus as _, registry::Registry as _},
 };
 
 /// How long what was opened for a question may take to close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// What is wrong with URLs that only their backends understand. Asks nobody.
+/// What is wrong with URLs and files that only their readers understand, and what could never work. Asks nobody.
 pub fn problems(loaded: &Loaded) -> Vec<Problem> {
+    let mut problems = urls(loaded);
+    problems.extend(certificates(loaded));
+    problems.extend(fleet(loaded));
+    problems
+}
+
+fn urls(loaded: &Loaded) -> Vec<Problem> {
     let Config { registry, bus, .. } = &loaded.config;
     let registry = if let Registry::Valkey(url) = registry { Some(("registry", url)) } else { None };
     let bus = if let Bus::Valkey(url) = bus { Some(("bus", url)) } else { None };
     let wrong = |(key, url): (&'static str, &Secret)| {
         let why = valkey::check(url.reveal()).err()?;
-        let written = loaded.origins.iter().find(|(setting, ..)| setting.key == key);
-        let place = match written {
-            Some((_, _, Origin::Written(place))) => place.clone(),
-            _ => Place::Together,
-        };
         let fix = "write the URL as `portico check --reference` shows it".to_owned();
-        Some(Problem { place, key: key.to_owned(), cause: format!("the URL {why}"), fix })
+        Some(Problem { place: place(loaded, key), key: key.to_owned(), cause: format!("the URL {why}"), fix })
     };
     registry.into_iter().chain(bus).filter_map(wrong).collect()
+}
+
+/// A gateway would not start with them.
+fn certificates(loaded: &Loaded) -> Option<Problem> {
+    let files = loaded.config.tls.as_ref()?;
+    let why = Certificates::read(files).and_then(|tls| tls.check()).err()?;
+    Some(Problem {
+        place: place(loaded, "tls.certificate"),
+        key: "tls.certificate".to_owned(),
+        cause: why.report(),
+        fix: "name files that hold a certificate chain and its key as PEM".to_owned(),
+    })
+}
+
+/// Hosts announce themselves in a registry that they share with the gateway.
+fn fleet(loaded: &Loaded) -> Option<Problem> {
+    let Config { registry: Registry::Local, fleet, .. } = &loaded.config else { return None };
+    if !matches!(&fleet.host, Host::Coordinators(listed) if listed.is_empty()) {
+        return None;
+    }
+    Some(Problem {
+        place: place(loaded, "fleet.url"),
+        key: "fleet.url".to_owned(),
+        cause: "no host can ever be found: the registry is this process alone".to_owned(),
+        fix: "set registry to the URL of Valkey, or list the hosts: coordinator:http://host:9090".to_owned(),
+    })
+}
+
+/// Where a setting was written.
+fn place(loaded: &Loaded, key: &str) -> Place {
+    match loaded.origins.iter().find(|(setting, ..)| setting.key == key) {
+        Some((_, _, Origin::Written(place))) => place.clone(),
+        _ => Place::Together,
+    }
 }
 
 /// How the stores beyond this machine are, by the settings that name them. Stores on this machine are left alone.

@@ -66,6 +66,15 @@ fn check_says_what_is_wrong_with_a_url_where_it_is_written_and_asks_nobody() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("hunter2"), "{text}");
+    let pem = folder.path().join("no.pem");
+    std::fs::write(&pem, "no PEM").unwrap();
+    let useless =
+        check(&format!("tls = {{ certificate = '{0}', key = '{0}' }}\nfleet = 'coordinator:'\n", pem.display()), &[]);
+    let text = said(&useless);
+    assert_eq!(useless.status.code(), Some(1), "{text}");
+    for part in ["2 problems", "tls.certificate", "cannot be used", "no host can ever be found"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     let away = check("registry = 'valkey://127.0.0.1:1'\n", &[]);
     assert!(away.status.success(), "{}", said(&away));
 }

@@ -72,6 +72,14 @@ impl PartialEq for Tls {
 }
 
 impl Tls {
+    /// Whether it can be used.
+    ///
+    /// # Errors
+    /// When it cannot, with what is wrong.
+    pub fn check(&self) -> Result<()> {
+        self.acceptor().map(|_| ())
+    }
+
     fn acceptor(&self) -> Result<TlsAcceptor> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
