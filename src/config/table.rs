@@ -167,7 +167,7 @@ pub static SETTINGS: &[Setting] = &[
         "Uploads per key at the same time.",
         |config, text| put(&mut config.rate.uploads_concurrent, parse::limit(text))),
     live("rate.failed_auth_per_minute", "PORTICO_RATE_FAILED_AUTH_PER_MINUTE", "20", LIMIT,
-        "Refused credentials per address and minute.",
+        "Refused credentials per address and minute. Loopback addresses have no limit: all callers of a proxy here come from one.",
         |config, text| put(&mut config.rate.failed_auth_per_minute, parse::limit(text))),
     live("rate.anonymous_streams_per_minute", "PORTICO_RATE_ANONYMOUS_STREAMS_PER_MINUTE", "6000", LIMIT,
         "Streams begun without a key, per address and minute, a sixth of them at once. Loopback addresses have no limit.",
