@@ -62,6 +62,11 @@ async fn openapi_file_generated_from_the_code_is_whole() {
     let served: usize = schema().methods().iter().map(|it| it.bindings.len() + usize::from(it.socket.is_some())).sum();
     assert_eq!(ids.len(), served, "a route is missing");
 
+    // What a flat body has no room for is asked in the query, and headers that mean something are told.
+    let parameters = document["paths"]["/api/v1/secrets/{agent_type}"]["put"]["parameters"].as_array().unwrap();
+    let named: Vec<&str> = parameters.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(named, ["agent_type", "If-Match", "mode", "tenant_id"]);
+
     let mut references = BTreeSet::new();
     collect(&document, &mut references);
     for reference in references {
