@@ -115,8 +115,19 @@ async fn a_revocation_whose_answer_was_lost_ends_streams_everywhere_when_it_is_r
     let faulty = Faulty::over(&ground.records);
     let here = gateway(&ground, Arc::clone(&faulty) as Arc<dyn Records>).await;
     let cx = ground.call(&admin, &[]);
+    let in_use = async |secret: &Secret| {
+        [here.resolve(secret.reveal()).await.unwrap(), there.resolve(secret.reveal()).await.unwrap()]
+    };
+    // From the first revocation that both have heard of, neither looks at the store by itself.
+    let (heard, heard_secret) = there.create(&cx, new_key("acme")).await.unwrap();
+    let streams = in_use(&heard_secret).await;
+    there.revoke(&cx, &heard.prefix).await.unwrap();
+    for stream in streams {
+        stream.ended.cancelled().await;
+    }
+
     let (key, secret) = there.create(&cx, new_key("acme")).await.unwrap();
-    let streams = [here.resolve(secret.reveal()).await.unwrap(), there.resolve(secret.reveal()).await.unwrap()];
+    let streams = in_use(&secret).await;
     faulty.mute.store(true, std::sync::atomic::Ordering::SeqCst);
     let lost = here.revoke(&cx, &key.prefix).await.unwrap_err();
     assert_eq!(lost.reason(), reason::RECORDS_UNAVAILABLE);
@@ -316,8 +327,10 @@ async fn a_pepper_is_replaced_while_keys_are_in_use_and_gateways_cope_that_have_
     assert!(!stream.ended.is_cancelled(), "nobody was cut off");
 
     // What is revoked counts for nothing, and refusals are what they were.
+    let admitted = late.resolve(unused.reveal()).await.unwrap();
     here.revoke(&cx, &idle.key_id).await.unwrap();
     assert_eq!(standing(&here).await, [2, 0]);
+    admitted.ended.cancelled().await;
     assert_eq!(refusal(late.resolve(unused.reveal()).await).reason(), reason::UNAUTHORIZED);
     assert!(ground.trail().await.contains(&"bootstrap keys.rotate_pepper done".to_owned()));
 }
