@@ -23,7 +23,7 @@ mod raw;
 mod render;
 
 pub(super) use bind::{Message, unfit};
-pub(super) use call::bounded;
+pub(super) use call::{bounded, in_time};
 pub(super) use flow::{Flow, Turn, draining, revoked};
 pub(super) use inlet::{BODY_MAX, SILENCE_MAX, too_slow};
 
