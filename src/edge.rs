@@ -5,6 +5,7 @@
 //!
 //! *Knows:* HTTP, protocols, the order of the rooms. *Does not know:* surfaces, the domain.
 
+mod accept;
 pub mod body;
 pub mod classify;
 pub mod cors;
