@@ -177,7 +177,7 @@ fn elsewhere(asked: &Method, others: &Others, dialect: Dialect, id: &RequestId) 
         return answer;
     }
     let error = if others.socket && *asked == Method::GET {
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.extend(socket::spoken());
         socket::upgrade_required()
     } else {
         Error::new(Code::Unimplemented, reason::METHOD_NOT_ALLOWED, "the path does not take this method")
@@ -187,11 +187,12 @@ fn elsewhere(asked: &Method, others: &Others, dialect: Dialect, id: &RequestId) 
 
 fn allowed(others: &Others) -> String {
     let mut names: Vec<&str> = others.methods.iter().map(Method::as_str).collect();
-    if others.socket {
-        names.push("GET");
-    }
     if names.contains(&"GET") {
         names.push("HEAD");
+    }
+    // A handshake is a GET, and has nothing that could be asked for without it.
+    if others.socket {
+        names.push("GET");
     }
     names.push("OPTIONS");
     names.sort_unstable();
