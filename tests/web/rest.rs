@@ -121,7 +121,12 @@ async fn bodies_that_are_not_taken() {
     assert_eq!(refused(&[("content-type", "text/plain")], "{}").await, (415, "unsupported_media_type".into()));
     assert_eq!(refused(&[], "{}").await, (415, "unsupported_media_type".into()));
     assert_eq!(refused(&[JSON], "{").await, (400, "invalid_json".into()));
+    assert_eq!(refused(&[JSON], r#"{"name":"\ud800"}"#).await, (400, "invalid_json".into()));
+    let not_text = Bytes::from_static(b"{\"name\":\"\xff\"}");
+    let not_text = send(&door, "POST", "/api/v1/keys", &[JSON], Body::from(not_text)).await;
+    assert_eq!(not_text.failure(), (400, "invalid_json".into()));
     assert_eq!(refused(&[JSON], r#"{"permissions":1}"#).await, (422, "validation_failed".into()));
+    assert_eq!(refused(&[JSON], r#"{"name":1e400}"#).await, (422, "validation_failed".into()));
     let packed = [JSON, ("content-encoding", "gzip")];
     assert_eq!(refused(&packed, "{}").await, (415, "unsupported_media_type".into()));
     assert_eq!(refused(&[], "").await, (422, "validation_failed".into()));
