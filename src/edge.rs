@@ -5,6 +5,7 @@
 //!
 //! *Knows:* HTTP, protocols, the order of the rooms. *Does not know:* surfaces, the domain.
 
+mod accept;
 pub mod body;
 pub mod classify;
 pub mod cors;
@@ -75,16 +76,18 @@ pub struct Edge {
     admit: Arc<dyn Admit>,
     web: Option<Arc<dyn Web>>,
     cors: Current<Cors>,
+    tasks: Tasks,
 }
 
 impl Edge {
     /// The doors of these methods.
     pub fn new(schema: &Schema, handlers: &Handlers, admit: Arc<dyn Admit>, tasks: Tasks, config: Config) -> Edge {
         Edge {
-            engine: engine::Engine::new(schema, handlers, tasks, config.message_bytes_max),
+            engine: engine::Engine::new(schema, handlers, tasks.clone(), config.message_bytes_max),
             admit,
             web: None,
             cors: Current::new(config.cors),
+            tasks,
         }
     }
 

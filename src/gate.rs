@@ -22,7 +22,7 @@ pub use certificate::Bindings;
 pub use entry::{Closed, Entry, Outlet};
 pub use guard::Guard;
 pub use ledger::Ledger;
-pub use metrics::{Metrics, Side, Way};
+pub use metrics::{Format, Metrics, Side, Way};
 pub use open::Open;
 pub use trusted::{TENANT, TOKEN, Trust, Trusted};
 

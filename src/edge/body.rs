@@ -9,19 +9,21 @@
 //! *Knows:* frames, and the record that counts them. *Does not know:* what the bytes mean.
 
 use std::{
+    error::Error as _,
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 
-use super::{engine::RpcBody, taking};
+use super::{engine::RpcBody, taking, unread::Arriving};
 use crate::{
-    base::{Code, Error, reason},
+    base::{Code, Error, reason, tasks::Tasks},
     gate::Entry,
 };
 
@@ -40,7 +42,7 @@ pub struct Body {
 
 enum Kind {
     Full(Full<Bytes>),
-    Incoming(Incoming),
+    Arriving(Arriving),
     Trailed(Trailed),
     /// Boxed, because it is large and every body would be moved about with room for it.
     Rpc(Box<RpcBody>),
@@ -92,6 +94,15 @@ impl Body {
         self
     }
 
+    /// The same body of this request. What nobody reads of it is thrown away by these tasks for a while.
+    #[must_use]
+    pub(super) fn discarded_by(mut self, tasks: &Tasks, head: &Parts) -> Body {
+        if let Kind::Arriving(body) = &mut self.kind {
+            body.discarded_by(tasks, head);
+        }
+        self
+    }
+
     /// The same body, on its way out: in pieces, and watched.
     #[must_use]
     pub(super) fn leaving(mut self) -> Body {
@@ -127,7 +138,7 @@ impl Body {
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.kind {
             Kind::Full(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(interrupted),
+            Kind::Arriving(body) => body.poll_frame(cx).map_err(interrupted),
             Kind::Trailed(body) => Poll::Ready(body.next().map(Ok)),
             Kind::Rpc(body) => Pin::new(&mut **body).poll_frame(cx),
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
@@ -170,7 +181,7 @@ impl From<Bytes> for Body {
 
 impl From<Incoming> for Body {
     fn from(body: Incoming) -> Body {
-        Body::of(Kind::Incoming(body))
+        Body::of(Kind::Arriving(body.into()))
     }
 }
 
@@ -205,7 +216,7 @@ impl http_body::Body for Body {
         }
         match &self.kind {
             Kind::Full(body) => body.is_end_stream(),
-            Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Arriving(body) => body.is_end_stream(),
             Kind::Trailed(body) => body.trailers.is_none(),
             Kind::Rpc(body) => body.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
@@ -218,7 +229,7 @@ impl http_body::Body for Body {
         }
         match &self.kind {
             Kind::Full(body) => body.size_hint(),
-            Kind::Incoming(body) => body.size_hint(),
+            Kind::Arriving(body) => body.size_hint(),
             // The length is not told beforehand: what follows the data belongs to the answer.
             Kind::Trailed(_) => SizeHint::default(),
             Kind::Rpc(body) => body.size_hint(),
@@ -227,6 +238,16 @@ impl http_body::Body for Body {
     }
 }
 
+/// Of a caller that has gone one hears that its body ends early; any other fault is one of the text, whose writer waits.
 fn interrupted(error: hyper::Error) -> Error {
+    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    if matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) {
+        return Error::new(
+            Code::InvalidArgument,
+            reason::INVALID_MESSAGE,
+            "the request body is not framed as HTTP says",
+        )
+        .caused_by(error);
+    }
     Error::new(Code::Canceled, reason::CANCELED, "the request body ended early").caused_by(error)
 }

@@ -17,11 +17,12 @@ const VERBS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELE
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, content-encoding, connect-protocol-version, connect-timeout-ms, \
      connect-content-encoding, connect-accept-encoding, grpc-timeout, grpc-encoding, grpc-accept-encoding, \
-     x-grpc-web, x-user-agent, x-api-key, x-request-id, idempotency-key, if-match, last-event-id",
+     x-grpc-web, x-user-agent, x-request-id, traceparent, idempotency-key, if-match, if-none-match, last-event-id",
 );
 /// What clients must be able to read.
 const RESPONSE_HEADERS: &str = "grpc-status, grpc-message, grpc-status-details-bin, grpc-encoding, connect-content-encoding, \
-     content-encoding, x-request-id, retry-after, etag, location";
+     content-encoding, x-request-id, retry-after, ratelimit, ratelimit-policy, etag, location, age, \
+     x-podium-stale, x-podium-deferred";
 /// Connect sends trailers of unary calls as headers with this prefix.
 const TRAILER_PREFIX: &str = "trailer-";
 

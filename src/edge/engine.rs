@@ -40,7 +40,10 @@ use self::{
     outflow::Watch,
     plain::{Plain, Taken},
 };
-use super::{Body, Protocol, rest::bounded};
+use super::{
+    Body, Protocol,
+    rest::{bounded, in_time},
+};
 use crate::{
     base::{Code, Context, Error, reply, tasks::Tasks},
     gate::Entry,
@@ -138,6 +141,10 @@ impl Mounted {
         entry: Entry,
     ) -> Response<Body> {
         let mut watch = Watch::new(entry.clone(), context.deadline);
+        if let Err(error) = in_time(context.deadline) {
+            watch.fail(&error);
+            return frame.failure(&error, reply::Parts::default()).map(|body| body.sent_by(entry));
+        }
         let mut body = body.received_by(entry.clone());
         if self.method.shape == Shape::Unary
             && let Some(plain) = Plain::of(frame.protocol, &head.method, context.metadata.headers())

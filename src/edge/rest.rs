@@ -23,7 +23,7 @@ mod raw;
 mod render;
 
 pub(super) use bind::{Message, unfit};
-pub(super) use call::bounded;
+pub(super) use call::{bounded, in_time};
 pub(super) use flow::{Flow, Turn, draining, revoked};
 pub(super) use inlet::{BODY_MAX, SILENCE_MAX, too_slow};
 
@@ -96,7 +96,7 @@ impl Web for Rest {
 
 impl Doors {
     async fn answer(self: Arc<Self>, mut head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
-        let mut inlet = Inlet::new(body, &head, &self.tasks);
+        let mut inlet = Inlet::new(body, &head);
         let path = head.uri.path().to_owned();
         let verb = match &head.method {
             _ if socket::is_asked(&head) => Verb::Socket,
@@ -177,7 +177,7 @@ fn elsewhere(asked: &Method, others: &Others, dialect: Dialect, id: &RequestId) 
         return answer;
     }
     let error = if others.socket && *asked == Method::GET {
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.extend(socket::spoken());
         socket::upgrade_required()
     } else {
         Error::new(Code::Unimplemented, reason::METHOD_NOT_ALLOWED, "the path does not take this method")
@@ -187,11 +187,12 @@ fn elsewhere(asked: &Method, others: &Others, dialect: Dialect, id: &RequestId) 
 
 fn allowed(others: &Others) -> String {
     let mut names: Vec<&str> = others.methods.iter().map(Method::as_str).collect();
-    if others.socket {
-        names.push("GET");
-    }
     if names.contains(&"GET") {
         names.push("HEAD");
+    }
+    // A handshake is a GET, and has nothing that could be asked for without it.
+    if others.socket {
+        names.push("GET");
     }
     names.push("OPTIONS");
     names.sort_unstable();

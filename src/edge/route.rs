@@ -167,7 +167,8 @@ impl<T> Node<T> {
                 if let Some(target) = literal.and_then(|node| node.find(rest, search)) {
                     return Some(target);
                 }
-                if let Some(target) = self.one.as_ref().and_then(|node| node.find(rest, search)) {
+                let one = self.one.as_ref().filter(|_| !first.is_empty());
+                if let Some(target) = one.and_then(|node| node.find(rest, search)) {
                     return Some(target);
                 }
             }
@@ -191,7 +192,7 @@ impl Search<'_> {
     }
 }
 
-/// An empty segment matches nothing: a path with a slash too many is another path.
+/// Empty segments stay: a path with a slash too many is another path, and only what takes any path takes it.
 fn split(path: &str) -> Option<Vec<&str>> {
     let mut segments = Vec::with_capacity(SEGMENTS_USUAL);
     let mut rest = Some(path.strip_prefix('/')?);
@@ -199,7 +200,7 @@ fn split(path: &str) -> Option<Vec<&str>> {
         // Byte by byte: segments are shorter than what a search of text is made for.
         let end = path.bytes().position(|byte| byte == b'/');
         let (segment, after) = end.map_or((path, None), |at| (&path[..at], Some(&path[at + 1..])));
-        if segment.is_empty() || segments.len() == SEGMENTS_MAX {
+        if segments.len() == SEGMENTS_MAX {
             return None;
         }
         segments.push(segment);
@@ -295,6 +296,7 @@ mod tests {
             ("GET", "/v1/things/a/logs:follow", r#"/v1/things/{id}/logs:follow ["a"]"#),
             ("GET", "/v1/things/a/files/b/c%20d%2Fe:x", r#"/v1/things/{id}/files/{path=**} ["a", "b/c d%2Fe:x"]"#),
             ("GET", "/v1/things/a/files", r#"/v1/things/{id}/files/{path=**} ["a", ""]"#),
+            ("GET", "/v1/things/a/files//b/", r#"/v1/things/{id}/files/{path=**} ["a", "/b/"]"#),
             ("GET", "/v1/shelves/1/books/2%2f3", r#"/v1/{name=shelves/*/books/*} ["shelves/1/books/2%2f3"]"#),
             ("SOCKET", "/agent/a", r#"/agent/{id} ["a"]"#),
             ("DELETE", "/v1/things", "[GET, POST] false"),

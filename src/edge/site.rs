@@ -16,15 +16,20 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION},
+    header::{
+        ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY,
+    },
     request::Parts,
 };
 use include_dir::{Dir, include_dir};
 
 use crate::{
     base::{Error, Result},
-    edge::openapi::{self, Examples},
-    gate::Metrics,
+    edge::{
+        accept,
+        openapi::{self, Examples},
+    },
+    gate::{Format, Metrics},
     schema::Schema,
 };
 
@@ -55,7 +60,7 @@ impl Site {
         let found = match path {
             "/" | "/docs/" => redirect("/docs"),
             "/openapi.json" => self.openapi(head),
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics(head),
             "/docs/api" => content(head, page::HTML, Bytes::from_static(page::REFERENCE.as_bytes())),
             "/docs/api/start.js" => content(head, page::SCRIPT, Bytes::from_static(page::REFERENCE_START.as_bytes())),
             "/docs/api/reference.js" => packed(head, page::SCRIPT, REFERENCE_SCRIPT),
@@ -86,11 +91,19 @@ impl Site {
         }
     }
 
-    fn metrics(&self) -> Response<Bytes> {
-        match self.metrics.render() {
-            Ok(text) => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", text.into()),
-            Err(_) => status(StatusCode::INTERNAL_SERVER_ERROR),
-        }
+    /// In the format that is asked for; scrapers that name none read the older one.
+    fn metrics(&self, head: &Parts) -> Response<Bytes> {
+        let (format, media) = if accept::names(&head.headers, "application/openmetrics-text") {
+            (Format::Open, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+        } else {
+            (Format::Classic, "text/plain; version=0.0.4; charset=utf-8")
+        };
+        let mut answer = match self.metrics.render(format) {
+            Ok(text) => typed(media, text.into()),
+            Err(_) => return status(StatusCode::INTERNAL_SERVER_ERROR),
+        };
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+        answer
     }
 }
 

@@ -87,9 +87,19 @@ pub(super) fn is_asked(head: &Parts) -> bool {
     }
 }
 
-/// The refusal of what is not a handshake.
+/// The refusal of what is not a handshake. It says which one would be.
 pub(super) fn upgrade_required() -> Error {
     Error::new(Code::FailedPrecondition, reason::UPGRADE_REQUIRED, "a WebSocket handshake is needed here")
+        .with_metadata(spoken())
+}
+
+/// What is to be upgraded to. HTTP/2 leaves out what has no meaning there.
+pub(super) fn spoken() -> HeaderMap {
+    HeaderMap::from_iter([
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+    ])
 }
 
 impl Plan {
@@ -199,7 +209,7 @@ impl Handshake {
             let is_current = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
             let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_LENGTH);
             let key = key.filter(|_| is_current && has_token(headers, &header::CONNECTION, "upgrade"));
-            let key = key.ok_or_else(|| upgrade_required().with_metadata(spoken()))?;
+            let key = key.ok_or_else(upgrade_required)?;
             Some(HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(Error::internal)?)
         };
         let offers = offers(headers);
@@ -232,11 +242,6 @@ impl Handshake {
 
 /// Sixteen bytes in base64.
 const KEY_LENGTH: usize = 24;
-
-/// The version that is spoken, for those who speak another.
-fn spoken() -> HeaderMap {
-    HeaderMap::from_iter([(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))])
-}
 
 fn offers(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());

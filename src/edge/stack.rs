@@ -38,6 +38,7 @@ impl Edge {
 
     /// Answers one request. Its head is boxed, because it is large and handed on.
     pub(super) async fn answer(&self, mut head: Box<Parts>, body: Body, peer: Peer) -> Response<Body> {
+        let body = body.discarded_by(&self.tasks, &head);
         let id = request_id(&head.headers);
         let origin = self.cors.get().verdict(&head.headers);
         let kind = classify(&head);
@@ -208,7 +209,7 @@ async fn bare(status: StatusCode, version: Version, body: Body) -> Response<Body
     response
 }
 
-/// Lets an HTTP/1.1 client finish what it sends, so that it sees the answer. HTTP/2 ends one stream without the others.
+/// Lets an HTTP/1.1 client finish what it sends, so that it keeps its connection. HTTP/2 ends one stream without the others.
 async fn drain(version: Version, mut body: Body) {
     if version < Version::HTTP_2 {
         // Whatever came, the answer is the same.

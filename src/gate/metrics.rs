@@ -5,6 +5,7 @@
 //!
 //! *Knows:* every metric. *Does not know:* who scrapes them.
 
+mod classic;
 mod flows;
 mod told;
 mod world;
@@ -91,6 +92,15 @@ struct PartLabels {
     part: &'static str,
 }
 
+/// How the metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    Open,
+    /// The text format 0.0.4 of Prometheus.
+    Classic,
+}
+
 /// What a closed call adds to the metrics.
 pub(super) struct Call {
     pub(super) method: &'static str,
@@ -162,14 +172,17 @@ impl Metrics {
         registry.register_collector(Box::new(reading));
     }
 
-    /// The registry's text in the OpenMetrics format.
+    /// The registry's text.
     ///
     /// # Errors
     /// Never in practice: writing to a string cannot fail.
-    pub fn render(&self) -> Result<String, std::fmt::Error> {
+    pub fn render(&self, format: Format) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry.read().unwrap_or_else(PoisonError::into_inner))?;
-        Ok(text)
+        Ok(match format {
+            Format::Open => text,
+            Format::Classic => classic::text(&text),
+        })
     }
 
     /// How many WebSockets are open.

@@ -27,6 +27,8 @@ async fn a_listed_origin_may_call_and_read_trailers() {
         "x-user-agent",
         "grpc-timeout",
         "authorization",
+        "traceparent",
+        "if-none-match",
     ] {
         assert!(answer.header("access-control-allow-headers").contains(name), "{name}");
     }
@@ -34,7 +36,18 @@ async fn a_listed_origin_may_call_and_read_trailers() {
     assert_eq!(answer.header("access-control-allow-origin"), CONSOLE);
     assert_eq!(answer.header("access-control-allow-credentials"), "true");
     assert_eq!(answer.header("vary"), "origin");
-    for name in ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"] {
+    for name in [
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "x-request-id",
+        "retry-after",
+        "ratelimit",
+        "ratelimit-policy",
+        "age",
+        "x-podium-stale",
+        "x-podium-deferred",
+    ] {
         assert!(answer.header("access-control-expose-headers").contains(name), "{name}");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use portico::base::Outgoing;
+
 use super::*;
 
 #[tokio::test]
@@ -48,6 +50,28 @@ async fn a_malformed_timeout_is_refused_rather_than_ignored() {
     for value in ["123456789S", "1", "1x", "+1S"] {
         let request = post(MUTATING, "application/grpc").header("grpc-timeout", value);
         assert_eq!(send(&edge, request, envelope(0, b"")).await.grpc_status(), "3", "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_deadline_is_over_does_nothing() {
+    let mut handlers = Handlers::new();
+    on(&mut handlers, MUTATING, |_: Context, _: CreateKeyRequest| async {
+        unreachable!("it is too late") as Result<()>
+    });
+    handlers.server_stream(STREAMING, &Arc::new(()), |_, _, _: FollowLogsRequest| async {
+        unreachable!("it is too late") as Result<Outgoing<FollowLogsResponse>>
+    });
+    let edge = edge(&handlers);
+    for kind in ["application/json", "application/json; charset=utf-8"] {
+        let answer = send(&edge, post(MUTATING, kind).header("connect-timeout-ms", "0"), "{}").await;
+        assert_eq!((answer.status.as_u16(), answer.connect_code().as_str()), (504, "deadline_exceeded"), "{kind}");
+    }
+    for timeout in ["0S", "1n"] {
+        for path in [MUTATING, STREAMING] {
+            let request = post(path, "application/grpc").header("grpc-timeout", timeout);
+            assert_eq!(send(&edge, request, envelope(0, b"")).await.grpc_status(), "4", "{path} {timeout}");
+        }
     }
 }
 

@@ -143,3 +143,17 @@ async fn half_open_tcp_the_kernel_asks_silent_peers_whether_they_are_there() {
     assert!(asks().flatten().is_some_and(|rings| rings <= 3_100));
     tasks.close();
 }
+
+#[tokio::test]
+async fn a_call_whose_chunks_are_malformed_is_the_callers_fault() {
+    let tasks = Tasks::new();
+    let (address, _records) = recorded(&keys(), &tasks).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!("POST {MUTATING} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+    let body = "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\nzz\r\n";
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(r#""code":"invalid_argument""#), "{answer}");
+    tasks.close();
+}

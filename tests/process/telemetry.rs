@@ -106,6 +106,42 @@ async fn access_log_says_why_a_call_failed_and_no_word_of_what_was_sent() {
 }
 
 #[tokio::test]
+async fn metrics_are_written_as_the_scraper_accepts_them() {
+    let process = Process::start("");
+    let scrape = async |accept: &str| {
+        let answer = process.ask("GET", "/metrics", &[("accept", accept)], "").await;
+        let media = answer.headers["content-type"].to_str().unwrap().to_owned();
+        (media, String::from_utf8(answer.body.to_vec()).unwrap())
+    };
+    let (media, open) = scrape("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3").await;
+    assert_eq!(media, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(open.contains("\n# TYPE portico_frames counter\n") && open.ends_with("\n# EOF\n"), "{open}");
+
+    for accept in ["*/*", "text/plain;version=0.0.4", "application/openmetrics-text;q=0, text/plain"] {
+        let (media, classic) = scrape(accept).await;
+        assert_eq!(media, "text/plain; version=0.0.4; charset=utf-8", "{accept}");
+        let mut types = std::collections::HashMap::new();
+        for line in classic.lines() {
+            match line.strip_prefix("# ").map(|said| said.split(' ').collect::<Vec<_>>()) {
+                Some(said) if said[0] == "TYPE" => {
+                    assert!(["counter", "gauge", "histogram"].contains(&said[2]), "{line}");
+                    assert_eq!(said[2] == "counter", said[1].ends_with("_total"), "{line}");
+                    assert!(types.insert(said[1].to_owned(), said[2].to_owned()).is_none(), "told twice: {line}");
+                }
+                Some(said) => assert_eq!(said[0], "HELP", "{line}"),
+                None => {
+                    let name = line.split(['{', ' ']).next().unwrap();
+                    let parts = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+                    let is_part = parts.is_some_and(|name| types.get(name).is_some_and(|kind| kind == "histogram"));
+                    assert!(is_part || types.contains_key(name), "{line} has no type");
+                }
+            }
+        }
+        assert_eq!(types["portico_build_info"], "gauge");
+    }
+}
+
+#[tokio::test]
 async fn metrics_tell_of_calls_sockets_placements_and_parts() {
     let process = Process::start("limits = 'off'\n");
     process.echo("mine").await;

@@ -101,7 +101,14 @@ async fn paths_and_verbs_that_are_not_served() {
     assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, OPTIONS, POST"));
     let plain = ask(&door, "GET", "/agent/agent_1", &[], "").await;
     assert_eq!(plain.failure(), (426, "upgrade_required".into()));
-    assert_eq!(plain.header("upgrade"), "websocket");
+    let told = ["connection", "upgrade", "sec-websocket-version", "allow"].map(|name| plain.header(name));
+    assert_eq!(told, ["upgrade", "websocket", "13", "GET, OPTIONS"]);
+    let other = [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", "8")];
+    let other = ask(&door, "GET", "/agent/agent_1", &other, "").await;
+    let told = ["connection", "upgrade", "sec-websocket-version"].map(|name| other.header(name));
+    assert_eq!((other.status, told), (426, ["upgrade", "websocket", "13"]));
+    let head = ask(&door, "HEAD", "/agent/agent_1", &[], "").await;
+    assert_eq!((head.status, head.header("allow")), (405, "GET, OPTIONS"));
     assert_eq!(ask(&door, "GET", "/api/v1/config", &[], "").await.failure(), (501, "not_offered".into()));
 }
 
@@ -114,7 +121,12 @@ async fn bodies_that_are_not_taken() {
     assert_eq!(refused(&[("content-type", "text/plain")], "{}").await, (415, "unsupported_media_type".into()));
     assert_eq!(refused(&[], "{}").await, (415, "unsupported_media_type".into()));
     assert_eq!(refused(&[JSON], "{").await, (400, "invalid_json".into()));
+    assert_eq!(refused(&[JSON], r#"{"name":"\ud800"}"#).await, (400, "invalid_json".into()));
+    let not_text = Bytes::from_static(b"{\"name\":\"\xff\"}");
+    let not_text = send(&door, "POST", "/api/v1/keys", &[JSON], Body::from(not_text)).await;
+    assert_eq!(not_text.failure(), (400, "invalid_json".into()));
     assert_eq!(refused(&[JSON], r#"{"permissions":1}"#).await, (422, "validation_failed".into()));
+    assert_eq!(refused(&[JSON], r#"{"name":1e400}"#).await, (422, "validation_failed".into()));
     let packed = [JSON, ("content-encoding", "gzip")];
     assert_eq!(refused(&packed, "{}").await, (415, "unsupported_media_type".into()));
     assert_eq!(refused(&[], "").await, (422, "validation_failed".into()));

@@ -66,6 +66,8 @@ async fn a_reader_goes_on_where_it_was() {
     assert!(resumed.body.starts_with("id: 42\n"), "{}", resumed.body);
     let asked = ask(&door, "GET", &format!("{FOLLOW}?after=6"), &[EVENTS, ("last-event-id", "41")], "").await;
     assert!(asked.body.starts_with("id: 7\n"), "{}", asked.body);
+    let fresh = ask(&door, "GET", FOLLOW, &[EVENTS, ("last-event-id", "")], "").await;
+    assert!(fresh.body.starts_with("id: 1\n"), "{}", fresh.body);
 }
 
 #[tokio::test]
@@ -86,6 +88,8 @@ async fn lines_are_what_others_get() {
     let lines: Vec<serde_json::Value> = answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines.len(), &lines[1]["sequence"]), (3, &2.into()));
     assert_eq!(lines[2]["error"]["code"], "coordinator_unavailable");
+    let refused = ("accept", "text/event-stream;q=0, application/x-ndjson");
+    assert_eq!(ask(&door, "GET", FOLLOW, &[refused], "").await.header("content-type"), "application/x-ndjson");
 }
 
 #[tokio::test(start_paused = true)]

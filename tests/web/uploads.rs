@@ -12,7 +12,7 @@ use http_body_util::StreamBody;
 use portico::{
     base::{Code, Error, Incoming, Result, reason},
     edge::{Body, Rest},
-    wire::podium::v1 as podium,
+    wire::{Handlers, podium::v1 as podium},
 };
 
 use super::support::{Answer, ask, door, send};
@@ -21,24 +21,26 @@ const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=XX");
 
 /// Answers with what it got: text fields, and the file's bytes as checksum.
 fn deployments() -> Rest {
-    door(|handlers| {
-        handlers.client_stream(
-            "/podium.v1.DeploymentsService/UploadDeployment",
-            &Arc::new(()),
-            |_, _, mut messages: Incoming<podium::UploadDeploymentRequest>| async move {
-                let mut stored = podium::UploadDeploymentResponse::default();
-                let mut file = Vec::new();
-                while let Some(message) = messages.next().await {
-                    let message = message?;
-                    stored.agent_type.push_str(&message.agent_type);
-                    stored.version.push_str(&message.version);
-                    file.extend_from_slice(&message.file);
-                }
-                stored.checksum = String::from_utf8(file).unwrap();
-                Ok(stored)
-            },
-        );
-    })
+    door(on_upload)
+}
+
+fn on_upload(handlers: &mut Handlers) {
+    handlers.client_stream(
+        "/podium.v1.DeploymentsService/UploadDeployment",
+        &Arc::new(()),
+        |_, _, mut messages: Incoming<podium::UploadDeploymentRequest>| async move {
+            let mut stored = podium::UploadDeploymentResponse::default();
+            let mut file = Vec::new();
+            while let Some(message) = messages.next().await {
+                let message = message?;
+                stored.agent_type.push_str(&message.agent_type);
+                stored.version.push_str(&message.version);
+                file.extend_from_slice(&message.file);
+            }
+            stored.checksum = String::from_utf8(file).unwrap();
+            Ok(stored)
+        },
+    );
 }
 
 fn part(name: &str, value: &str) -> String {
@@ -69,6 +71,13 @@ async fn parts_may_come_in_any_order() {
 }
 
 #[tokio::test]
+async fn parts_that_mean_nothing_are_thrown_away() {
+    let large = "x".repeat(3 << 20);
+    let answer = upload(form(&[("note", &large), ("agent_type", "t"), ("version", "1"), ("file", "f")])).await;
+    assert_eq!(told(&answer), (201, "t 1 f".into()));
+}
+
+#[tokio::test]
 async fn parts_may_be_cut_anywhere() {
     let whole = form(&[("version", "1"), ("file", "12\r\n--X345"), ("other", "y"), ("agentType", "t")]);
     let door = deployments();
@@ -84,15 +93,13 @@ async fn parts_may_be_cut_anywhere() {
 #[tokio::test]
 async fn forms_that_are_not_taken() {
     let long = "x".repeat(1_025);
-    let huge = "x".repeat((1 << 20) + 1);
     let cases = [
         (form(&[("version", "1"), ("version", "2")]), 400, "duplicate_field"),
         (form(&[("file", "1"), ("file", "2")]), 400, "duplicate_field"),
         (form(&[("version", &long)]), 422, "validation_failed"),
-        (form(&[("other", &huge)]), 413, "body_too_large"),
         (part("version", "1"), 400, "not_multipart"),
         ("nothing like it".to_owned(), 400, "not_multipart"),
-        (form(&[("x", ""); 65]), 400, "not_multipart"),
+        (form(&[("x", ""); 65]), 413, "body_too_large"),
         (format!("--XX\r\nContent-Disposition: {}", "x".repeat(2 << 20)), 400, "not_multipart"),
     ];
     for (body, status, reason) in cases {
@@ -102,9 +109,10 @@ async fn forms_that_are_not_taken() {
     let door = deployments();
     let json = ask(&door, "POST", "/api/v1/deployments", &[("content-type", "application/json")], "{}").await;
     assert_eq!(json.failure(), (415, "unsupported_media_type".into()));
-    let headers = [("content-type", "multipart/form-data")];
-    let unbounded = ask(&door, "POST", "/api/v1/deployments", &headers, "--XX--").await;
-    assert_eq!(unbounded.failure(), (400, "not_multipart".into()));
+    for unbounded in ["multipart/form-data", "multipart/form-data; boundary=\"\""] {
+        let unbounded = ask(&door, "POST", "/api/v1/deployments", &[("content-type", unbounded)], "--XX--").await;
+        assert_eq!(unbounded.failure(), (400, "not_multipart".into()));
+    }
 }
 
 #[tokio::test]
@@ -184,4 +192,56 @@ async fn a_refusal_reaches_a_caller_who_still_sends() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 401");
+}
+
+#[tokio::test]
+async fn a_refusal_over_http_2_lets_its_caller_send_to_the_end() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    const CHUNK: Bytes = Bytes::from_static(&[b'x'; 16 << 10]);
+    let refuse = || Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "no valid credential");
+    let gateway = super::support::Gateway::start(Arc::new(super::support::Shut(refuse)), |_| {}).await;
+    let doors =
+        [("/api/v1/keys", "application/json", 401), ("/podium.v1.KeysService/Unknown", "application/proto", 404)];
+    for (path, kind, status) in doors {
+        let stream = TokioIo::new(tokio::net::TcpStream::connect(gateway.address).await.unwrap());
+        let (mut calls, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        gateway.tasks.spawn(connection);
+        let (sent, all) = tokio::sync::oneshot::channel();
+        let last = stream::once(async move {
+            sent.send(()).unwrap();
+            CHUNK
+        });
+        let chunks = stream::iter(vec![CHUNK; 127]).chain(last).map(|chunk| Ok::<_, Error>(Frame::data(chunk)));
+        let request = http::Request::post(format!("http://{}{path}", gateway.address)).header("content-type", kind);
+        let request = request.body(Box::pin(StreamBody::new(chunks))).unwrap();
+        let answer = calls.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status);
+        http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+        all.await.expect("the stream was not reset while its body was on its way");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_framed_as_http_says_is_the_callers_fault() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let gateway = super::support::Gateway::start(Arc::new(portico::gate::Open), |handlers| {
+        handlers.unary("/podium.v1.KeysService/CreateKey", &Arc::new(()), |_, _, _: podium::CreateKeyRequest| async {
+            Ok(podium::CreateKeyResponse::default())
+        });
+        on_upload(handlers);
+    })
+    .await;
+    for (path, kind) in [("keys", "application/json"), ("deployments", FORM.1)] {
+        let mut stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+        let head = format!("POST /api/v1/{path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n");
+        let body = "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\nzz\r\n";
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let is_told = answer.starts_with("HTTP/1.1 400") && answer.contains(r#""code":"invalid_message""#);
+        assert!(is_told, "{path}: {answer}");
+    }
 }

@@ -105,6 +105,11 @@ impl Deadline {
         self.0.map(|instant| instant.saturating_duration_since(Instant::now()))
     }
 
+    /// Whether it has passed.
+    pub fn is_over(self) -> bool {
+        self.0.is_some_and(|instant| instant <= Instant::now())
+    }
+
     /// The earlier of the two.
     #[must_use]
     pub fn earlier(self, other: Deadline) -> Deadline {

@@ -17,6 +17,7 @@ pub struct JsonError {
     path: String,
     message: Cow<'static, str>,
     position: Option<Position>,
+    is_malformed: bool,
 }
 
 /// A place in JSON text, both counted from 1.
@@ -30,7 +31,12 @@ pub struct Position {
 
 impl JsonError {
     pub(crate) fn new(refusal: Refusal, trail: &[Step], position: Option<Position>) -> JsonError {
-        JsonError { path: path_of(trail), message: *refusal.0, position }
+        JsonError { path: path_of(trail), message: *refusal.0, position, is_malformed: false }
+    }
+
+    /// The same error, of text that is no JSON at all.
+    pub(crate) fn of_malformed(self) -> JsonError {
+        JsonError { is_malformed: true, ..self }
     }
 
     /// The same error, seen from further out.
@@ -52,6 +58,12 @@ impl JsonError {
     /// What is wrong, as half a sentence.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Whether the text is no JSON, rather than JSON that does not follow the schema. Where both are true, what comes first
+    /// decides.
+    pub fn is_malformed(&self) -> bool {
+        self.is_malformed
     }
 
     /// Where in the text the error was noticed, which is at or shortly after its cause.

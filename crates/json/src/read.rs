@@ -127,7 +127,7 @@ pub(crate) fn document(
     // Checked once and for all, so that skipped values are UTF-8 too.
     let text = match std::str::from_utf8(json) {
         Ok(text) => text,
-        Err(_) => return Err(JsonError::new("the text is not UTF-8".into(), &[], None)),
+        Err(_) => return Err(JsonError::new("the text is not UTF-8".into(), &[], None).of_malformed()),
     };
     let mut tokens = serde_json::Deserializer::from_str(text);
     match read(&mut reader, &mut tokens).and_then(|outcome| tokens.end().map(|()| outcome)) {
@@ -135,12 +135,19 @@ pub(crate) fn document(
         Err(error) => {
             let position = (error.line() > 0 && reader.late_type_depth == 0)
                 .then(|| Position { line: error.line(), column: error.column() });
-            let refusal = reader.refusal.take().unwrap_or_else(|| syntax(&error));
-            let error = JsonError::new(refusal, &reader.trail, position);
+            let refusal = reader.refusal.take();
+            let is_malformed = refusal.is_none() && !error.is_data() && !is_limit(&error);
+            let found = JsonError::new(refusal.unwrap_or_else(|| syntax(&error)), &reader.trail, position);
             out.truncate(start);
-            Err(error)
+            Err(if is_malformed { found.of_malformed() } else { found })
         }
     }
+}
+
+/// Whether serde_json met a limit of its own, which the grammar of JSON does not have. It tells them by their words alone.
+fn is_limit(error: &serde_json::Error) -> bool {
+    let text = error.to_string();
+    ["number out of range", "recursion limit exceeded"].iter().any(|limit| text.starts_with(limit))
 }
 
 /// What serde_json says of malformed text, without the position, which is told apart.

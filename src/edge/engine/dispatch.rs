@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     base::{Code, Context, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks},
-    edge::{rest::revoked, shield},
+    edge::{
+        rest::{in_time, revoked},
+        shield,
+    },
     gate::Entry,
     schema::{Idempotency, Method, Shape},
 };
@@ -192,6 +195,7 @@ async fn unary(
     wire: Bytes,
     entry: Entry,
 ) -> Result<Bytes> {
+    in_time(context.deadline).map_err(|error| noted(error, &entry))?;
     let Some(tasks) = tasks else {
         let mut watch = Watch::new(entry, context.deadline);
         let outcome = shield::call(async move { handler(context, wire).await }).await;
@@ -278,6 +282,7 @@ fn decode(bytes: Bytes, json: Option<&MessageType>) -> Result<Bytes> {
 
 /// Runs the handler of a stream until it answers or its credential is revoked.
 async fn begin<T>(watch: &mut Watch, work: BoxFuture<Result<T>>) -> Result<T> {
+    watch.in_time()?;
     let mut work = std::pin::pin!(shield::call(work));
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Pending if watch.poll_revoked(cx) => Poll::Ready(Err(revoked())),

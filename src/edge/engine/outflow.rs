@@ -22,7 +22,7 @@ use super::failure;
 use crate::{
     base::{Code, Deadline, Error, Outgoing, Result, reason, tasks::Tasks},
     edge::{
-        rest::{draining, revoked},
+        rest::{draining, in_time, revoked},
         shield::panicked,
     },
     gate::Entry,
@@ -90,6 +90,14 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(entry: Entry, deadline: Deadline) -> Watch {
         Watch { entry: Some(entry), deadline, revoked: None }
+    }
+
+    /// Whether there is time left to begin.
+    ///
+    /// # Errors
+    /// `deadline_exceeded`.
+    pub(super) fn in_time(&self) -> Result<()> {
+        in_time(self.deadline)
     }
 
     /// Ends the watch: the call ended well.

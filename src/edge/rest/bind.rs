@@ -164,10 +164,14 @@ fn is_flat(json: &[u8], name: &str) -> bool {
     }
 }
 
-/// Tells text that is no JSON from JSON that is no such message. Looked at again only when it has failed.
+/// Tells text that is no JSON from JSON that is no such message. Looked at again only when it has failed, and then for its
+/// shape alone: what is wrong within strings the codec has seen.
 pub(crate) fn unfit(json: &[u8], error: &JsonError, below: &str) -> Error {
     if let Err(syntax) = serde_json::from_slice::<serde::de::IgnoredAny>(json) {
         return Error::new(Code::InvalidArgument, reason::INVALID_JSON, format!("the body is not JSON: {syntax}"));
+    }
+    if error.is_malformed() {
+        return Error::new(Code::InvalidArgument, reason::INVALID_JSON, error.message().to_owned());
     }
     let path = match error.path() {
         "" if below.is_empty() => "body".to_owned(),

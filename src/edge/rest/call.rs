@@ -58,6 +58,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Whether there is time left to begin: a call that comes too late does nothing.
+///
+/// # Errors
+/// `deadline_exceeded`.
+pub(crate) fn in_time(deadline: Deadline) -> Result<()> {
+    if deadline.is_over() { Err(too_late()) } else { Ok(()) }
+}
+
 /// Waits until the deadline. A function and not an `async fn`, which would hold the work three times.
 pub(crate) fn bounded<T>(work: impl Future<Output = Result<T>>, deadline: Deadline) -> impl Future<Output = Result<T>> {
     match deadline.instant() {

@@ -1,20 +1,20 @@
 //! The body of a request, read with bounds.
 //!
-//! A newcomer's usual mistake is to drop a body that was not read. Over HTTP/1.1 the connection would be reset while the
-//! caller still sends, and the answer lost with it; so what is left is read for a while, and thrown away.
+//! A newcomer's usual mistake is to wait for a body as a whole. A caller that sends a byte now and then would be served for
+//! as long as it likes; so silence has a limit, and so has all of it.
 //!
 //! *Knows:* chunks, limits, patience. *Does not know:* what the bytes mean.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Version, header, request::Parts};
+use http::{header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    base::{Code, Error, Result, reason, tasks::Tasks},
+    base::{Code, Error, Result, reason},
     edge::{Body, unread},
 };
 
@@ -28,32 +28,18 @@ pub(in crate::edge) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// it.
 pub(in crate::edge) const BODY_MAX: Duration = Duration::from_secs(600);
 
-/// How much of a refused body is read and thrown away, so that the caller gets to read the refusal.
-const LINGER_BYTES_MAX: usize = 4 << 20;
-
-/// How long that may take.
-const LINGER_MAX: Duration = Duration::from_secs(5);
-
 /// The body of one request.
 pub(super) struct Inlet {
     body: Option<Body>,
-    tasks: Tasks,
     /// Set when reading begins: most requests have no body, and never wait.
     ends_at: Option<Instant>,
-    lingers: bool,
     waits: bool,
 }
 
 impl Inlet {
-    pub(super) fn new(body: Body, head: &Parts, tasks: &Tasks) -> Inlet {
-        Inlet {
-            ends_at: None,
-            // HTTP/2 ends one stream without touching the connection.
-            lingers: matches!(head.version, Version::HTTP_10 | Version::HTTP_11),
-            waits: !body.is_end_stream() && head.headers.contains_key(header::EXPECT),
-            body: Some(body),
-            tasks: tasks.clone(),
-        }
+    pub(super) fn new(body: Body, head: &Parts) -> Inlet {
+        let waits = !body.is_end_stream() && head.headers.contains_key(header::EXPECT);
+        Inlet { body: Some(body), ends_at: None, waits }
     }
 
     /// The same inlet, with its bytes counted.
@@ -133,29 +119,6 @@ impl Inlet {
         }
         if all.len() > limit { Err(too_large(limit)) } else { Ok(all.freeze()) }
     }
-}
-
-impl Drop for Inlet {
-    fn drop(&mut self) {
-        let Some(body) = self.body.take() else { return };
-        // A caller that waits for 100 Continue sends nothing when it gets a refusal instead.
-        if self.lingers && !self.waits && !body.is_end_stream() && tokio::runtime::Handle::try_current().is_ok() {
-            self.tasks.serve(linger(body));
-        }
-    }
-}
-
-async fn linger(mut body: Body) {
-    let mut left = LINGER_BYTES_MAX;
-    let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            let Some(rest) = left.checked_sub(length) else { break };
-            left = rest;
-        }
-    };
-    // Whether it ended or not, the connection may now close.
-    let _ended = timeout(LINGER_MAX, reading).await;
 }
 
 pub(super) fn too_large(limit: usize) -> Error {

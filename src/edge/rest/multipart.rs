@@ -34,8 +34,9 @@ use crate::{
 /// Longest part that is text. Names and versions are far shorter.
 const TEXT_BYTES_MAX: usize = 1 << 10;
 
-/// Most bytes in parts that mean nothing here, all together.
-const UNKNOWN_BYTES_MAX: usize = 1 << 20;
+/// Most bytes in parts that mean nothing here, all together: as many as the largest file has by default. They are thrown
+/// away as they come. Of a form that says its length, the method has refused what is too long before.
+const UNKNOWN_BYTES_MAX: usize = 256 << 20;
 
 /// Most parts in a body. Forms of published pages have three.
 const PARTS_MAX: usize = 64;
@@ -78,6 +79,7 @@ pub(super) fn messages(
 ) -> Result<Incoming<Bytes>> {
     let boundary = multer::parse_boundary(content_type.unwrap_or_default()).map_err(|error| match error {
         multer::Error::NoBoundary => malformed("it names no boundary"),
+        _ if content_type.is_some_and(is_form) => malformed("its parameters are malformed"),
         _ => Error::new(Code::InvalidArgument, reason::UNSUPPORTED_MEDIA_TYPE, "the body must be multipart/form-data"),
     })?;
     let unclaimed = Unclaimed::default();
@@ -124,7 +126,8 @@ impl Parts {
             self.unclaimed.settle();
             self.parts += 1;
             if self.parts > PARTS_MAX {
-                return Err(malformed("too many parts"));
+                let message = format!("the form has more than {PARTS_MAX} parts");
+                return Err(Error::new(Code::ResourceExhausted, reason::BODY_TOO_LARGE, message));
             }
             if let Some(message) = self.open(part).await? {
                 return Ok(Some(message));
@@ -252,6 +255,11 @@ fn broken(error: multer::Error) -> Error {
         // The parser's own words may be the caller's.
         _ => malformed("it breaks a rule of forms"),
     }
+}
+
+/// Whether a media type is that of forms, whatever its parameters say.
+fn is_form(content_type: &str) -> bool {
+    content_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("multipart/form-data"))
 }
 
 fn malformed(why: &'static str) -> Error {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     base::{Code, Context, Error, Outgoing, RequestId, Result, reason, tasks::Tasks},
-    edge::{Body, field::Field, ndjson, route::Segments, sse},
+    edge::{Body, accept, field::Field, ndjson, route::Segments, sse},
     gate::{Door, Entry},
     schema::{Binding, Body as BodyRule, Defect, Method, Schema, Shape},
 };
@@ -122,8 +122,9 @@ impl Plan {
         Asking {
             query: head.uri.query().map(str::to_owned),
             content_type: text(header::CONTENT_TYPE),
-            last_event_id: self.resumed.as_ref().and_then(|_| text(LAST_EVENT_ID)),
-            wants_events: self.method.shape.streams_out() && wants_events(headers),
+            // An empty one is that of a reader who has seen no event yet.
+            last_event_id: self.resumed.as_ref().and_then(|_| text(LAST_EVENT_ID)).filter(|id| !id.is_empty()),
+            wants_events: self.method.shape.streams_out() && accept::names(headers, sse::MEDIA_TYPE),
             is_encoded: text(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity"),
             id: id.clone(),
         }
@@ -296,12 +297,6 @@ async fn json(asking: &Asking, inlet: &mut Inlet) -> Result<Bytes> {
 
 fn unsupported(message: &'static str) -> Error {
     Error::new(Code::InvalidArgument, reason::UNSUPPORTED_MEDIA_TYPE, message)
-}
-
-/// Whether the caller asks for a stream of events.
-fn wants_events(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|part| media_type(part) == sse::MEDIA_TYPE)
 }
 
 /// A media type without its parameters.

@@ -11,7 +11,7 @@ use crate::port::fleet::Frame;
 
 /// Most frames that are kept.
 const FRAMES_MAX: usize = 1_000;
-/// Most bytes that are kept. A larger frame is kept alone.
+/// Most bytes that are kept. A larger frame is not, nor what came before it: a gap has one end.
 const BYTES_MAX: usize = 1 << 20;
 
 /// The last frames of one instance.
@@ -26,7 +26,7 @@ impl Kept {
     pub(super) fn add(&mut self, sequence: u64, frame: Frame) {
         self.bytes += frame.len();
         self.frames.push_back((sequence, frame));
-        while self.frames.len() > FRAMES_MAX || (self.bytes > BYTES_MAX && self.frames.len() > 1) {
+        while self.frames.len() > FRAMES_MAX || self.bytes > BYTES_MAX {
             let Some((_, oldest)) = self.frames.pop_front() else { return };
             self.bytes -= oldest.len();
         }
@@ -56,5 +56,7 @@ mod tests {
         assert_eq!(kept.after(0).len(), 1);
         kept.add(1_007, text(1));
         assert_eq!((kept.after(0).len(), kept.bytes), (1, 1));
+        kept.add(1_008, text(BYTES_MAX + 1));
+        assert_eq!((kept.after(0).len(), kept.bytes), (0, 0));
     }
 }
