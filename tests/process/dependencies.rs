@@ -224,14 +224,15 @@ impl Ground {
         timeout(PATIENCE, known).await.expect("both hosts");
     }
 
-    /// Waits until a host that does not answer is not asked any more.
-    async fn leaves_its_host_alone(&self) {
+    /// Waits until so many hosts are not asked any more, because they did not answer.
+    async fn leaves_alone(&self, hosts: usize) {
+        let line = format!("portico_hosts_left_alone {hosts}\n");
         let left_alone = async {
-            while !process::metrics(self.gateway.address()).await.contains("portico_hosts_left_alone 1\n") {
+            while !process::metrics(self.gateway.address()).await.contains(&line) {
                 sleep(ASK_AGAIN).await;
             }
         };
-        timeout(PATIENCE, left_alone).await.expect("an open breaker");
+        timeout(PATIENCE, left_alone).await.expect("breakers that are so");
     }
 
     fn line(&mut self, part: Part) -> &mut Line {
@@ -278,7 +279,7 @@ impl Ground {
                 ("key", Ask::of("KeysService/CreateKey", json!({"tenant_id": "load", "name": "returned"})))
             }
             Part::Blobs => ("upload", calls::upload("returned", &format!("{number}.0.0"), &bundle())),
-            Part::Host => return self.knows_its_hosts().await,
+            Part::Host => return self.leaves_alone(0).await,
         };
         let mut worker = Worker::new(0, &self.ledger, &self.balancer);
         while worker.ask(work, None, &ask).await.is_err() {
@@ -326,7 +327,7 @@ async fn in_trouble(part: Part) {
             assert!(matches!(&refused, Err(How::Refused(it)) if it.reason == "auth_unavailable"), "{refused:?}");
         }
         if part == Part::Host && is_silent {
-            ground.leaves_its_host_alone().await;
+            ground.leaves_alone(1).await;
         } else {
             ledger.go_round(talkers.clone(), 10).await;
         }
