@@ -214,6 +214,10 @@ impl Kept {
 
     fn take(&self, kind: &'static str, key: &str) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // As it usually is.
+        if counts.is_empty() {
+            return false;
+        }
         let place = (kind, Arc::from(key));
         let Some(count) = counts.get_mut(&place) else { return false };
         *count -= 1;
