@@ -10,7 +10,6 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     base::{Code, Current, Error, Result, Retry, reason},
-    port::registry::Rate,
+    port::registry::{Rate, Take},
     schema::Shape,
 };
 
@@ -30,8 +29,6 @@ use crate::{
 const CALLS_MAX: u32 = 1_024;
 /// Most addresses remembered. Those that may do all they ever may need not be, so when it is full all of it is forgotten.
 const ADDRESSES_MAX: usize = 16_384;
-/// What rates are for.
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// What addresses ask for without a key.
 pub(super) struct Strangers {
@@ -65,23 +62,19 @@ impl Strangers {
         Ok(permit)
     }
 
-    /// The generic cell rate algorithm.
     fn begin(&self, network: IpAddr, rate: Rate) -> Result<()> {
         if rate.per_minute == 0 {
             return Ok(());
         }
-        let (interval, now) = (MINUTE / rate.per_minute, Instant::now());
+        let now = Instant::now();
         let mut addresses = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         if addresses.len() >= ADDRESSES_MAX {
             make_room(&mut addresses, now);
         }
         let full_at = addresses.entry(network).or_insert(now);
-        let after = (*full_at).max(now) + interval;
-        let wait = after.duration_since(now).saturating_sub(interval * rate.burst.max(1));
-        if wait.is_zero() {
-            *full_at = after;
-            return Ok(());
-        }
+        let (full_in, take) = rate.take(full_at.saturating_duration_since(now));
+        *full_at = now + full_in;
+        let Take::Later(wait) = take else { return Ok(()) };
         Err(Error::new(
             Code::ResourceExhausted,
             reason::RATE_LIMITED,

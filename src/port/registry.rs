@@ -46,6 +46,27 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// What rates are for.
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Rate {
+    /// Takes a token from a bucket that is full in this long, and answers in how long it is full then: the generic cell rate
+    /// algorithm, for buckets that one gateway keeps for itself.
+    pub fn take(self, full_in: Duration) -> (Duration, Take) {
+        let Some(interval) = MINUTE.checked_div(self.per_minute) else {
+            return (full_in, Take::Granted { left: u32::MAX });
+        };
+        let (after, capacity) = (full_in + interval, interval * self.burst.max(1));
+        match capacity.checked_sub(after) {
+            Some(saved) => {
+                let left = saved.as_nanos() / interval.as_nanos().max(1);
+                (after, Take::Granted { left: u32::try_from(left).unwrap_or(u32::MAX) })
+            }
+            None => (full_in, Take::Later(after.saturating_sub(capacity))),
+        }
+    }
+}
+
 /// What a bucket answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {

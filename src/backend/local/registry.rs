@@ -165,6 +165,7 @@ impl Inner {
 
     fn take(&self, bucket: &'static str, key: &str, rate: Rate) -> Take {
         if rate.per_minute == 0 {
+            // Nothing to remember.
             return Take::Granted { left: u32::MAX };
         }
         let shard = usize::try_from(self.hasher.hash_one((bucket, key)) % SHARDS as u64).unwrap_or_default();
@@ -176,15 +177,15 @@ impl Inner {
 impl Buckets {
     fn take(&mut self, bucket: &'static str, key: &str, rate: Rate, now: Instant) -> Take {
         if let Some(full_at) = self.full_at.get_mut(bucket).and_then(|keys| keys.get_mut(key)) {
-            let (moved, take) = taken((*full_at).max(now), now, rate);
-            *full_at = moved;
+            let (full_in, take) = rate.take(full_at.saturating_duration_since(now));
+            *full_at = now + full_in;
             return take;
         }
         if self.count >= SHARD_BUCKETS_MAX {
             self.make_room(now);
         }
-        let (full_at, take) = taken(now, now, rate);
-        self.full_at.entry(bucket).or_default().insert(key.into(), full_at);
+        let (full_in, take) = rate.take(Duration::ZERO);
+        self.full_at.entry(bucket).or_default().insert(key.into(), now + full_in);
         self.count += 1;
         take
     }
@@ -205,19 +206,6 @@ impl Buckets {
 
 fn count(places: impl Iterator) -> u32 {
     u32::try_from(places.count()).unwrap_or(u32::MAX)
-}
-
-/// The generic cell rate algorithm: when a bucket that was to be full at `full_at` is full after one more token is taken.
-fn taken(full_at: Instant, now: Instant, rate: Rate) -> (Instant, Take) {
-    let interval = Duration::from_secs(60) / rate.per_minute;
-    let (after, capacity) = (full_at + interval, interval * rate.burst.max(1));
-    match capacity.checked_sub(after.duration_since(now)) {
-        Some(saved) => (
-            after,
-            Take::Granted { left: u32::try_from(saved.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX) },
-        ),
-        None => (full_at, Take::Later(after.duration_since(now).saturating_sub(capacity))),
-    }
 }
 
 /// What these locks guard is whole after every statement, so a poisoned lock is still good.
