@@ -14,7 +14,10 @@ use std::{sync::Arc, time::Duration};
 use portico::{
     backend::{local::bus::LocalBus, sqlite::Sqlite},
     base::{Caller, Context, Timestamp, clock::StillClock, metadata::Metadata, page::PageRequest, tasks::Tasks},
-    domain::audit::Audit,
+    domain::{
+        audit::Audit,
+        settings::{Fixed, Parts, Settings},
+    },
     port::records::Records,
 };
 
@@ -43,6 +46,18 @@ impl Ground {
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let cx = Context::internal("/test", caller.clone(), Arc::new(self.clock.clone()));
         cx.with_metadata(Metadata::new(headers))
+    }
+
+    /// The settings in this store.
+    async fn settings(&self) -> Settings {
+        let parts = Parts {
+            records: Arc::clone(&self.records),
+            bus: Arc::new(self.bus.clone()),
+            clock: Arc::new(self.clock.clone()),
+            audit: self.audit.clone(),
+            fixed: Fixed { environment: "test".to_owned(), ensemble_url: None, bundle_bytes_max: 256 << 20 },
+        };
+        Settings::load(parts, &self.tasks).await.unwrap()
     }
 
     /// What the trail says, oldest first, once it has been written down.

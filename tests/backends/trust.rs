@@ -55,6 +55,18 @@ impl Papers {
         std::fs::read_to_string(self.0.path().join(name)).unwrap()
     }
 
+    /// A gateway of the installation, by its configuration.
+    async fn house(&self, fleet: &str) -> TestHouse {
+        let [authority, certificate, key] = ["ours.pem", "gateway.pem", "gateway.key"].map(|name| self.path(name));
+        TestHouse::with(&[
+            ("PORTICO_FLEET", fleet),
+            ("PORTICO_FLEET_CA", &authority),
+            ("PORTICO_FLEET_CERTIFICATE", &certificate),
+            ("PORTICO_FLEET_KEY", &key),
+        ])
+        .await
+    }
+
     /// A host that proves itself by this certificate, and lets in gateways of the installation alone.
     async fn host(&self, id: &str, certificate: &str, data: &Path, registry: &LocalRegistry) -> Coordinator {
         Coordinator::announcing_in(self.config(id, certificate, data), Arc::new(registry.clone())).await.unwrap()
@@ -176,14 +188,7 @@ async fn a_gateway_proves_itself_by_the_files_that_its_configuration_names() {
     let (papers, data) = (Papers::new(), tempfile::tempdir().unwrap());
     let host = papers.host("host-1", "host", data.path(), &LocalRegistry::new()).await;
     let fleet = format!("coordinator:https://{}", host.address());
-    let [authority, certificate, key] = ["ours.pem", "gateway.pem", "gateway.key"].map(|name| papers.path(name));
-    let house = TestHouse::with(&[
-        ("PORTICO_FLEET", &fleet),
-        ("PORTICO_FLEET_CA", &authority),
-        ("PORTICO_FLEET_CERTIFICATE", &certificate),
-        ("PORTICO_FLEET_KEY", &key),
-    ])
-    .await;
+    let house = papers.house(&fleet).await;
     // Listed hosts are asked how they are, which is for gateways alone.
     let asking = async {
         while house.ask(ADMIN, "GET", "/health").send().await.expect(200)["checks"]["coordinators"]["healthy"] != 1 {
@@ -205,14 +210,7 @@ async fn files_that_are_renewed_in_place_are_in_use_within_half_a_minute_on_both
         Coordinator::announcing_in(config, Arc::new(registry.clone())).await.unwrap()
     };
     let fleet = format!("coordinator:https://{first},https://{second}");
-    let [authority, certificate, key] = ["ours.pem", "gateway.pem", "gateway.key"].map(|name| papers.path(name));
-    let house = TestHouse::with(&[
-        ("PORTICO_FLEET", &fleet),
-        ("PORTICO_FLEET_CA", &authority),
-        ("PORTICO_FLEET_CERTIFICATE", &certificate),
-        ("PORTICO_FLEET_KEY", &key),
-    ])
-    .await;
+    let house = papers.house(&fleet).await;
     let healthy = async |hosts: u32| {
         let asking = async {
             while house.ask(ADMIN, "GET", "/health").send().await.json()["checks"]["coordinators"]["healthy"] != hosts {

@@ -23,10 +23,7 @@ use portico::{
         reason,
         tasks::Tasks,
     },
-    domain::{
-        deployments::{self, Config, Deployment, Deployments, Filter, Hosts, Piece, Uploaded, Wanted},
-        settings::{self, Settings},
-    },
+    domain::deployments::{self, Config, Deployment, Deployments, Filter, Hosts, Piece, Uploaded, Wanted},
     port::{
         Answer,
         blobs::{Blobs, Metadata},
@@ -60,18 +57,11 @@ impl House {
         let data = tempfile::tempdir().unwrap();
         let (ground, tasks) = (Ground::new(), Tasks::new());
         let disk = Disk::open(data.path()).unwrap();
-        let parts = settings::Parts {
-            records: Arc::clone(&ground.records),
-            bus: Arc::new(ground.bus.clone()),
-            clock: Arc::new(ground.clock.clone()),
-            audit: ground.audit.clone(),
-            fixed: settings::Fixed { environment: "test".to_owned(), ensemble_url: None, bundle_bytes_max: 256 << 20 },
-        };
         let stands_on = deployments::Ground {
             records: Arc::clone(&ground.records),
             blobs: blobs(&disk),
             hosts,
-            settings: Settings::load(parts, &ground.tasks).await.unwrap(),
+            settings: ground.settings().await,
             audit: ground.audit.clone(),
             tasks: tasks.clone(),
         };

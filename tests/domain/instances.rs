@@ -101,14 +101,7 @@ impl House {
     async fn on(ground: Ground, data: tempfile::TempDir, blobs: Arc<dyn Blobs>, fleet: Arc<dyn Fleet>) -> House {
         let ring = Keyring::parse(&Secret::new("07".repeat(32)), &[]).unwrap();
         let secrets = Secrets::new(Arc::clone(&ground.records), Arc::new(ring), ground.audit.clone());
-        let parts = settings::Parts {
-            records: Arc::clone(&ground.records),
-            bus: Arc::new(ground.bus.clone()),
-            clock: Arc::new(ground.clock.clone()),
-            audit: ground.audit.clone(),
-            fixed: settings::Fixed { environment: "test".to_owned(), ensemble_url: None, bundle_bytes_max: 256 << 20 },
-        };
-        let settings = Settings::load(parts, &ground.tasks).await.unwrap();
+        let settings = ground.settings().await;
         let stands_on = deployments::Ground {
             records: Arc::clone(&ground.records),
             blobs,
