@@ -16,7 +16,8 @@ mod reload;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use portico_wire::{Handlers, grpc, podium::v1 as podium};
+use portico_podium::Podium;
+use portico_wire::Handlers;
 
 pub use self::coordinator::Coordinator;
 use self::{
@@ -50,7 +51,6 @@ use crate::{
     },
     gate::{Admit, Bindings, Guard, Ledger, Metrics, metrics::Placed},
     schema::{Schema, Surface},
-    surface,
 };
 
 /// A running gateway.
@@ -263,19 +263,8 @@ fn placements(metrics: &Arc<Metrics>) -> instances::Told {
 /// Every service of every surface.
 fn mounted(schema: &Schema, platform: &Platform) -> Handlers {
     let mut handlers = Handlers::new();
-    let page = surface::podium::Podium::new(platform.clone());
-    podium::mount_agent_service(page.clone(), &mut handlers);
-    podium::mount_config_service(page.clone(), &mut handlers);
-    podium::mount_deployments_service(page.clone(), &mut handlers);
-    podium::mount_health_service(page.clone(), &mut handlers);
-    podium::mount_instances_service(page.clone(), &mut handlers);
-    podium::mount_keys_service(page.clone(), &mut handlers);
-    podium::mount_secrets_service(page, &mut handlers);
-
-    grpc::health::v1::mount_health(surface::grpc::Health::new(schema.clone(), platform.health.clone()), &mut handlers);
-    let reflection = surface::grpc::Reflection::new(schema);
-    grpc::reflection::v1::mount_server_reflection(reflection.clone(), &mut handlers);
-    grpc::reflection::v1alpha::mount_server_reflection(reflection, &mut handlers);
+    Podium::new(platform.clone()).mount(&mut handlers);
+    portico_grpc::mount(schema, platform.health.clone(), &mut handlers);
     handlers
 }
 

@@ -10,20 +10,19 @@
 //! - [`domain`]: what the words mean; no HTTP, no protobuf, no vendor.
 //! - [`backend`]: the ports, implemented.
 //! - [`gate`]: who calls, may they, how much, how long; and the record of it.
-//! - [`surface`]: the published pages, one function per method.
+//! - surfaces: the published pages, one crate each, one function per method ([`portico_podium`], [`portico_coordinator`], [`portico_grpc`]).
 //! - [`edge`]: the doors.
 //! - [`config`]: what the operator decides before start.
 //! - [`gateway`]: the composition root, the only place that names concrete backends.
 
-pub mod backend;
-pub mod config;
-pub mod domain;
-pub mod edge;
-pub mod gate;
 pub mod gateway;
-pub mod port;
-pub mod schema;
-pub mod surface;
 
+pub use portico_backend as backend;
 pub use portico_base as base;
+pub use portico_config as config;
+pub use portico_domain as domain;
+pub use portico_edge as edge;
+pub use portico_gate as gate;
+pub use portico_port as port;
+pub use portico_schema as schema;
 pub use portico_wire as wire;

@@ -7,7 +7,7 @@
 
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
-use portico_wire::{Handlers, coordinator::v1 as coordinator};
+use portico_wire::Handlers;
 
 use super::{
     Stop, backends, listening,
@@ -28,7 +28,6 @@ use crate::{
     gate::{Admit, Ledger, Metrics, Trusted},
     port::{blobs::Blobs, registry::Registry, spans::Spans},
     schema::{self, Schema, Surface},
-    surface,
 };
 
 /// A running host.
@@ -87,9 +86,7 @@ impl Coordinator {
 
         let schema = Schema::of(portico_wire::SCHEMA, schema::COORDINATOR).map_err(Error::internal)?;
         let mut handlers = Handlers::new();
-        let page = surface::coordinator::Coordinator::new(host.clone());
-        coordinator::mount_host_service(page.clone(), &mut handlers);
-        coordinator::mount_agents_service(page, &mut handlers);
+        portico_coordinator::Coordinator::new(host.clone()).mount(&mut handlers);
         let ledger = Ledger::without_audit(Arc::clone(&metrics), spans, Arc::clone(&clock));
         let guard: Arc<dyn Admit> =
             Arc::new(Trusted::new(config.peers.token.clone(), proves_certificates, ledger, clock));

@@ -4,23 +4,56 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::source::{self, SourceFile};
 
+/// The layers that are modules of the root crate; every other one is a crate, or several.
+const INSIDE_THE_ROOT: [&str; 2] = ["gateway", "cli"];
 /// Longest file that is still one room.
 const LINES_MAX: usize = 600;
 
 #[test]
-fn every_path_follows_the_table_in_the_architecture() {
+fn every_crate_depends_on_what_the_table_allows() {
+    let allowed = table();
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for Room { name, layer, uses, .. } in rooms() {
+        let allowed = allowed.get(&layer).unwrap_or_else(|| panic!("{name} is of no layer in the table"));
+        for (used, its_layer) in uses {
+            let words_of_pages = used == "portico-phrases";
+            let own = its_layer == layer && !words_of_pages;
+            if own || !(allowed.contains(&its_layer) || words_of_pages && layer == "surface") {
+                wrong.push(format!("{name}: {layer} may not use {used}"));
+            }
+        }
+        seen.insert(layer);
+    }
+    assert!(wrong.is_empty(), "arrows drawn the wrong way:\n{}", wrong.join("\n"));
+    let unseen: Vec<&String> = allowed.keys().filter(|layer| !INSIDE_THE_ROOT.contains(&layer.as_str())).collect();
+    assert!(unseen.iter().all(|layer| seen.contains(*layer)), "layers without a crate: {unseen:?}, found {seen:?}");
+}
+
+#[test]
+fn every_path_of_the_root_crate_follows_the_table_too() {
     let allowed = table();
     let mut wrong = Vec::new();
     for file in source::house() {
-        let Some(layer) = layer_of(&file.path) else { continue };
-        let uses = allowed.get(layer).unwrap_or_else(|| panic!("{} is of no layer in the table", file.path));
+        let Some(layer) = INSIDE_THE_ROOT.into_iter().find(|layer| is_of(&file.path, layer)) else { continue };
         for (line, used) in layers_named(&file) {
-            if used != layer && !uses.contains(used.as_str()) {
+            if used != layer && !allowed[layer].contains(used.as_str()) {
                 wrong.push(format!("{}:{line}: {layer} may not use {used}", file.path));
             }
         }
     }
     assert!(wrong.is_empty(), "arrows drawn the wrong way:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_domain_and_the_ports_know_no_protocol() {
+    for crate_name in ["domain", "port"] {
+        let manifest = source::read(&format!("crates/{crate_name}/Cargo.toml"));
+        for foreign in ["http", "hyper", "prost", "connectrpc", "tower", "redis", "sqlx", "rusqlite"] {
+            let names = manifest.lines().any(|line| line.split(['.', ' ']).next() == Some(foreign));
+            assert!(!names, "{crate_name} names {foreign}");
+        }
+    }
 }
 
 #[test]
@@ -45,18 +78,22 @@ fn every_file_belongs_to_a_module() {
     let orphans: Vec<&str> = files
         .iter()
         .map(|file| file.path.as_str())
-        .filter(|path| !matches!(*path, "src/lib.rs" | "src/main.rs") && !declared.contains(*path))
+        .filter(|path| !path.ends_with("/lib.rs") && *path != "src/main.rs" && !declared.contains(*path))
         .collect();
     assert!(orphans.is_empty(), "no module declares {orphans:?}");
 }
 
 #[test]
-fn only_the_engine_names_its_crate_and_only_the_gateway_names_backends() {
-    for file in source::house() {
-        let engine = file.path.starts_with("src/edge/engine");
+fn only_the_engine_names_its_crate() {
+    let outside = rooms().into_iter().filter(|room| room.layer != "edge").map(|room| room.manifest);
+    for manifest in outside.filter(|manifest| source::read(manifest).contains("connectrpc")) {
+        panic!("{manifest} names the engine's crate");
+    }
+    for file in
+        source::house().iter().filter(|file| file.path.starts_with("crates/edge/") || file.path.starts_with("src/"))
+    {
+        let engine = file.path.starts_with("crates/edge/src/engine");
         assert!(engine || !file.code().contains("connectrpc::"), "{} names the engine's crate", file.path);
-        let may_name_backends = file.path.starts_with("src/backend") || file.path.starts_with("src/gateway");
-        assert!(may_name_backends || !file.code().contains("crate::backend"), "{} names a backend", file.path);
     }
 }
 
@@ -76,21 +113,52 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
     rows
 }
 
-fn layer_of(path: &str) -> Option<&str> {
-    let inside = path.strip_prefix("src/")?;
-    let layer = inside.split('/').next()?.trim_end_matches(".rs");
-    // The map and the entry point name everything by design.
-    (!matches!(layer, "lib" | "main")).then_some(layer)
+/// A crate that is a layer, or one page of the surface.
+struct Room {
+    name: String,
+    layer: String,
+    manifest: String,
+    /// Its crates of ours that are layers, each with its layer.
+    uses: Vec<(String, String)>,
 }
 
-/// Layers that a file names, by `crate::layer`, also within braces, and by the crates that are layers.
+/// Every crate below `crates/` that belongs to a layer.
+fn rooms() -> Vec<Room> {
+    let layers = table();
+    let folders = source::files("crates").into_iter().chain(source::files("crates/surfaces"));
+    let named: BTreeMap<String, (String, String)> = folders
+        .filter_map(|folder| {
+            let name = folder.rsplit('/').next()?.to_owned();
+            let layer = if folder.starts_with("crates/surfaces/") { "surface".to_owned() } else { name.clone() };
+            layers.contains_key(&layer).then(|| (format!("portico-{name}"), (folder, layer)))
+        })
+        .collect();
+    let uses = |manifest: &str| {
+        let manifest = source::read(manifest);
+        let dependencies = manifest.split("[dev-dependencies]").next().unwrap_or_default();
+        let names = dependencies.lines().filter_map(|line| line.split(['.', ' ']).next());
+        names.filter_map(|name| Some((name.to_owned(), named.get(name)?.1.clone()))).collect()
+    };
+    named
+        .iter()
+        .map(|(name, (folder, layer))| {
+            let manifest = format!("{folder}/Cargo.toml");
+            Room { name: name.clone(), layer: layer.clone(), uses: uses(&manifest), manifest }
+        })
+        .collect()
+}
+
+fn is_of(path: &str, layer: &str) -> bool {
+    path == format!("src/{layer}.rs") || path.starts_with(&format!("src/{layer}/"))
+}
+
+/// Layers that a file of the root crate names: as a crate, or as `crate::layer` or `portico::layer`, also within braces.
 fn layers_named(file: &SourceFile) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let code = file.code();
-    for (crate_name, layer) in [("portico_base", "base"), ("portico_wire", "wire")] {
-        for (at, _) in code.match_indices(crate_name) {
-            found.push((source::line_of(&code, at), layer.to_owned()));
-        }
+    for room in rooms() {
+        let path = format!("{}::", room.name.replace('-', "_"));
+        found.extend(code.match_indices(&path).map(|(at, _)| (source::line_of(&code, at), room.layer.clone())));
     }
     for prefix in ["crate::", "portico::"] {
         for (at, _) in code.match_indices(prefix) {

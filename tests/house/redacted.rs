@@ -70,8 +70,8 @@ fn a_marked_field_prints_as_stars_and_the_others_as_they_are() {
 
 /// Where secrets that a stranger may send are compared, and what does it.
 const COMPARED: [(&str, &str); 3] = [
-    ("src/domain/keys/digest.rs", "constant_time::verify_slices_are_equal(&self.0, &other.0)"),
-    ("src/gate/trusted.rs", "verify_slices_are_equal(given.as_ref(), known.as_ref())"),
+    ("crates/domain/src/keys/digest.rs", "constant_time::verify_slices_are_equal(&self.0, &other.0)"),
+    ("crates/gate/src/trusted.rs", "verify_slices_are_equal(given.as_ref(), known.as_ref())"),
     ("crates/base/src/secret.rs", "black_box(difference) == 0"),
 ];
 

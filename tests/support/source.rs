@@ -21,9 +21,10 @@ impl SourceFile {
     }
 }
 
-/// Every Rust file of the root crate.
+/// Every Rust file of the crates, the root's included.
 pub(crate) fn house() -> Vec<SourceFile> {
-    below("src")
+    let files = ["src", "crates"].into_iter().flat_map(below);
+    files.filter(|file| file.path.starts_with("src/") || file.path.contains("/src/")).collect()
 }
 
 /// Every Rust file of the repository that people write.
@@ -39,10 +40,9 @@ pub(crate) fn read(path: &str) -> String {
 
 /// The files that a file's `mod` lines declare, as `name.rs`.
 pub(crate) fn modules_declared(file: &SourceFile) -> Vec<String> {
-    let folder = match file.path.as_str() {
-        "src/lib.rs" | "src/main.rs" => "src".to_owned(),
-        path => path.trim_end_matches(".rs").to_owned(),
-    };
+    let module = file.path.trim_end_matches(".rs");
+    // The root of a crate declares what lies beside it.
+    let folder = module.strip_suffix("/lib").or_else(|| module.strip_suffix("/main")).unwrap_or(module);
     let names = file.text.lines().filter_map(|line| {
         let line = line.trim_start();
         let line = line.strip_prefix("pub ").unwrap_or(line);

@@ -1,0 +1,269 @@
+//! The clients that are attached to one instance, and what is on its way to them.
+//!
+//! A newcomer's usual mistake is an unbounded queue per client. A queue that is full holds the agent up, for every
+//! client; one that stays full for too long ends its own client alone, with `slow_consumer`. No frame is ever dropped.
+//!
+//! *Knows:* queues, ends. *Does not know:* what the frames say.
+
+mod kept;
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+    vec,
+};
+
+use futures_util::stream;
+use portico_base::{Error, Outgoing};
+use portico_port::fleet::{Frame, failure};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use self::kept::Kept;
+
+/// Most frames on their way to one client.
+const QUEUE_FRAMES_MAX: usize = 256;
+/// Most bytes on their way to one client. A larger frame goes alone.
+const QUEUE_BYTES_MAX: u32 = 1 << 20;
+/// How long a client may hold the others up before it is let go.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// The attached clients of one instance. Clones share one set.
+#[derive(Clone, Default)]
+pub(super) struct Clients(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    attached: Mutex<Set>,
+    next: AtomicU64,
+    ended: OnceLock<End>,
+}
+
+/// Who is attached, and what was sent lately: one lock, so that a client that attaches misses nothing between the two.
+#[derive(Default)]
+struct Set {
+    clients: Vec<Client>,
+    kept: Kept,
+}
+
+/// Why a client's stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The instance ended.
+    Terminated,
+    /// The client was too slow.
+    Slow,
+    /// The host closes.
+    Draining,
+}
+
+impl End {
+    fn error(self) -> Error {
+        match self {
+            End::Terminated => failure::terminated(),
+            End::Slow => failure::slow(),
+            End::Draining => failure::draining(),
+        }
+    }
+}
+
+/// One attached client, as whoever reads its frames knows it.
+#[derive(Clone)]
+pub(super) struct Seat {
+    id: u64,
+    clients: Clients,
+    gone: CancellationToken,
+}
+
+impl Seat {
+    /// Sends a frame to this client alone, waiting for room. False when the client is gone.
+    pub(super) async fn send(&self, frame: Frame) -> bool {
+        let client = self.clients.with(|set| set.clients.iter().find(|client| client.id == self.id).cloned());
+        match client {
+            Some(client) => client.send(frame).await,
+            None => false,
+        }
+    }
+
+    /// Ends the client's stream in order, after what is on its way.
+    pub(super) fn leave(&self) {
+        self.clients.detach(self.id);
+    }
+
+    /// Resolves when the client has hung up or its stream has ended.
+    pub(super) async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+}
+
+/// The host's end of a queue. Held by the set alone: the stream ends when the set lets go of it.
+#[derive(Clone)]
+struct Client {
+    id: u64,
+    queue: mpsc::Sender<(Frame, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+    end: Arc<OnceLock<End>>,
+    gone: CancellationToken,
+}
+
+impl Client {
+    /// Puts a frame into the queue, waiting for room. False when the client is gone.
+    async fn send(&self, frame: Frame) -> bool {
+        let bytes = u32::try_from(frame.len()).unwrap_or(QUEUE_BYTES_MAX).clamp(1, QUEUE_BYTES_MAX);
+        let delivery = async {
+            let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()?;
+            self.queue.send((frame, room)).await.ok()
+        };
+        tokio::select! {
+            sent = tokio::time::timeout(STALL_MAX, delivery) => match sent {
+                Ok(sent) => sent.is_some(),
+                Err(_) => {
+                    self.end.get_or_init(|| End::Slow);
+                    false
+                }
+            },
+            () = self.queue.closed() => false,
+        }
+    }
+}
+
+impl Clients {
+    /// Attaches a client. Answers its seat and its stream, which begins with what is kept of the frames after `since`.
+    ///
+    /// # Errors
+    /// Why every stream of this instance ends, when they already do.
+    pub(super) fn attach(&self, since: Option<u64>) -> Result<(Seat, Outgoing<Frame>), Error> {
+        if let Some(end) = self.0.ended.get() {
+            return Err(end.error());
+        }
+        let (queue, frames) = mpsc::channel(QUEUE_FRAMES_MAX);
+        let client = Client {
+            id: self.0.next.fetch_add(1, Ordering::Relaxed),
+            queue,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize)),
+            end: Arc::default(),
+            gone: CancellationToken::new(),
+        };
+        let seat = Seat { id: client.id, clients: self.clone(), gone: client.gone.clone() };
+        let end = Arc::clone(&client.end);
+        let again = self.with(|set| {
+            set.clients.push(client);
+            since.map(|since| set.kept.after(since)).unwrap_or_default()
+        });
+        let attached = Attached { seat: seat.clone(), again: again.into_iter(), frames, end, done: false };
+        // The end may have come in between: then it has not seen this client.
+        if self.0.ended.get().is_some() {
+            self.let_go(|_| true);
+        }
+        let outgoing = stream::unfold(attached, |mut attached| async move {
+            if attached.done {
+                return None;
+            }
+            if let Some(frame) = attached.again.next() {
+                return Some((Ok(frame), attached));
+            }
+            // Dropping the permit makes room for the next frame.
+            if let Some((frame, _room)) = attached.frames.recv().await {
+                return Some((Ok(frame), attached));
+            }
+            attached.done = true;
+            let end = attached.end.get().or(attached.seat.clients.0.ended.get()).copied()?;
+            Some((Err(end.error()), attached))
+        });
+        Ok((seat, Box::pin(outgoing)))
+    }
+
+    /// Sends the frame of this number to every client, waiting for the slow ones as long as they may be slow.
+    pub(super) async fn broadcast(&self, sequence: u64, frame: Frame) {
+        let clients = self.with(|set| {
+            set.kept.add(sequence, frame.clone());
+            set.clients.clone()
+        });
+        for client in clients {
+            if !client.send(frame.clone()).await {
+                self.detach(client.id);
+            }
+        }
+    }
+
+    /// Ends every client's stream, after what is on its way, and refuses new ones.
+    pub(super) fn end(&self, end: End) {
+        self.0.ended.get_or_init(|| end);
+        self.let_go(|_| true);
+    }
+
+    fn detach(&self, id: u64) {
+        self.let_go(|client| client.id == id);
+    }
+
+    /// Drops the host's end of these queues, so that their streams end after what is on its way.
+    fn let_go(&self, which: impl Fn(&Client) -> bool) {
+        self.with(|Set { clients, .. }| {
+            clients.iter().filter(|client| which(client)).for_each(|client| client.gone.cancel());
+            clients.retain(|client| !which(client));
+        });
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Set) -> T) -> T {
+        change(&mut self.0.attached.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A client's end of its queue. Detaches when dropped.
+struct Attached {
+    seat: Seat,
+    again: vec::IntoIter<Frame>,
+    frames: mpsc::Receiver<(Frame, OwnedSemaphorePermit)>,
+    end: Arc<OnceLock<End>>,
+    done: bool,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.seat.clients.detach(self.seat.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+    use portico_base::reason;
+
+    fn text(text: &str) -> Frame {
+        Frame::Text(text.to_owned().into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_is_let_go_and_the_others_lose_nothing() {
+        let clients = Clients::default();
+        let (_, slow) = clients.attach(None).unwrap();
+        let (_, quick) = clients.attach(None).unwrap();
+        let host = async {
+            for _ in 0..=QUEUE_FRAMES_MAX {
+                clients.broadcast(1, text("x")).await;
+            }
+            clients.end(End::Terminated);
+        };
+        let ((), quick) = tokio::join!(host, quick.collect::<Vec<_>>());
+        assert_eq!(quick.len(), QUEUE_FRAMES_MAX + 2);
+        assert_eq!(quick.last().unwrap().as_ref().unwrap_err().reason(), reason::INSTANCE_TERMINATED);
+        let slow: Vec<_> = slow.collect().await;
+        assert_eq!(slow.len(), QUEUE_FRAMES_MAX + 1);
+        assert_eq!(slow.last().unwrap().as_ref().unwrap_err().reason(), reason::SLOW_CONSUMER);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_hangs_up_is_forgotten() {
+        let clients = Clients::default();
+        let (seat, stream) = clients.attach(None).unwrap();
+        drop(stream);
+        seat.gone().await;
+        assert_eq!(clients.with(|set| set.clients.len()), 0);
+        assert!(!seat.send(text("x")).await);
+    }
+}

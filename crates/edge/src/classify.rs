@@ -1,0 +1,119 @@
+//! Which protocol a request speaks, read off its head.
+//!
+//! A newcomer's usual mistake is to decide by the path. The path says *what* is called; how it is called follows from
+//! the verb and a few headers, and this is a pure function of them.
+//!
+//! *Knows:* the media types of Connect, gRPC and gRPC-Web. *Does not know:* methods, routes.
+
+use http::{HeaderMap, Method, header, request::Parts};
+use portico_gate::Door;
+
+use super::engine::PROTOCOL_VERSION;
+
+/// What the head of a request says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A call in this protocol.
+    Rpc(Protocol),
+    /// A call in this protocol, with messages in an encoding that is not spoken here.
+    UnknownCodec(Protocol),
+    /// A Connect call if the path names a method, else something for the web.
+    ConnectOrWeb,
+    /// A browser asks before it calls from another origin.
+    Preflight,
+    /// None of these.
+    Web,
+}
+
+/// The protocols of the one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connect: one message each way, plain HTTP.
+    Connect,
+    /// Connect with enveloped messages.
+    ConnectStream,
+    /// gRPC.
+    Grpc,
+    /// gRPC-Web.
+    GrpcWeb,
+    /// gRPC-Web in base64, for browsers that cannot read binary streams.
+    GrpcWebText,
+}
+
+impl Protocol {
+    /// The door that it belongs to.
+    pub const fn door(self) -> Door {
+        match self {
+            Protocol::Connect | Protocol::ConnectStream => Door::Connect,
+            Protocol::Grpc => Door::Grpc,
+            Protocol::GrpcWeb | Protocol::GrpcWebText => Door::GrpcWeb,
+        }
+    }
+
+    /// Whether each message has an envelope.
+    pub const fn is_enveloped(self) -> bool {
+        !matches!(self, Protocol::Connect)
+    }
+}
+
+/// Reads the head.
+pub fn classify(head: &Parts) -> Kind {
+    if head.method == Method::OPTIONS && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+        return Kind::Preflight;
+    }
+    let media_type = media_type(&head.headers);
+    if let Some(codec) = media_type.strip_prefix("application/grpc-web-text") {
+        return coded(Protocol::GrpcWebText, matches!(codec, "" | "+proto"));
+    }
+    if let Some(codec) = media_type.strip_prefix("application/grpc-web") {
+        return coded(Protocol::GrpcWeb, matches!(codec, "" | "+proto" | "+json"));
+    }
+    if let Some(codec) = media_type.strip_prefix("application/grpc") {
+        return coded(Protocol::Grpc, matches!(codec, "" | "+proto" | "+json"));
+    }
+    match media_type {
+        "application/connect+proto" | "application/connect+json" => Kind::Rpc(Protocol::ConnectStream),
+        "application/proto" => Kind::Rpc(Protocol::Connect),
+        "application/json" if head.headers.contains_key(PROTOCOL_VERSION) => Kind::Rpc(Protocol::Connect),
+        "application/json" => Kind::ConnectOrWeb,
+        _ if head.method == Method::GET => Kind::ConnectOrWeb,
+        _ => Kind::Web,
+    }
+}
+
+fn coded(protocol: Protocol, known: bool) -> Kind {
+    if known { Kind::Rpc(protocol) } else { Kind::UnknownCodec(protocol) }
+}
+
+/// The Content-Type without its parameters; empty when there is none.
+fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_decides() {
+        let cases: &[(&str, &str, Kind)] = &[
+            ("POST", "application/grpc", Kind::Rpc(Protocol::Grpc)),
+            ("POST", "application/grpc+json", Kind::Rpc(Protocol::Grpc)),
+            ("POST", "application/grpc+thrift", Kind::UnknownCodec(Protocol::Grpc)),
+            ("POST", "application/grpc-web+proto", Kind::Rpc(Protocol::GrpcWeb)),
+            ("POST", "application/grpc-web-text", Kind::Rpc(Protocol::GrpcWebText)),
+            ("POST", "application/grpc-web-text+json", Kind::UnknownCodec(Protocol::GrpcWebText)),
+            ("POST", "application/connect+json", Kind::Rpc(Protocol::ConnectStream)),
+            ("POST", "application/proto", Kind::Rpc(Protocol::Connect)),
+            ("POST", "application/json; charset=utf-8", Kind::ConnectOrWeb),
+            ("POST", "multipart/form-data; boundary=x", Kind::Web),
+            ("GET", "", Kind::ConnectOrWeb),
+            ("DELETE", "", Kind::Web),
+        ];
+        for (verb, media_type, kind) in cases {
+            let request = http::Request::builder().method(*verb).header("content-type", *media_type).body(()).unwrap();
+            assert_eq!(classify(&request.into_parts().0), *kind, "{verb} {media_type}");
+        }
+    }
+}

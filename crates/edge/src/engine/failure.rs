@@ -1,0 +1,100 @@
+//! Errors between the house and the engine.
+//!
+//! A newcomer's usual mistake is to compare messages. The engine finds failures too, and words them its own way: codes are
+//! what both sides share.
+//!
+//! *Knows:* both error types. *Does not know:* who raised them.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use portico_base::{Code, Error, Reason, Retry, reason, reply};
+
+use crate::{details, dialect::whole_seconds};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Our error for the engine, with what the handler had said beside its answer.
+pub(super) fn to_connect(error: &Error, said: Option<reply::Parts>) -> ConnectError {
+    let mut raised = raised(error);
+    if let Some(said) = said {
+        raised.set_response_headers(said.headers);
+        raised.set_trailers(said.trailers);
+    }
+    if let Some(metadata) = error.metadata() {
+        append(raised.response_headers_mut(), metadata);
+    }
+    if let Retry::After(wait) = error.retry_hint() {
+        raised.response_headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    raised
+}
+
+/// The same in the middle of a stream, where headers have left: everything goes into the trailers.
+pub(super) fn to_connect_late(error: &Error, trailers: &HeaderMap) -> ConnectError {
+    let mut raised = raised(error);
+    if let Some(metadata) = error.metadata() {
+        // Trailers of the error replace those of the stream, so they have to hold both.
+        let mut both = trailers.clone();
+        append(&mut both, metadata);
+        raised.set_trailers(both);
+    }
+    raised
+}
+
+fn raised(error: &Error) -> ConnectError {
+    let code = ErrorCode::from_grpc_code(error.code() as u32).unwrap_or(ErrorCode::Unknown);
+    let mut raised = ConnectError::new(code, error.message());
+    raised.details = details(error);
+    if error.reason() == reason::NO_SUCH_ROUTE {
+        raised = raised.with_http_status(StatusCode::NOT_FOUND);
+    }
+    raised
+}
+
+/// What the engine found wrong while it read the request, as our error.
+pub(super) fn from_connect(found: &ConnectError) -> Error {
+    let code = i32::try_from(found.code.grpc_code()).ok().and_then(Code::from_number).unwrap_or(Code::Unknown);
+    Error::new(code, reason_of(code), found.message.clone().unwrap_or_default())
+}
+
+/// The failure that an answer's head tells of, for the record. Only counts when nobody noted a better one.
+pub(super) fn seen<B>(answer: &Response<B>) -> Option<Error> {
+    let code = match answer.headers().get(&GRPC_STATUS) {
+        Some(status) => status.to_str().ok()?.parse().ok().and_then(Code::from_number)?,
+        None => match answer.status().as_u16() {
+            200..=299 => return None,
+            400 | 413 => Code::InvalidArgument,
+            429 => Code::ResourceExhausted,
+            501 | 404 => Code::Unimplemented,
+            504 => Code::DeadlineExceeded,
+            _ => Code::Internal,
+        },
+    };
+    Some(Error::new(code, reason_of(code), "refused by the protocol engine"))
+}
+
+fn reason_of(code: Code) -> Reason {
+    match code {
+        Code::Canceled => reason::CANCELED,
+        Code::DeadlineExceeded => reason::DEADLINE_EXCEEDED,
+        Code::ResourceExhausted => reason::BODY_TOO_LARGE,
+        Code::InvalidArgument | Code::Unimplemented => reason::INVALID_MESSAGE,
+        _ => reason::INTERNAL,
+    }
+}
+
+fn details(error: &Error) -> Vec<ErrorDetail> {
+    let detail = |(type_url, value)| ErrorDetail {
+        type_url,
+        value: Some(STANDARD_NO_PAD.encode::<Vec<u8>>(value)),
+        debug: None,
+    };
+    details::of(error).into_iter().map(detail).collect()
+}
+
+fn append(headers: &mut HeaderMap, more: &HeaderMap) {
+    for (name, value) in more {
+        headers.append(name, value.clone());
+    }
+}

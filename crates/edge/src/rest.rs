@@ -1,0 +1,199 @@
+//! REST: a verb and a path become a call of a method, its answer becomes JSON.
+//!
+//! A newcomer's usual mistake is to add a route. Routes come from the proto files; this door reads them from the schema
+//! and calls the same handlers as every other door, in process.
+//!
+//! ```text
+//!   find the route          404 405 426 leave here
+//!   ask the gate            401 403 429 leave here, before a byte of the body is read
+//!   bind the request        400 413 415 422 leave here      bind.rs  multipart.rs  raw.rs
+//!   call the handler        call.rs
+//!   render the answer       render.rs  ../sse.rs  ../ndjson.rs      errors: ../dialect.rs
+//! ```
+//!
+//! *Knows:* the order of these steps. *Does not know:* any method.
+
+mod bind;
+mod call;
+mod flow;
+mod inlet;
+mod multipart;
+mod plan;
+mod raw;
+mod render;
+
+pub(super) use bind::{Message, unfit};
+pub(super) use call::{bounded, in_time};
+pub(super) use flow::{Flow, Turn, draining, revoked};
+pub(super) use inlet::{BODY_MAX, SILENCE_MAX, too_slow};
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use portico_base::{Code, Deadline, Error, RequestId, Result, reason, tasks::Tasks};
+use portico_gate::{Admission, Admit, Head, Peer};
+use portico_schema::{Defect, Dialect, Schema, Surface};
+use portico_wire::{BoxFuture, Handlers};
+
+use self::{inlet::Inlet, plan::Plan};
+use super::{
+    Body, Web, dialect,
+    route::{Match, Others, Router, Segments, Verb},
+    socket::{self, Sockets},
+};
+
+/// The REST door, with event streams and sockets. Cheap to clone.
+#[derive(Clone)]
+pub struct Rest(Arc<Doors>);
+
+struct Doors {
+    router: Router<Target>,
+    admit: Arc<dyn Admit>,
+    tasks: Tasks,
+    stranger: &'static Surface,
+}
+
+enum Target {
+    Call(Plan),
+    Socket(socket::Plan),
+}
+
+impl Rest {
+    /// The door to these methods. What belongs to no page is printed as `stranger` prints.
+    ///
+    /// # Errors
+    /// When a route cannot be served as its proto file says; the message names the method.
+    pub fn new(
+        schema: &Schema,
+        handlers: &Handlers,
+        admit: Arc<dyn Admit>,
+        tasks: Tasks,
+        stranger: &'static Surface,
+    ) -> Result<Rest, Defect> {
+        let mut router = Router::default();
+        for method in schema.methods() {
+            let handler = handlers.get(method.path);
+            for (at, binding) in method.bindings.iter().enumerate() {
+                let plan = Plan::new(schema, method, at, handler)?;
+                router.insert(Verb::Http(binding.verb.clone()), &binding.template, Target::Call(plan));
+            }
+            if let Some(socket) = &method.socket {
+                let plan = socket::Plan::new(schema, method, socket, handler)?;
+                router.insert(Verb::Socket, &socket.template, Target::Socket(plan));
+            }
+        }
+        Ok(Rest(Arc::new(Doors { router, admit, tasks, stranger })))
+    }
+}
+
+impl Web for Rest {
+    fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
+        Box::pin(Arc::clone(&self.0).answer(head, body, peer, id))
+    }
+}
+
+impl Doors {
+    async fn answer(self: Arc<Self>, mut head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
+        let mut inlet = Inlet::new(body, &head);
+        let path = head.uri.path().to_owned();
+        let verb = match &head.method {
+            _ if socket::is_asked(&head) => Verb::Socket,
+            // HEAD is GET without the body.
+            &Method::HEAD => Verb::Http(Method::GET),
+            method => Verb::Http(method.clone()),
+        };
+        let mut found = self.router.find(&verb, &path);
+        if verb == Verb::Socket && !matches!(found, Match::Route(..)) {
+            // Asking for an upgrade does not oblige a server; the same path may have an ordinary answer.
+            found = self.router.find(&Verb::Http(head.method.clone()), &path);
+        }
+        if matches!(found, Match::Others(_) | Match::Nothing) {
+            // Whatever came with it, the answer is the same.
+            let _broken = inlet.ended().await.is_err();
+        }
+        match found {
+            Match::Route(Target::Call(plan), segments) => {
+                let dialect = plan.method.surface.dialect;
+                let result = self.call(plan, &segments, head, inlet, peer, &id).await;
+                result.unwrap_or_else(|error| dialect::render(&error, dialect, &id))
+            }
+            Match::Route(Target::Socket(plan), segments) => {
+                let dialect = plan.method.surface.dialect;
+                let sockets = Sockets { admit: &*self.admit, tasks: &self.tasks };
+                // Boxed, so that every other call does not carry room for it.
+                let result = Box::pin(sockets.open(plan, &segments, &mut head, peer, &id)).await;
+                result.unwrap_or_else(|error| dialect::render(&error, dialect, &id))
+            }
+            Match::Others(others) => elsewhere(&head.method, &others, self.stranger.dialect, &id),
+            Match::Nothing => {
+                let error = Error::new(Code::NotFound, reason::NO_SUCH_ROUTE, "no route has this path");
+                dialect::render(&error, self.stranger.dialect, &id)
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        plan: &Plan,
+        segments: &Segments<'_>,
+        mut head: Box<Parts>,
+        mut inlet: Inlet,
+        peer: Peer,
+        id: &RequestId,
+    ) -> Result<Response<Body>> {
+        let headers = std::mem::take(&mut head.headers);
+        let request = plan.read_head(&head, &headers, id);
+        let asked = render::Asked::of(&head, &headers);
+        let (door, deadline) = (plan.door(&request), Deadline::NONE);
+        let admission = self
+            .admit
+            .admit(Arc::clone(&plan.method), Head { headers, peer, door, id: id.clone(), deadline, bearer: None });
+        let Admission { context, entry } = admission.await?;
+        inlet.metered(entry.clone());
+        match plan.exchange(segments, request, &asked, inlet, context, &entry, &self.tasks).await {
+            Ok(response) => Ok(response.map(|body| body.sent_by(entry))),
+            Err(error) => {
+                entry.fail(&error);
+                // Rendered here, so that its bytes are counted like those of every answer.
+                let refusal = dialect::render(&error, plan.method.surface.dialect, id);
+                Ok(refusal.map(|body| body.sent_by(entry)))
+            }
+        }
+    }
+}
+
+/// The answer for a path that takes other verbs.
+fn elsewhere(asked: &Method, others: &Others, dialect: Dialect, id: &RequestId) -> Response<Body> {
+    let mut headers = HeaderMap::new();
+    if let Ok(allowed) = HeaderValue::try_from(allowed(others)) {
+        headers.insert(header::ALLOW, allowed);
+    }
+    if *asked == Method::OPTIONS {
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        *answer.headers_mut() = headers;
+        return answer;
+    }
+    let error = if others.socket && *asked == Method::GET {
+        headers.extend(socket::spoken());
+        socket::upgrade_required()
+    } else {
+        Error::new(Code::Unimplemented, reason::METHOD_NOT_ALLOWED, "the path does not take this method")
+    };
+    dialect::render(&error.with_metadata(headers), dialect, id)
+}
+
+fn allowed(others: &Others) -> String {
+    let mut names: Vec<&str> = others.methods.iter().map(Method::as_str).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    // A handshake is a GET, and has nothing that could be asked for without it.
+    if others.socket {
+        names.push("GET");
+    }
+    names.push("OPTIONS");
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}

@@ -1,0 +1,134 @@
+//! The answer of a call becomes an HTTP response.
+//!
+//! A newcomer's usual mistake is to choose the status by the verb. A handler says what happened, the proto file says which
+//! status that is.
+//!
+//! *Knows:* outcomes, statuses, JSON by the codec, entity tags. *Does not know:* errors (the dialect prints them).
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
+use http_body_util::{BodyExt, Full};
+use portico_base::{
+    Error, Result,
+    reply::{self, Outcome},
+};
+use portico_json::{Defaults, FieldPath, JsonError, Style};
+use portico_schema as schema;
+
+use super::raw::Download;
+use crate::Body;
+
+/// What of the request decides how the answer looks.
+pub(super) struct Asked {
+    /// The answer has no body.
+    pub(super) head_only: bool,
+    /// The entity tags that the caller has, where that matters.
+    pub(super) has: Option<HeaderValue>,
+    /// Whether trailers arrive.
+    pub(super) takes_trailers: bool,
+}
+
+impl Asked {
+    pub(super) fn of(head: &Parts, headers: &HeaderMap) -> Asked {
+        let reads = head.method == Method::GET || head.method == Method::HEAD;
+        Asked {
+            head_only: head.method == Method::HEAD,
+            has: headers.get(header::IF_NONE_MATCH).filter(|_| reads).cloned(),
+            takes_trailers: head.version == Version::HTTP_2,
+        }
+    }
+}
+
+/// The response to a call that answered with one message.
+///
+/// # Errors
+/// When the message cannot be printed, which is a fault of ours.
+pub(super) fn unary(
+    method: &schema::Method,
+    response: Option<&FieldPath>,
+    download: Option<&Download>,
+    message: &Bytes,
+    parts: reply::Parts,
+    asked: &Asked,
+) -> Result<Response<Body>> {
+    let status = status(&method.rest, parts.outcome);
+    let mut headers = parts.headers;
+    let (status, content) = if status == StatusCode::NO_CONTENT {
+        (status, Bytes::new())
+    } else if status == StatusCode::OK && is_known(&headers, asked) {
+        (StatusCode::NOT_MODIFIED, Bytes::new())
+    } else if let Some(download) = download {
+        download.describe(message, &mut headers);
+        (status, download.content(message))
+    } else {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        (status, json(method, response, message).map_err(Error::internal)?)
+    };
+    let is_empty = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let trailers = if is_empty || asked.head_only { HeaderMap::new() } else { parts.trailers };
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = status;
+    if asked.head_only && !is_empty {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(content.len()));
+    } else {
+        *answer.body_mut() = if trailers.is_empty() {
+            Body::from(content)
+        } else if asked.takes_trailers {
+            Body::boxed(Full::new(content).map_err(|never| match never {}).with_trailers(async { Some(Ok(trailers)) }))
+        } else {
+            // Nothing has been sent yet, so what was meant to come last may as well come first.
+            headers.extend(trailers);
+            Body::from(content)
+        };
+    }
+    *answer.headers_mut() = headers;
+    Ok(answer)
+}
+
+/// The response to a call that answers with a stream.
+pub(super) fn stream(
+    method: &schema::Method,
+    parts: reply::Parts,
+    content_type: HeaderValue,
+    asked: &Asked,
+    body: Body,
+) -> Response<Body> {
+    let mut answer = Response::new(if asked.head_only { Body::empty() } else { body });
+    *answer.status_mut() = status(&method.rest, parts.outcome);
+    *answer.headers_mut() = parts.headers;
+    answer.headers_mut().entry(header::CONTENT_TYPE).or_insert(content_type);
+    answer
+}
+
+fn status(rest: &schema::Rest, outcome: Outcome) -> StatusCode {
+    let status = match outcome {
+        Outcome::Done => rest.success,
+        Outcome::Existing => rest.existing,
+        Outcome::OutOfService => rest.out_of_service,
+    };
+    // The schema was read with these numbers; one that is no status is answered as a plain success.
+    StatusCode::from_u16(status).unwrap_or(StatusCode::OK)
+}
+
+fn json(method: &schema::Method, response: Option<&FieldPath>, message: &Bytes) -> Result<Bytes, JsonError> {
+    let mut out = Vec::with_capacity(message.len() * 2 + JSON_ROOM);
+    let page = method.surface.json;
+    let style = if method.rest.sparse { Style { defaults: Defaults::Omit, ..page } } else { page };
+    match response {
+        Some(field) => field.encode(message, style, &mut out)?,
+        None => method.output.encode(message, style, &mut out)?,
+    }
+    Ok(out.into())
+}
+
+/// Room for names and defaults, so that a small answer is written without growing.
+const JSON_ROOM: usize = 256;
+
+/// Whether the caller has this very answer: any of its tags equals ours, weakly compared.
+fn is_known(headers: &HeaderMap, asked: &Asked) -> bool {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let Some(ours) = headers.get(header::ETAG).and_then(text) else { return false };
+    let Some(theirs) = asked.has.as_ref().and_then(text) else { return false };
+    let ours = ours.trim_start_matches("W/");
+    theirs.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == ours)
+}

@@ -1,0 +1,216 @@
+//! The rooms that every request passes, in order.
+//!
+//! A newcomer's usual mistake is to add a room at the end. The order carries meaning: an id before anything can fail, the
+//! route before the gate (which needs the method), the gate before the body.
+//!
+//! *Knows:* the order. *Does not know:* what happens inside a room.
+
+use std::{pin::pin, sync::Arc};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+};
+use portico_base::{Code, Deadline, Error, RequestId, reason};
+use portico_gate::{Admission, Head, Peer};
+use portico_schema::{Idempotency, Shape, Surface};
+
+use super::{Body, Edge, Kind, Protocol, classify::classify, dialect, engine, shield, unread};
+
+/// Takes a caller's id of the request and gives it back.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What a 415 offers instead.
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+/// The media types of calls.
+const MEDIA_TYPES: HeaderValue = HeaderValue::from_static(
+    "application/connect+json, application/connect+proto, application/grpc, application/grpc+json, \
+     application/grpc+proto, application/grpc-web, application/grpc-web+json, application/grpc-web+proto, \
+     application/grpc-web-text, application/json, application/proto",
+);
+
+impl Edge {
+    /// Answers one request.
+    pub async fn call(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        self.answer(Box::new(head), body, peer).await
+    }
+
+    /// Answers one request. Its head is boxed, because it is large and handed on.
+    pub(super) async fn answer(&self, mut head: Box<Parts>, body: Body, peer: Peer) -> Response<Body> {
+        let body = body.discarded_by(&self.tasks, &head);
+        let id = request_id(&head.headers);
+        let origin = self.cors.get().verdict(&head.headers);
+        let kind = classify(&head);
+
+        let mut response = if kind == Kind::Preflight {
+            origin.preflight()
+        } else {
+            // Pinned here, because the shield would move it about.
+            let answered = pin!(async {
+                Ok(match (self.way(kind, &head), &self.web) {
+                    (Way::Call(mounted, protocol), _) => {
+                        self.gate(mounted, protocol, &mut head, body, peer, id.clone()).await
+                    }
+                    (Way::Elsewhere, Some(web)) => web.call(head, body, peer, id.clone()).await,
+                    // Boxed, as everything that is rare: the others do not carry room for it.
+                    (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
+                    (Way::Astray(astray), _) => Box::pin(astray.answer(&head, body)).await,
+                })
+            });
+            shield::call(answered).await.unwrap_or_else(|panic| broken(&panic, &id))
+        };
+
+        let headers = response.headers_mut();
+        if let Ok(mut id) = HeaderValue::from_str(id.as_str()) {
+            // No two answers have the same id: HTTP/2 is not to keep it for later ones.
+            id.set_sensitive(true);
+            headers.insert(REQUEST_ID, id);
+        }
+        origin.mark(headers);
+        response
+    }
+
+    /// Finds the method. What is neither a method nor spoken like a call goes to the web.
+    fn way(&self, kind: Kind, head: &Parts) -> Way<'_> {
+        let Some(mounted) = self.engine.find(head.uri.path()) else {
+            return match kind {
+                Kind::Rpc(protocol) | Kind::UnknownCodec(protocol) => Way::Astray(Astray::NoMethod(protocol, kind)),
+                _ => Way::Elsewhere,
+            };
+        };
+        let method = &mounted.method;
+        let gettable = method.shape == Shape::Unary && method.idempotency == Idempotency::NoSideEffects;
+        if head.method != Method::POST && !(head.method == Method::GET && gettable) {
+            return Way::Astray(Astray::Verb(if gettable { "GET, POST" } else { "POST" }));
+        }
+        match kind {
+            Kind::Rpc(protocol) if fits(protocol, method.shape) => Way::Call(mounted, protocol),
+            Kind::ConnectOrWeb if fits(Protocol::Connect, method.shape) => Way::Call(mounted, Protocol::Connect),
+            Kind::UnknownCodec(protocol) => Way::Astray(Astray::Codec(protocol)),
+            _ => Way::Astray(Astray::MediaType),
+        }
+    }
+
+    /// Asks the gate, before a byte of the body is read, then calls.
+    async fn gate(
+        &self,
+        mounted: &engine::Mounted,
+        protocol: Protocol,
+        head: &mut Parts,
+        body: Body,
+        peer: Peer,
+        id: RequestId,
+    ) -> Response<Body> {
+        let frame = engine::Frame::new(protocol, head);
+        let deadline = match engine::timeout::read(&head.headers, protocol) {
+            Ok(timeout) => timeout.map_or(Deadline::NONE, Deadline::after),
+            Err(error) => return Box::pin(refuse(&error, &frame, head.version, body)).await,
+        };
+        // The gate gets all headers, the engine the few that frame messages: neither needs a copy of the rest.
+        let headers = std::mem::take(&mut head.headers);
+        let asked = Head { headers, peer, door: protocol.door(), id, deadline, bearer: None };
+        match self.admit.admit(Arc::clone(&mounted.method), asked).await {
+            Ok(Admission { context, entry }) => mounted.call(&frame, head, body, context, entry).await,
+            Err(error) => Box::pin(refuse(&error, &frame, head.version, body)).await,
+        }
+    }
+}
+
+/// Where a request goes.
+enum Way<'e> {
+    /// To this method.
+    Call(&'e engine::Mounted, Protocol),
+    /// To whatever is no call.
+    Elsewhere,
+    /// Nowhere.
+    Astray(Astray),
+}
+
+/// What is wrong with a call before it is one.
+enum Astray {
+    /// No method has this path.
+    NoMethod(Protocol, Kind),
+    /// The method takes these verbs only.
+    Verb(&'static str),
+    /// The protocol is spoken here, messages in this encoding are not.
+    Codec(Protocol),
+    /// The protocol cannot be told, or cannot carry the method.
+    MediaType,
+}
+
+impl Astray {
+    async fn answer(self, head: &Parts, body: Body) -> Response<Body> {
+        match self {
+            Astray::NoMethod(protocol, kind) => {
+                let frame = match kind {
+                    Kind::Rpc(_) => engine::Frame::new(protocol, head),
+                    _ => engine::Frame::of_unknown_codec(protocol),
+                };
+                refuse(&no_such_method(head.uri.path()), &frame, head.version, body).await
+            }
+            Astray::Verb(verbs) => {
+                let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, head.version, body).await;
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(verbs));
+                response
+            }
+            Astray::Codec(protocol) => {
+                let error = Error::new(
+                    Code::Unimplemented,
+                    reason::UNSUPPORTED_MEDIA_TYPE,
+                    "messages of this media type are not spoken here",
+                );
+                refuse(&error, &engine::Frame::of_unknown_codec(protocol), head.version, body).await
+            }
+            Astray::MediaType => {
+                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, head.version, body).await;
+                response.headers_mut().insert(ACCEPT_POST, MEDIA_TYPES);
+                response
+            }
+        }
+    }
+}
+
+/// Whether the protocol can carry a method of this shape. Connect has a media type for each.
+fn fits(protocol: Protocol, shape: Shape) -> bool {
+    match protocol {
+        Protocol::Connect => shape == Shape::Unary,
+        Protocol::ConnectStream => shape != Shape::Unary,
+        Protocol::Grpc | Protocol::GrpcWeb | Protocol::GrpcWebText => true,
+    }
+}
+
+/// The answer when a door itself failed. Handlers cannot cause it: they are shielded closer to where they run.
+fn broken(panic: &Error, id: &RequestId) -> Response<Body> {
+    tracing::error!(request_id = id.as_str(), error = panic.report(), "a door failed");
+    dialect::render(panic, Surface::NEUTRAL.dialect, id)
+}
+
+fn request_id(headers: &HeaderMap) -> RequestId {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).and_then(RequestId::parse);
+    given.unwrap_or_else(RequestId::generate)
+}
+
+fn no_such_method(path: &str) -> Error {
+    Error::new(Code::Unimplemented, reason::NO_SUCH_ROUTE, format!("no such method: {path}"))
+}
+
+/// A refusal in the protocol of the caller.
+async fn refuse(error: &Error, frame: &engine::Frame, version: Version, body: Body) -> Response<Body> {
+    drain(version, body).await;
+    frame.refusal(error)
+}
+
+/// A refusal in HTTP alone, for requests that speak no protocol of ours.
+async fn bare(status: StatusCode, version: Version, body: Body) -> Response<Body> {
+    drain(version, body).await;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// Lets an HTTP/1.1 client finish what it sends, so that it keeps its connection. HTTP/2 ends one stream without the others.
+async fn drain(version: Version, mut body: Body) {
+    if version < Version::HTTP_2 {
+        // Whatever came, the answer is the same.
+        let _broken = unread::ended(&mut body).await.is_err();
+    }
+}

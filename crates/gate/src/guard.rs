@@ -1,0 +1,186 @@
+//! The guarded gate: credential, access, registry, limits, record, in this order.
+//!
+//! A newcomer's usual mistake is to change the order. Access is decided before a limit is drawn from, so that a call
+//! without the right cannot use up a key's budget.
+//!
+//! *Knows:* the rules of a method. *Does not know:* the message, or who answers it.
+
+use std::{sync::Arc, time::Duration};
+
+use portico_base::{
+    Caller, Clock, Code, Context, Current, Error, Facts, Result, Retry, metadata::Metadata, reason, reply::Reply,
+};
+use portico_domain::keys::{Keys, Resolved};
+use portico_port::registry::Registry;
+use portico_schema::{Access, Method};
+use portico_wire::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Admission, Admit, Bindings, Head, Ledger, TRACEPARENT, credential,
+    failures::Failures,
+    ledger::Line,
+    limits::{self, Limits},
+    strangers::Strangers,
+};
+
+/// Lets in whom the schema allows. Cheap to clone.
+#[derive(Clone)]
+pub struct Guard(Arc<Parts>);
+
+struct Parts {
+    keys: Keys,
+    certificates: Bindings,
+    config: Current<limits::Config>,
+    limits: Limits,
+    registry: Arc<dyn Registry>,
+    failures: Failures,
+    strangers: Strangers,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+}
+
+/// Who calls, as far as it is known, and what comes with that.
+struct Known {
+    caller: Arc<Caller>,
+    per_minute: Option<u32>,
+    ended: Arc<CancellationToken>,
+}
+
+impl Guard {
+    /// A gate over these keys, the certificates that stand for some of them, limits and ledger.
+    pub fn new(
+        keys: Keys,
+        certificates: Bindings,
+        config: limits::Config,
+        registry: Arc<dyn Registry>,
+        ledger: Ledger,
+        clock: Arc<dyn Clock>,
+    ) -> Guard {
+        let config = Current::new(config);
+        let failures = Failures::new(config.clone());
+        let (limits, strangers) = (Limits::new(config.clone(), Arc::clone(&registry)), Strangers::new(config.clone()));
+        Guard(Arc::new(Parts { keys, certificates, config, limits, registry, failures, strangers, ledger, clock }))
+    }
+
+    /// What it lets callers ask for, to be replaced while it guards.
+    pub fn limits(&self) -> Current<limits::Config> {
+        self.0.config.clone()
+    }
+}
+
+impl Admit for Guard {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+        Box::pin(Arc::clone(&self.0).admit(method, head))
+    }
+}
+
+impl Parts {
+    async fn admit(self: Arc<Self>, method: Arc<Method>, mut head: Head) -> Result<Admission> {
+        let traceparent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        let trace = self.ledger.entered(traceparent);
+        let reply = Reply::default();
+        let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
+        let mut line = Line { method, door, id, trace, caller: Caller::anonymous(), peer, reply: reply.clone() };
+
+        let decided = self.decide(&mut line, &mut head, &reply).await;
+        let (permit, ended) = match decided {
+            Ok(decided) => decided,
+            Err(error) => {
+                self.ledger.refused(line, &error);
+                return Err(error);
+            }
+        };
+        credential::strip(&mut head.headers);
+        let context = Context::new(Facts {
+            caller: Arc::clone(&line.caller),
+            procedure: line.method.path,
+            deadline: head.deadline,
+            id: head.id,
+            trace,
+            metadata: Metadata::new(head.headers),
+            reply,
+            clock: Arc::clone(&self.clock),
+        });
+        Ok(Admission { context, entry: self.ledger.admitted(line, permit, ended) })
+    }
+
+    async fn decide(
+        &self,
+        line: &mut Line,
+        head: &mut Head,
+        reply: &Reply,
+    ) -> Result<(limits::Permit, Arc<CancellationToken>)> {
+        let known = self.identify(&line.method, head).await?;
+        line.caller = known.caller;
+        allowed(line.method.access, &line.caller)?;
+        if line.method.needs_registry() {
+            self.registry.reach()?;
+        }
+        let permit = match line.caller.key_id() {
+            Some(_) => self.limits.take(&line.caller, known.per_minute, line.method.bucket, line.door, reply).await?,
+            None => self.strangers.take(line.method.shape, line.peer.address().ip())?,
+        };
+        Ok((permit, known.ended))
+    }
+
+    /// Who calls. A public method takes anybody: a credential that does not hold makes its caller anonymous there.
+    ///
+    /// A credential that holds is always taken, however many wrong ones came from the same address: many callers share
+    /// addresses, and a guesser must not lock them out.
+    async fn identify(&self, method: &Method, head: &mut Head) -> Result<Known> {
+        let bound = head.peer.certificate().and_then(|der| self.certificates.key_id(der));
+        let found = match (credential::bearer(&head.headers, head.bearer.take()), bound) {
+            (Ok(Some(presented)), None) => self.keys.resolve(presented.reveal()).await,
+            (Ok(Some(presented)), Some(bound)) => self.keys.resolve(presented.reveal()).await.and_then(|resolved| {
+                // The key that the certificate stands for is no second credential; every other one is.
+                if resolved.caller.key_id() == Some(bound) { Ok(resolved) } else { Err(credential::conflicting()) }
+            }),
+            (Ok(None), Some(bound)) => self.keys.resolve_bound(bound).await,
+            (Ok(None), None) if method.access == Access::Public => return Ok(Known::nobody()),
+            (Ok(None), None) => return Err(credential::unauthorized()),
+            (Err(error), _) => Err(error),
+        };
+        match found {
+            Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),
+            Err(_) if method.access == Access::Public => Ok(Known::nobody()),
+            Err(error) if error.code() == Code::Unauthenticated => {
+                head.peer.note_failure();
+                Err(self.failures.note(head.peer.address().ip()).map_or(error, too_many_failures))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Known {
+    fn nobody() -> Known {
+        Known { caller: Caller::anonymous(), per_minute: None, ended: Arc::default() }
+    }
+}
+
+fn allowed(access: Access, caller: &Caller) -> Result<()> {
+    match access {
+        Access::Public | Access::Authenticated => Ok(()),
+        Access::Permission(permission) if caller.may(permission) => Ok(()),
+        Access::Permission(permission) => Err(Error::new(
+            Code::PermissionDenied,
+            reason::PERMISSION_DENIED,
+            format!("the key lacks the permission {permission}"),
+        )
+        .with_fact("permission", permission)),
+        Access::Admin if caller.is_admin() => Ok(()),
+        Access::Admin => {
+            Err(Error::new(Code::PermissionDenied, reason::ADMIN_REQUIRED, "this method is for administrators"))
+        }
+    }
+}
+
+fn too_many_failures(wait: Duration) -> Error {
+    Error::new(
+        Code::ResourceExhausted,
+        reason::RATE_LIMITED,
+        "too many failed credentials from this address; come back later",
+    )
+    .retry(Retry::After(wait))
+}
