@@ -23,7 +23,6 @@ use portico_port::{
     records::Records,
 };
 
-pub(super) use self::name::check_agent_type;
 use self::{
     claim::Claim,
     record::{AgentType, not_found},
@@ -35,6 +34,7 @@ pub use self::{
     upload::{Piece, Uploaded},
 };
 use super::{
+    agents,
     audit::Audit,
     settings::Settings,
     table::{Stored, Table},
@@ -127,7 +127,7 @@ impl Deployments {
                 (text, id.name, id.hash)
             }
             Wanted::Latest(agent_type) => {
-                name::check_agent_type(agent_type)?;
+                agents::check_type(agent_type)?;
                 let newest = self.visible_type(cx, agent_type).await?.ok_or_else(|| not_found(agent_type))?;
                 (agent_type, Name { agent_type: newest.agent_type, version: newest.latest }, Hash::Local)
             }

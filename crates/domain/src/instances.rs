@@ -17,7 +17,6 @@ mod rules;
 mod upkeep;
 mod view;
 
-pub(super) use self::rules::RESERVED_CONFIG;
 pub use self::{
     attached::ATTACHED_MAX,
     create::{Created, NewInstance},

@@ -5,6 +5,7 @@
 //!
 //! *Knows:* ports and what is asked of them. *Does not know:* who asks, or how it is printed.
 
+mod agents;
 pub mod audit;
 pub mod deployments;
 pub mod health;

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use self::names::check;
 use super::{
+    agents,
     audit::Audit,
-    deployments::check_agent_type,
     keys::tenant_id,
     revision::IfMatch,
     table::{Entity, Stored, Table, by_time},
@@ -176,7 +176,7 @@ impl Secrets {
     }
 
     async fn put(&self, cx: &Context, agent: &str, tenant: &str, change: Change) -> Result<Listing> {
-        check_agent_type(agent)?;
+        agents::check_type(agent)?;
         let tenant = scope(cx, tenant)?;
         let if_match = IfMatch::of(cx);
         for _ in 0..CHANGE_ATTEMPTS_MAX {
@@ -205,7 +205,7 @@ impl Secrets {
     }
 
     async fn read(&self, cx: &Context, agent: &str, tenant: &str, reveal: bool) -> Result<(Listing, Option<Values>)> {
-        check_agent_type(agent)?;
+        agents::check_type(agent)?;
         let tenant = scope(cx, tenant)?;
         let stored = self.table.get(&place(tenant.as_str(), agent)).await?;
         let Stored { value, version } = stored.ok_or_else(|| {

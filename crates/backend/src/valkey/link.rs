@@ -25,10 +25,8 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::target::{Connection, Target, Use};
+use super::target::{COMMAND_WAIT, Connection, Target, Use};
 
-/// How long a command may take, everything included.
-pub(super) const COMMAND_WAIT: Duration = Duration::from_millis(500);
 /// Commands in a row that may go unanswered before the connection counts as broken.
 const SILENCES_MAX: u32 = 3;
 /// The pause after the first failure to dial.

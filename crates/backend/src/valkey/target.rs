@@ -39,8 +39,8 @@ use redis::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::Mutex;
 
-use super::link::COMMAND_WAIT;
-
+/// How long a command may take, everything included.
+pub(super) const COMMAND_WAIT: Duration = Duration::from_millis(500);
 /// How long one step of dialling may take: a connection with its greeting. Nobody waits for it, and TLS has more to say.
 const STEP_WAIT: Duration = Duration::from_secs(1);
 /// What a query may say.

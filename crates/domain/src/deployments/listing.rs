@@ -12,10 +12,12 @@ use portico_base::{
 
 use super::{
     Deployments,
-    name::check_agent_type,
     record::{AGENT_TYPE, Deployment, TENANT},
 };
-use crate::table::{Entity, Stored, Table, place};
+use crate::{
+    agents,
+    table::{Entity, Stored, Table, place},
+};
 
 /// Which deployments to list.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +46,7 @@ impl Deployments {
             }
             return Ok(Page { items, next: types.next });
         };
-        check_agent_type(agent_type)?;
+        agents::check_type(agent_type)?;
         match self.visible_type(cx, agent_type).await? {
             None => Ok(Page { items: Vec::new(), next: None }),
             Some(newest) if filter.latest => {

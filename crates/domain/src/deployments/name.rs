@@ -7,10 +7,8 @@
 
 use portico_base::{Code, Error, Result, error::Detail, reason};
 
-use super::record::record_id;
+use crate::agents;
 
-/// Longest agent type.
-const AGENT_TYPE_CHARACTERS_MAX: usize = 63;
 /// Longest version.
 const VERSION_CHARACTERS_MAX: usize = 64;
 /// How many digits of the hash are in an id that we make. Fewer are never taken.
@@ -33,7 +31,7 @@ impl Name {
     /// # Errors
     /// `invalid_agent_type` or `invalid_version`.
     pub fn parse(agent_type: &str, version: &str) -> Result<Name> {
-        check_agent_type(agent_type)?;
+        agents::check_type(agent_type)?;
         check_version(version)?;
         Ok(Name { agent_type: agent_type.to_owned(), version: version.to_owned() })
     }
@@ -98,29 +96,18 @@ impl DeploymentId {
     }
 }
 
-/// Letters, digits, `_` and `-`: none of the separators of ids and keys.
-pub(crate) fn check_agent_type(text: &str) -> Result<()> {
-    let mut bytes = text.bytes();
-    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if first && rest && text.len() <= AGENT_TYPE_CHARACTERS_MAX {
-        return Ok(());
-    }
-    let problem = "must be 1 to 63 letters, digits, _ or -, and begin with a letter or digit";
-    Err(invalid(reason::INVALID_AGENT_TYPE, "agent_type", problem))
-}
-
 fn check_version(text: &str) -> Result<()> {
     if text.len() <= VERSION_CHARACTERS_MAX && semver::Version::parse(text).is_ok() {
         return Ok(());
     }
     let problem = "must be a semantic version like 1.0.0, without a leading v, at most 64 characters";
-    Err(invalid(reason::INVALID_VERSION, "version", problem))
+    let detail = Detail::Field { path: "version".to_owned(), reason: problem.to_owned() };
+    Err(Error::new(Code::InvalidArgument, reason::INVALID_VERSION, format!("version {problem}")).with(detail))
 }
 
-fn invalid(reason: portico_base::Reason, field: &str, problem: &str) -> Error {
-    let detail = Detail::Field { path: field.to_owned(), reason: problem.to_owned() };
-    Error::new(Code::InvalidArgument, reason, format!("{field} {problem}")).with(detail)
+/// The id of the record of a version. No agent type contains a colon.
+pub(super) fn record_id(agent_type: &str, version: &str) -> String {
+    [agent_type, ":", version].concat()
 }
 
 #[cfg(test)]

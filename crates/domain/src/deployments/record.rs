@@ -5,7 +5,7 @@
 use portico_base::{Error, TenantId, Timestamp, reason};
 use serde::{Deserialize, Serialize};
 
-use super::name::HASH_PREFIX_CHARACTERS;
+use super::name::{HASH_PREFIX_CHARACTERS, record_id};
 use crate::table::{Entity, by_time};
 
 /// The facet of whose things they are.
@@ -101,11 +101,6 @@ impl Entity for AgentType {
     fn facets(&self) -> Vec<(&'static str, String)> {
         vec![(TENANT, self.tenant_id.clone())]
     }
-}
-
-/// The id of the record of a version. No agent type contains a colon.
-pub(super) fn record_id(agent_type: &str, version: &str) -> String {
-    [agent_type, ":", version].concat()
 }
 
 pub(super) fn not_found(wanted: &str) -> Error {

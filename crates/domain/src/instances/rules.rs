@@ -8,6 +8,8 @@ use portico_base::{Code, Error, Incoming, Result, Secret, reason};
 use portico_port::fleet::NewMessage;
 use serde_json::{Map, Value};
 
+use crate::agents::RESERVED_CONFIG;
+
 /// Largest configuration of an agent.
 const CONFIG_BYTES_MAX: usize = 64 << 10;
 /// How deep a configuration may nest.
@@ -28,8 +30,6 @@ const IDEMPOTENCY_KEY_CHARACTERS_MAX: usize = 255;
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Largest file that may be written into a workspace in one call.
 const FILE_BYTES_MAX: u64 = 64 << 20;
-/// What the platform itself says about an agent.
-pub(crate) const RESERVED_CONFIG: [&str; 3] = ["agent_id", "agent_type", "workspace"];
 /// Variables that would change what the platform says to an agent, or how it is loaded.
 const RESERVED_VARIABLES: [&str; 4] = ["AGENT_", "PODIUM_", "PORTICO_", "LD_"];
 /// Words in the name of a member that is not shown.

@@ -10,7 +10,7 @@ use portico_port::fleet::FRAME_BYTES_MAX;
 use serde_json::{Map, Value};
 
 use super::{Current, Fixed};
-use crate::{deployments::check_agent_type, instances::RESERVED_CONFIG};
+use crate::agents::{self, RESERVED_CONFIG};
 
 /// The members that may be written.
 const WRITABLE: &[&str] = &["defaults", "agent_types", "ensemble", "limits", "features"];
@@ -136,7 +136,7 @@ fn defaults(path: &str, members: &Map<String, Value>) -> Result<()> {
 fn agent_types(members: &Map<String, Value>) -> Result<()> {
     for (name, value) in members {
         let path = format!("agent_types.{name}");
-        if check_agent_type(name).is_err() {
+        if agents::check_type(name).is_err() {
             return Err(Error::invalid(path, "is no name of an agent type"));
         }
         let overrides = value.as_object().ok_or_else(|| Error::invalid(&path, "must be an object"))?;

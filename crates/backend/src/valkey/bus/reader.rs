@@ -15,10 +15,7 @@ use super::{
     Entries, Topics,
     topic::{Id, Topic},
 };
-use crate::valkey::{
-    link::COMMAND_WAIT,
-    target::{Connection, Target, Use},
-};
+use crate::valkey::target::{COMMAND_WAIT, Connection, Target, Use};
 
 /// How long one question waits for messages.
 const BLOCK_MS: u64 = 1_000;

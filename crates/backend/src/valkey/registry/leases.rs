@@ -16,7 +16,7 @@ use std::{
 use portico_port::registry::{Rate, Take};
 use tokio::time::Instant;
 
-use crate::valkey::link::COMMAND_WAIT;
+use crate::valkey::target::COMMAND_WAIT;
 
 /// Tokens of one bucket that are held at once: a key with a high limit then asks for a sixty-fourth of its calls.
 const TOKENS_MAX: u32 = 64;
