@@ -1,15 +1,18 @@
 //! What stays open while agents run: event streams, lines, sockets, uploads in progress.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, future::join_all, stream};
 use http::Request;
-use http_body_util::BodyExt;
-use portico::edge::Body;
+use http_body::Frame as Data;
+use http_body_util::{BodyExt, StreamBody};
+use portico::{base::Error, domain::keys::TENANT_PERMISSIONS, edge::Body};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
+use super::UPLOADING;
 use crate::support::{
     doors::{Call, Door, socket::Socket},
     gateway::{ADMIN, PATIENCE, TestHouse, schema},
@@ -17,6 +20,7 @@ use crate::support::{
 };
 
 const FOLLOW: &str = "/api/v1/instances/echo-1/logs:follow";
+const CREATING: &str = "/podium.v1.InstancesService/CreateInstance";
 /// How soon a revoked key must have ended everything.
 const REVOKED_MAX: Duration = Duration::from_secs(1);
 
@@ -101,6 +105,85 @@ async fn key_revoked_while_attached_closes_its_socket_with_4401_within_a_second(
     let (status, _) = Socket::open(&stage.house, "/agent/echo-1", key).await.err().unwrap();
     assert_eq!(status, 401);
     stage.house.close().await;
+}
+
+#[tokio::test]
+async fn what_is_still_being_sent_is_refused_within_a_second_of_its_keys_revocation_and_leaves_nothing() {
+    let stage = Stage::set().await;
+    let asked = json!({"tenant_id": "acme", "permissions": TENANT_PERMISSIONS});
+    let made = stage.house.ask(ADMIN, "POST", "/api/v1/keys").json(&asked).await.expect(201);
+    let (key, key_id) = (made["key"].as_str().unwrap(), made["key_id"].as_str().unwrap());
+    // Each has begun and does not end: a form, bytes, JSON, messages of every protocol.
+    let form = [fields("other", "1.0.0").as_bytes(), &bundle()].concat();
+    let begun_message = b"\0\0\0\0\x09half".to_vec();
+    let unfinished = [
+        ("POST", "/api/v1/deployments", "multipart/form-data; boundary=b", form),
+        ("POST", "/api/v1/instances/echo-1/files/half", "application/octet-stream", b"half".to_vec()),
+        ("POST", "/api/v1/instances", "application/json", b"{".to_vec()),
+        ("POST", CREATING, "application/json", b"{".to_vec()),
+        ("POST", CREATING, "application/grpc", begun_message.clone()),
+        ("POST", CREATING, "application/grpc-web", begun_message.clone()),
+        ("POST", UPLOADING, "application/connect+proto", begun_message.clone()),
+        ("POST", UPLOADING, "application/grpc", begun_message),
+    ];
+    let calls = unfinished.len();
+    let sending = join_all(unfinished.map(|(verb, path, media_type, begun)| {
+        let frames = stream::iter([Ok::<_, Error>(Data::data(Bytes::from(begun)))]).chain(stream::pending());
+        let request = Request::builder().method(verb).uri(path).header("content-type", media_type);
+        let request = request.header("authorization", format!("Bearer {key}"));
+        let answer = stage.house.call(request.body(Body::boxed(StreamBody::new(frames))).unwrap());
+        async move {
+            let (head, body) = answer.await.into_parts();
+            let body = String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned();
+            (format!("{verb} {path} {media_type}"), head, body)
+        }
+    }));
+    let revoking = async {
+        until_spooled(&stage.house, true).await;
+        let all = async {
+            while stage.calls_in_flight().await < i64::try_from(calls).unwrap() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, all).await.expect("all calls are in the house");
+        stage.house.ask(ADMIN, "DELETE", &format!("/api/v1/keys/{key_id}")).send().await.expect(204);
+        Instant::now()
+    };
+    let (answers, revoked) = tokio::join!(async { (sending.await, Instant::now()) }, revoking);
+    let (answers, ended) = answers;
+    assert!(ended.saturating_duration_since(revoked) < REVOKED_MAX);
+    for (call, head, body) in answers {
+        let told = match call.as_str() {
+            call if call.contains("grpc-web") => body.contains("grpc-status: 16"),
+            call if call.contains("grpc") => head.headers["grpc-status"] == "16",
+            call if call.contains("connect") => body.contains(r#""code":"unauthenticated""#),
+            call if call.contains(CREATING) => head.status == 401 && body.contains(r#""code":"unauthenticated""#),
+            _ => head.status == 401 && body.contains(r#""code":"unauthorized""#),
+        };
+        assert!(told, "{call}: {head:?} {body}");
+        assert!(call.contains("connect") || head.headers["www-authenticate"] == "Bearer", "{call}: {head:?}");
+    }
+
+    until_spooled(&stage.house, false).await;
+    stage.house.ask(&stage.tenant, "GET", "/api/v1/instances/echo-1/files/half").send().await.expect(404);
+    let form = [fields("other", "1.0.0").as_bytes(), &bundle(), b"\r\n--b--\r\n"].concat();
+    let again = stage.house.ask(&stage.tenant, "POST", "/api/v1/deployments");
+    let again = again.bytes("multipart/form-data; boundary=b", form).await.expect(201);
+    assert_eq!(again["status"], "deployed", "nothing of the version was there, and nobody holds it");
+    let metrics = stage.house.ask("", "GET", "/metrics").send().await;
+    let counted = format!("portico_calls_total{{method=\"{UPLOADING}\",door=\"rest\",code=\"unauthenticated\"}} 1");
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains(&counted), "{metrics}");
+    stage.house.close().await;
+}
+
+/// A form as far as the first byte of its file.
+fn fields(agent_type: &str, version: &str) -> String {
+    let head = "--b\r\ncontent-disposition: form-data; name=";
+    format!(
+        "{head}\"agent_type\"\r\n\r\n{agent_type}\r\n{head}\"version\"\r\n\r\n{version}\r\n\
+         {head}\"file\"; filename=\"a\"\r\n\r\n"
+    )
 }
 
 #[tokio::test]

@@ -6,10 +6,14 @@
 //! Answers leave in pieces. A peer that takes one byte of an answer would else have all of it, as far as anybody here can
 //! see: it would wait inside the HTTP library, where nothing counts it.
 //!
+//! A request is read for as long as its credential holds. Every door reads bodies, so what is still being sent ends here,
+//! whatever it is.
+//!
 //! *Knows:* frames, and the record that counts them. *Does not know:* what the bytes mean.
 
 use std::{
     error::Error as _,
+    future::Future,
     io,
     pin::Pin,
     task::{Context, Poll},
@@ -23,10 +27,13 @@ use hyper::body::Incoming;
 use portico_base::{Code, Error, reason, tasks::Tasks};
 use portico_gate::Entry;
 
-use super::{engine::RpcBody, taking, unread::Arriving};
+use super::{engine::RpcBody, rest::revoked, taking, unread::Arriving};
 
 /// Most that leaves at once: the usual limit of a frame of HTTP/2.
 const PIECE_BYTES_MAX: usize = 16 << 10;
+
+/// A body that is always ready is asked after its credential once in so many frames: asking takes a lock.
+const FRAMES_BETWEEN_CHECKS: u8 = 32;
 
 /// The body of a request or an answer.
 pub struct Body {
@@ -55,8 +62,16 @@ pub(super) struct Trailed {
 
 /// Which way the bytes go, and the record that counts them. Dropped with the last frame, which is what closes the record.
 enum Meter {
-    In(Entry),
+    In(Entry, Credential),
     Out(Entry),
+}
+
+/// Whether the credential of a request still holds.
+#[derive(Default)]
+struct Credential {
+    /// Made when the body is first waited for: most are there when they are asked for.
+    revoked: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    unchecked: u8,
 }
 
 impl Body {
@@ -78,10 +93,10 @@ impl Body {
         Body::of(Kind::Trailed(body))
     }
 
-    /// The same body, with its bytes counted as received.
+    /// The same body, with its bytes counted as received. It fails when the credential of the call is revoked.
     #[must_use]
     pub fn received_by(mut self, entry: Entry) -> Body {
-        self.meter = Some(Meter::In(entry));
+        self.meter = Some(Meter::In(entry, Credential::default()));
         self
     }
 
@@ -165,9 +180,20 @@ impl Trailed {
 impl Meter {
     fn count(&self, bytes: usize) {
         match self {
-            Meter::In(entry) => entry.received(bytes),
+            Meter::In(entry, _) => entry.received(bytes),
             Meter::Out(entry) => entry.sent(bytes),
         }
+    }
+
+    /// Whether what was received must not be read on.
+    fn is_revoked(&mut self, waits: bool, cx: &mut Context<'_>) -> bool {
+        let Meter::In(entry, credential) = self else { return false };
+        credential.unchecked = credential.unchecked.saturating_add(1);
+        if !waits && credential.unchecked <= FRAMES_BETWEEN_CHECKS {
+            return false;
+        }
+        credential.unchecked = 0;
+        credential.revoked.get_or_insert_with(|| entry.revoked()).as_mut().poll(cx).is_ready()
     }
 }
 
@@ -192,6 +218,13 @@ impl http_body::Body for Body {
         let polled = match this.piece() {
             Some(piece) => Poll::Ready(Some(Ok(piece))),
             None => this.poll_kind(cx),
+        };
+        let polled = if this.meter.as_mut().is_some_and(|meter| meter.is_revoked(polled.is_pending(), cx)) {
+            // What still comes is nobody's any more.
+            this.kind = Kind::Full(Full::default());
+            Poll::Ready(Some(Err(revoked())))
+        } else {
+            polled
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

@@ -31,7 +31,7 @@ use connectrpc::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
 use http_body::SizeHint;
-use portico_base::{Code, Context, Error, reply, tasks::Tasks};
+use portico_base::{Context, Error, reply, tasks::Tasks};
 use portico_gate::Entry;
 use portico_schema::{Method, Schema, Shape};
 use portico_wire::Handlers;
@@ -250,11 +250,7 @@ impl Frame {
 
     /// An error as this protocol says it, when no message was answered yet.
     pub fn refusal(&self, error: &Error) -> Response<Body> {
-        let mut refusal = failure::to_connect(error, None);
-        if error.code() == Code::Unauthenticated {
-            refusal.response_headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        self.answer(refusal.into_http_response(&self.typed()))
+        self.answer(failure::to_connect(error, None).into_http_response(&self.typed()))
     }
 
     /// The failure of a handler, with what it had said beside.

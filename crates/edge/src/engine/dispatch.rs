@@ -16,7 +16,7 @@ use connectrpc::{
     CodecFormat, ConnectError, EncodedBody, EncodedStream, MethodKind, Payload, RequestContext, Response,
     dispatcher::{Dispatcher, MethodDescriptor, RequestStream, StreamingResult, UnaryResult},
 };
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use portico_base::{Code, Context, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks};
 use portico_gate::Entry;
 use portico_json::{MessageType, Parse};
@@ -150,7 +150,6 @@ impl Dispatcher for Dispatch {
         Box::pin(async move {
             let reply = call.context.reply.clone();
             let outcome = if let Some(tasks) = tasks {
-                let messages = until_revoked(messages, &call.entry);
                 lasting(&tasks, handler(call.context, messages), call.entry).await
             } else {
                 let mut watch = Watch::new(call.entry, call.context.deadline);
@@ -257,15 +256,6 @@ fn incoming(requests: RequestStream, json: Option<MessageType>, fault: Fault) ->
     Box::pin(requests.map(move |message| match message {
         Ok(bytes) => decode(bytes, json.as_ref()),
         Err(found) => Err(fault.take().unwrap_or_else(|| failure::from_connect(&found))),
-    }))
-}
-
-/// The same messages, with an error instead of waiting for more once the credential of the call is revoked.
-fn until_revoked(mut messages: Incoming<Bytes>, entry: &Entry) -> Incoming<Bytes> {
-    let mut ended = entry.revoked();
-    Box::pin(stream::poll_fn(move |cx| match messages.poll_next_unpin(cx) {
-        Poll::Pending if ended.as_mut().poll(cx).is_ready() => Poll::Ready(Some(Err(revoked()))),
-        polled => polled,
     }))
 }
 

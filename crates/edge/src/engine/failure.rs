@@ -24,6 +24,9 @@ pub(super) fn to_connect(error: &Error, said: Option<reply::Parts>) -> ConnectEr
     if let Some(metadata) = error.metadata() {
         append(raised.response_headers_mut(), metadata);
     }
+    if error.code() == Code::Unauthenticated {
+        raised.response_headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Retry::After(wait) = error.retry_hint() {
         raised.response_headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
     }

@@ -17,7 +17,10 @@ use portico_base::{Code, Error, reason};
 use portico_schema::Shape;
 
 use super::{envelopes::Envelopes, patience::Patience, text::Decoder};
-use crate::{Body, Protocol, rest::too_slow};
+use crate::{
+    Body, Protocol,
+    rest::{revoked, too_slow},
+};
 
 pub(super) struct Inflow {
     body: Body,
@@ -36,6 +39,7 @@ enum Wrong {
     Flags(u8),
     Base64,
     Slow,
+    Revoked,
 }
 
 impl Fault {
@@ -45,6 +49,7 @@ impl Fault {
             Wrong::Flags(flags) => format!("an envelope has the unknown flags {flags:#010b}"),
             Wrong::Base64 => "the body is not base64".to_owned(),
             Wrong::Slow => return Some(too_slow()),
+            Wrong::Revoked => return Some(revoked()),
         };
         Some(Error::new(Code::InvalidArgument, reason::INVALID_MESSAGE, text))
     }
@@ -96,6 +101,9 @@ impl http_body::Body for Inflow {
                 };
                 this.patience.heard(this.is_between_messages());
                 Poll::Ready(Some(passed))
+            }
+            Poll::Ready(Some(Err(error))) if error.code() == Code::Unauthenticated => {
+                Poll::Ready(Some(Err(this.fault.note(Wrong::Revoked))))
             }
             Poll::Ready(None) if this.text.as_ref().is_some_and(|text| !text.is_complete()) => {
                 this.text = None;

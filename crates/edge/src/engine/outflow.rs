@@ -52,11 +52,14 @@ impl Stream for Outflow {
         let mut polled = catch_unwind(AssertUnwindSafe(|| this.messages.as_mut().poll_next(cx)))
             .unwrap_or_else(|payload| Poll::Ready(Some(Err(panicked(&*payload)))));
         this.unchecked = this.unchecked.saturating_add(1);
-        if polled.is_pending() || this.unchecked > MESSAGES_BETWEEN_CHECKS {
+        // A handler hears of the revocation too, and may end before it is asked here.
+        let ends = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        if polled.is_pending() || ends || this.unchecked > MESSAGES_BETWEEN_CHECKS {
             this.unchecked = 0;
             if this.watch.poll_revoked(cx) {
                 polled = Poll::Ready(Some(Err(revoked())));
-            } else if this.departure.get_or_insert_with(|| this.tasks.departure()).as_mut().poll(cx).is_ready() {
+            } else if !ends && this.departure.get_or_insert_with(|| this.tasks.departure()).as_mut().poll(cx).is_ready()
+            {
                 polled = Poll::Ready(Some(Err(draining())));
             }
         }

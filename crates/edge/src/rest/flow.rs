@@ -114,6 +114,25 @@ impl Flow {
     }
 }
 
+/// Begins a stream, for as long as the credential of the call holds.
+///
+/// # Errors
+/// That it does not any more, and those of the work.
+pub(super) async fn begun<T>(work: impl Future<Output = Result<T>>, entry: &Entry) -> Result<T> {
+    let revocation = async {
+        entry.revoked().await;
+        let error = revoked();
+        // Noted before the work is dropped, which says that nobody waits for it.
+        entry.fail(&error);
+        error
+    };
+    tokio::select! {
+        biased;
+        error = revocation => Err(error),
+        outcome = work => outcome,
+    }
+}
+
 /// The credential of the call has ended while the call went on.
 pub(crate) fn revoked() -> Error {
     Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "the credential was revoked or has expired")

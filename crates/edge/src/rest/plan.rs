@@ -19,7 +19,7 @@ use prost_reflect::MessageDescriptor;
 use super::{
     bind::Message,
     call::run,
-    flow::Flow,
+    flow::{Flow, begun},
     inlet::{Inlet, JSON_BYTES_MAX},
     multipart,
     raw::{self, Download},
@@ -166,7 +166,7 @@ impl Plan {
             }
             Handler::ServerStream(call) => {
                 let work = call(context, self.message(segments, &asking, inlet).await?);
-                Given::Many(run(work, repeating, deadline, entry, tasks).await?)
+                Given::Many(begun(run(work, repeating, deadline, entry, tasks), entry).await?)
             }
             Handler::ClientStream(call) => {
                 let work = call(context, self.messages(segments, &asking, inlet)?);
@@ -174,7 +174,7 @@ impl Plan {
             }
             Handler::Bidi(call) => {
                 let work = call(context, self.messages(segments, &asking, inlet)?);
-                Given::Many(run(work, repeating, deadline, entry, tasks).await?)
+                Given::Many(begun(run(work, repeating, deadline, entry, tasks), entry).await?)
             }
         };
         match given {
