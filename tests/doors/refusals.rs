@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use portico::base::Outgoing;
+use portico::base::{Code, Error, Outgoing, reason};
 
 use super::*;
 
@@ -21,6 +21,26 @@ async fn an_unknown_method_is_refused_in_the_protocol_of_the_caller() {
     assert!(answer.body.windows(13).any(|part| part == b"unimplemented"));
     // Not a call in any protocol: the web's, and there is none here.
     assert_eq!(send(&edge, Request::get("/a.B/C"), "").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_failed_call_says_how_it_ended_once() {
+    let mut handlers = keys();
+    on(&mut handlers, READING, |_, _: ListKeysRequest| async move {
+        Err::<ListKeysResponse, _>(Error::new(Code::NotFound, reason::KEY_NOT_FOUND, "no such key"))
+    });
+    let edge = edge(&handlers);
+    // By the gateway, by a handler, by the engine.
+    for (path, body) in [("/a.B/C", vec![]), (READING, envelope(0, b"")), (MUTATING, envelope(0b100, b""))] {
+        let answer = send(&edge, post(path, "application/grpc"), body.clone()).await;
+        for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+            let counted = [&answer.headers, &answer.trailers].map(|sent| sent.get_all(name).iter().count());
+            assert_eq!(counted, [1, 0], "{path} {name}");
+        }
+        let answer = send(&edge, post(path, "application/grpc-web"), body).await;
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!((text.matches("grpc-status:").count(), answer.grpc_status()), (1, ""), "{path} {text}");
+    }
 }
 
 #[tokio::test]

@@ -29,8 +29,10 @@ use connectrpc::{
     CompressionPolicy, CompressionRegistry, ConnectRpcBody, ConnectRpcService, DeadlinePolicy, Limits,
     compression::{GzipProvider, ZstdProvider},
 };
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
 use http_body::SizeHint;
+use http_body_util::{BodyExt, Full};
 use portico_base::{Context, Error, reply, tasks::Tasks};
 use portico_gate::Entry;
 use portico_schema::{Method, Schema, Shape};
@@ -65,6 +67,8 @@ const FRAMING_HEADERS: [HeaderName; 7] = [
     GRPC_ACCEPT_ENCODING,
 ];
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
@@ -260,7 +264,7 @@ impl Frame {
 
     fn answer(&self, answer: Response<ConnectRpcBody>) -> Response<Body> {
         let is_text = self.protocol == Protocol::GrpcWebText;
-        let mut answer = answer.map(|inner| Body::rpc(RpcBody { inner, is_text }));
+        let mut answer = in_one_block(answer).map(|inner| Body::rpc(RpcBody { inner, is_text }));
         if is_text {
             answer.headers_mut().insert(header::CONTENT_TYPE, text::MEDIA_TYPE);
         }
@@ -285,6 +289,25 @@ impl Frame {
     fn typed(&self) -> HeaderMap {
         self.media_type.iter().map(|media_type| (header::CONTENT_TYPE, media_type.clone())).collect()
     }
+}
+
+/// The crate says how a failed gRPC call ended in the headers, and again in trailers that follow. gRPC has one or the other:
+/// where no message comes, the trailers are the headers.
+fn in_one_block(mut answer: Response<ConnectRpcBody>) -> Response<ConnectRpcBody> {
+    if answer.headers().contains_key(GRPC_STATUS)
+        && let Some(Some(Ok(frame))) = answer.body_mut().frame().now_or_never()
+        && let Ok(trailers) = frame.into_trailers()
+    {
+        let headers = answer.headers_mut();
+        for name in [GRPC_STATUS, GRPC_MESSAGE] {
+            headers.remove(name);
+        }
+        for (name, value) in &trailers {
+            headers.append(name, value.clone());
+        }
+        *answer.body_mut() = ConnectRpcBody::Full(Full::default());
+    }
+    answer
 }
 
 /// The body of an answer.

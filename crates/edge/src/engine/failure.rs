@@ -7,12 +7,11 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use portico_base::{Code, Error, Reason, Retry, reason, reply};
 
+use super::GRPC_STATUS;
 use crate::{details, dialect::whole_seconds};
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Our error for the engine, with what the handler had said beside its answer.
 pub(super) fn to_connect(error: &Error, said: Option<reply::Parts>) -> ConnectError {

@@ -24,7 +24,9 @@ use portico_base::{Error, Result, reply};
 use portico_json::MessageType;
 use portico_schema::Shape;
 
-use super::{COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, PROTOCOL_VERSION, patience::Patience};
+use super::{
+    COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_STATUS, PROTOCOL_VERSION, patience::Patience,
+};
 use crate::{Body, Protocol, body::Trailed, rest::too_slow};
 
 /// An envelope's flags and length.
@@ -35,7 +37,6 @@ const COMPRESSED: u8 = 0b01;
 const TRAILERS: u8 = 0x80;
 /// Room for the trailers of a good answer.
 const TRAILERS_BYTES: usize = 32;
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 /// Trailers of Connect's unary answers are headers with this before their name.
 const TRAILER_PREFIX: &str = "trailer-";
