@@ -43,6 +43,28 @@ async fn a_change_replaces_or_merges_and_does_not_overwrite_another() {
 }
 
 #[tokio::test]
+async fn a_query_says_what_the_body_does_not_and_never_something_else() {
+    let house = TestHouse::start().await;
+    let put = |query: &str| house.ask(ADMIN, "PUT", &format!("{PATH}?{query}"));
+    for body in [json!({"A": "1"}), json!({"secrets": {"A": "1"}, "mode": "replace"})] {
+        let set = put("tenant_id=acme").json(&body).await.expect(200);
+        assert_eq!((&set["tenant_id"], &set["names"]), (&json!("acme"), &json!(["A"])), "{body}");
+    }
+    let both = json!({"secrets": {"A": "2"}, "tenant_id": "acme", "mode": "merge"});
+    for (query, field) in
+        [("tenant_id=globex", "tenant_id"), ("tenantId=globex", "tenant_id"), ("mode=replace", "mode")]
+    {
+        let refused = put(query).json(&both).await;
+        assert_eq!(refused.refusal(), (422, "validation_failed".to_owned()), "{query}");
+        assert_eq!(refused.json()["error"]["details"]["fields"][0]["path"], field, "{query}");
+    }
+    let kept = house.ask(ADMIN, "GET", &format!("{PATH}?tenant_id=acme")).send().await.expect(200);
+    assert_eq!(kept["secrets"], json!({"A": "1"}));
+    let none = house.ask(ADMIN, "GET", &format!("{PATH}?tenant_id=globex")).send().await;
+    assert_eq!(none.refusal(), (404, "secrets_not_found".to_owned()));
+}
+
+#[tokio::test]
 async fn values_are_sealed_where_they_are_kept() {
     let house = TestHouse::start().await;
     house.ask(ADMIN, "PUT", PATH).json(&json!({"A": "a-value-to-look-for"})).await.expect(200);

@@ -16,7 +16,7 @@ use crate::style::{Parse, Style, Unknown};
 use crate::table::{Cardinality, Field, Kind, Shape, Tables};
 use crate::types::MessageType;
 use crate::wire::{Frame, close};
-use crate::write::{self, concatenated, records_of};
+use crate::write::{self, Stop, concatenated, records_of};
 use serde::de::DeserializeSeed as _;
 
 /// A field, reached from a message through singular message fields.
@@ -167,15 +167,26 @@ impl FieldPath {
     /// If `wire` is not a message of the type the path starts from; `out` is then as it was.
     pub fn encode(&self, wire: &[u8], style: Style, out: &mut Vec<u8>) -> Result<(), JsonError> {
         write::document(&self.tables, style, out, |writer| {
-            let mut at = Cow::Borrowed(wire);
-            for parent in self.parents() {
-                at = match at {
-                    Cow::Borrowed(wire) => concatenated(&records_of(parent, wire)?),
-                    Cow::Owned(wire) => Cow::Owned(concatenated(&records_of(parent, &wire)?).into_owned()),
-                };
-            }
-            writer.lone_field(self.leaf(), &records_of(self.leaf(), &at)?)
+            writer.lone_field(self.leaf(), &records_of(self.leaf(), &self.holder(wire)?)?)
         })
+    }
+
+    /// Whether the message in `wire` says the field. Bytes that are no message say nothing.
+    pub fn is_said(&self, wire: &[u8]) -> bool {
+        let holder = self.holder(wire);
+        holder.is_ok_and(|holder| records_of(self.leaf(), &holder).is_ok_and(|records| !records.is_empty()))
+    }
+
+    /// The message that has the field itself, all its parts together.
+    fn holder<'w>(&self, wire: &'w [u8]) -> Result<Cow<'w, [u8]>, Stop> {
+        let mut at = Cow::Borrowed(wire);
+        for parent in self.parents() {
+            at = match at {
+                Cow::Borrowed(wire) => concatenated(&records_of(parent, wire)?),
+                Cow::Owned(wire) => Cow::Owned(concatenated(&records_of(parent, &wire)?).into_owned()),
+            };
+        }
+        Ok(at)
     }
 
     fn fields(&self) -> impl DoubleEndedIterator<Item = &Field> {

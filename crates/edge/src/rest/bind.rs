@@ -78,12 +78,16 @@ impl<'m> Message<'m> {
     /// the field that the body is, by its proto name.
     ///
     /// # Errors
-    /// `validation_failed` when a value does not fit, or a field that takes one value gets several.
+    /// `validation_failed` when a value does not fit, a field that takes one value gets several, or the body has said it.
     pub(crate) fn query(&mut self, query: Option<&str>, reserved: Option<&str>) -> Result<()> {
+        let body = self.bytes.len();
         for (field, value) in parameters(self.input, query) {
             let path = field.proto_path();
             if reserved == Some(path.as_str()) {
                 continue;
+            }
+            if field.is_said(&self.bytes[..body]) {
+                return Err(Error::invalid(path, "is in the body, so it must not be in the query"));
             }
             let value = form_decoded(value).ok_or_else(|| Error::invalid(path.clone(), "must be UTF-8"))?;
             if !field.is_repeated() && self.has_queried(&path) {
@@ -284,10 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn the_path_wins_over_body_and_query() {
+    fn the_path_wins_over_the_body_and_the_query_over_nothing() {
         let json = bound("podium.v1.SetSecretsRequest", |message| {
             message.whole(br#"{"agent_type":"body","mode":"merge"}"#, None)?;
-            message.query(Some("agent_type=query&tenant_id=t"), None)?;
+            let twice = message.query(Some("tenant_id=t&agentType=query"), None).unwrap_err();
+            assert_eq!(twice.message(), "agent_type: is in the body, so it must not be in the query");
             let template = Template::parse("/s/{agent_type}").unwrap();
             let mut router = crate::route::Router::default();
             router.insert(crate::route::Verb::Socket, &template, ());
