@@ -437,6 +437,23 @@ async fn what_is_out_of_bounds_is_refused_before_anything_happens() {
 }
 
 #[tokio::test]
+async fn a_quota_holds_for_instances_that_are_asked_for_at_the_same_time() {
+    let house = House::new().await;
+    let limits = json!({"limits": {"max_instances_per_tenant": 3}});
+    house.settings.update(&house.call("admin"), object(limits), settings::Mode::Merge).await.unwrap();
+    let ids: Vec<String> = (0..8).map(|at| format!("agent_{at}")).collect();
+    let asked = ids.iter().map(|id| house.create("acme", echo(id)));
+    let (made, refused): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (3, 5));
+    assert!(refused.into_iter().all(|refused| reason_of(refused) == reason::QUOTA_EXCEEDED));
+    // Who ends makes room, for another tenant there was some all the time.
+    let first = made.into_iter().next().unwrap().unwrap().instance.id;
+    house.instances.remove(&house.call("acme"), &first, Stop::Now).await.unwrap();
+    house.create("acme", echo("agent_9")).await.unwrap();
+    house.create("globex", echo("agent_10")).await.unwrap();
+}
+
+#[tokio::test]
 async fn only_so_many_clients_attach_and_each_gives_its_place_back() {
     let house = House::new().await;
     house.create("acme", echo("agent_1")).await.unwrap();

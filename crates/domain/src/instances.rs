@@ -51,6 +51,7 @@ use portico_port::{
 use tokio::time::Instant as Moment;
 
 use self::{
+    create::Quota,
     places::Places,
     record::{Request, TENANT},
     upkeep::Orphan,
@@ -114,6 +115,7 @@ struct Inner {
     ground: Ground,
     table: Table<Instance>,
     requests: Table<Request>,
+    quotas: Table<Quota>,
     placement: Placement,
     /// What hosts ran at the last look that nothing is written down of.
     orphans: Mutex<HashSet<Orphan>>,
@@ -126,11 +128,13 @@ struct Inner {
 impl Instances {
     /// The instances in these stores, on these hosts.
     pub fn new(ground: Ground) -> Instances {
-        let (table, requests) = (Table::new(Arc::clone(&ground.records)), Table::new(Arc::clone(&ground.records)));
+        let records = Arc::clone(&ground.records);
+        let (table, requests) = (Table::new(Arc::clone(&records)), Table::new(Arc::clone(&records)));
         let instances = Instances(Arc::new(Inner {
             ground,
             table,
             requests,
+            quotas: Table::new(records),
             placement: Placement::default(),
             orphans: Mutex::default(),
             attached: Mutex::default(),

@@ -4,20 +4,22 @@
 //! first; only when nothing was done, or it is known to be gone, is another one tried.
 
 mod earlier;
+mod quota;
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use portico_base::{Code, Context, Error, Result, Retry, Secret, TenantId, Timestamp, id, page::PageRequest, reason};
+use portico_base::{Code, Context, Error, Result, Retry, Secret, TenantId, Timestamp, id, reason};
 use portico_port::{
     fleet::{Asked, At, Bundle, Incarnation, Info, Start, State, Stop, failure},
-    records::Expect,
+    records::{Expect, Write},
 };
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
 use self::earlier::RENEWED_EVERY;
+pub(super) use self::quota::Quota;
 use super::{
     Attempt, Inner, Instances,
     record::{Instance, Request},
@@ -37,8 +39,6 @@ const HOSTS_TRIED_MAX: usize = 3;
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an idempotency key is remembered.
 const REQUEST_KEPT: Duration = Duration::from_secs(24 * 3_600);
-/// Instances of a tenant that are looked at in one go when its quota is counted.
-const QUOTA_PAGE: usize = 200;
 
 /// The header that names a request, so that a repetition is known.
 const KEY: &str = "idempotency-key";
@@ -134,12 +134,13 @@ impl Inner {
             Occupied::ByAnEndedOne(version) => Expect::Version(version),
             Occupied::Not => Expect::Absent,
         };
-        self.within_quota(cx).await?;
+        let counted = self.within_quota(cx).await?;
         let own_config = new.config.keys().cloned().collect();
         let start = self.start(cx, &deployment, &instance, Incarnation::fresh(), new.clone()).await?;
         let value = Instance { own_config, ..deploying(cx, &deployment, &start, fingerprint.to_owned()) };
-        match self.write_down(cx, key.as_ref(), &value, replaced).await {
-            // Somebody else wrote down the id or the key first: the same request through another gateway, perhaps.
+        match self.write_down(cx, key.as_ref(), &value, replaced, counted).await {
+            // Somebody else wrote down the id or the key first: the same request through another gateway, perhaps. Or the
+            // tenant has got another instance since its quota was counted.
             Err(error) if error.reason() == reason::CONFLICT => Ok(Claim::Lost),
             Err(error) => Err(error),
             Ok(version) => Ok(Claim::Ours(Box::new(Stored { value, version }), Box::new(start))),
@@ -158,9 +159,18 @@ impl Inner {
         self.place(cx, start, record, until).await
     }
 
-    /// Writes down an instance that is to be, and the idempotency key of its request, or neither.
-    async fn write_down(&self, cx: &Context, key: Option<&Key<'_>>, record: &Instance, expect: Expect) -> Result<u64> {
+    /// Writes down an instance that is to be, the idempotency key of its request, and that its tenant has one more; or
+    /// nothing.
+    async fn write_down(
+        &self,
+        cx: &Context,
+        key: Option<&Key<'_>>,
+        record: &Instance,
+        expect: Expect,
+        counted: Option<Write>,
+    ) -> Result<u64> {
         let mut writes = vec![table::write(record, expect)?];
+        writes.extend(counted);
         if let Some(key) = key {
             let request = Request {
                 tenant_id: cx.caller.tenant.to_string(),
@@ -362,31 +372,6 @@ impl Inner {
             Ok(Occupied::ByThisRequest(Box::new(Stored { value: instance, version: stored.version })))
         } else {
             Err(failure::taken(id))
-        }
-    }
-
-    async fn within_quota(&self, cx: &Context) -> Result<()> {
-        let Some(max) = self.ground.settings.current().limits().max_instances_per_tenant else { return Ok(()) };
-        let tenant = cx.caller.tenant.as_str();
-        let (mut page, mut count) = (PageRequest { limit: QUOTA_PAGE, after: None }, 0u64);
-        loop {
-            let found = self.table.page(Some((super::TENANT, tenant)), &page).await?;
-            let lives = |stored: &&Stored<Instance>| {
-                !stored.value.is_tombstone() && !State::parse(&stored.value.status).is_over()
-            };
-            count += found.items.iter().filter(lives).count() as u64;
-            if count >= max {
-                return Err(Error::new(
-                    Code::ResourceExhausted,
-                    reason::QUOTA_EXCEEDED,
-                    format!("the tenant has {max} instances, which is its limit"),
-                )
-                .retry(Retry::After(Duration::from_secs(5))));
-            }
-            match found.next {
-                Some(next) => page.after = Some(next),
-                None => return Ok(()),
-            }
         }
     }
 
