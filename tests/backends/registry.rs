@@ -2,8 +2,9 @@
 //!
 //! Time passes by the function that each behaviour is given, so that a backend with a clock of its own can join.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use futures_util::future::join_all;
 use portico::{
     backend::local::registry::LocalRegistry,
     base::health::State,
@@ -81,6 +82,10 @@ async fn places_are_reserved_until_given_back_or_forgotten(registry: &dyn Regist
     registry.reserve("places", "b", ttl).await.unwrap();
     pass(Duration::from_secs(60)).await;
     assert_eq!(reserved().await, [0, 1], "nor is what it took kept by others");
+    let at_once = (0..200).map(|_| registry.reserve("places", "a", ttl));
+    let counted: BTreeSet<u32> = join_all(at_once).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(counted, (1..=200).collect(), "as many as come at the same time, each for itself");
+    assert_eq!(reserved().await, [200, 1]);
 }
 
 /// What every registry does.

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use portico_base::{Code, Error, Result, Retry, health::Health, reason};
+use portico_base::{Code, Error, Result, Retry, health::Health, id, reason};
 use portico_port::{
     Answer,
     registry::{ANNOUNCEMENT_BYTES_MAX, ANNOUNCEMENTS_MAX, Announcement, Present, Rate, Registry, Take},
@@ -40,6 +40,8 @@ use super::{
 };
 use crate::local::registry::LocalRegistry;
 
+/// Symbols of a place's name: enough that no two of one host are ever alike.
+const PLACE_SYMBOLS: usize = 16;
 /// What a caller is told is out of reach.
 const WHAT: &str = "the registry";
 /// What a probe leaves behind, for this long.
@@ -95,7 +97,8 @@ impl Registry for ValkeyRegistry {
     fn reserve<'a>(&'a self, kind: &'static str, id: &'a str, ttl: Duration) -> Answer<'a, u32> {
         Box::pin(async move {
             let script = self.0.scripts.reserve.on(self.0.names.pending(kind, id));
-            self.0.run(script.with(millis(ttl))).await
+            // Two at the same moment are two, whatever their gateways know of each other.
+            self.0.run(script.with(millis(ttl)).with(id::random("", PLACE_SYMBOLS))).await
         })
     }
 

@@ -142,15 +142,14 @@ for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
 end
 return live";
 
-/// Of places by when they are forgotten, with their time to live: how many there are.
+/// Of places by when they are forgotten, with the time to live of one and a name for it: how many there are.
 const RESERVE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local count = redis.call('ZCARD', KEYS[1])
-redis.call('ZADD', KEYS[1], now + ARGV[1], time[1] .. '.' .. time[2] .. '.' .. count)
+redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return count + 1";
+return redis.call('ZCARD', KEYS[1])";
 
 /// Of places: the youngest is given back, so that one that is never given back is forgotten in its time.
 const RELEASE: &str = "
