@@ -1,6 +1,12 @@
 //! The life of a key.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use portico::{
@@ -20,7 +26,7 @@ use portico::{
     },
 };
 
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{Ground, NOW, time_stands};
 use crate::support::valkey::{self, Maker};
@@ -195,6 +201,32 @@ async fn an_outage_of_the_store_is_not_the_fault_of_the_key() {
     tokio::time::advance(Duration::from_secs(31)).await;
     assert_eq!(refusal(keys.resolve(used.reveal()).await).reason(), reason::AUTH_UNAVAILABLE);
     keys.resolve(BOOTSTRAP).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_to_the_store_is_not_dropped_with_its_caller() {
+    let _time_stands = time_stands();
+    let (ground, keys, admin) = house().await;
+    let (_, secret) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
+    let slow = Arc::new(Slow { inner: Arc::clone(&ground.records), asked: 0.into(), answers: Semaphore::new(0) });
+    let keys = gateway(&ground, Arc::clone(&slow) as Arc<dyn Records>).await;
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (keys, secret) = (keys.clone(), secret.clone());
+            ground.tasks.spawn(async move { keys.resolve(secret.reveal()).await.map(|_| ()) })
+        })
+        .collect();
+    while slow.asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    for call in calls {
+        call.abort();
+        assert!(call.await.is_err(), "the caller has gone");
+    }
+    // The question was asked once, is answered, and the next caller has the answer.
+    slow.answers.add_permits(1);
+    keys.resolve(secret.reveal()).await.unwrap();
+    assert_eq!(slow.asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -434,6 +466,37 @@ fn refusal(outcome: portico::base::Result<Resolved>) -> Error {
 async fn listed(keys: &Keys, tenant: &str, revoked_too: bool, page: &PageRequest) -> (Vec<String>, Option<String>) {
     let page = keys.list(tenant, revoked_too, page).await.unwrap();
     (page.items.into_iter().map(|key| key.key_id).collect(), page.next)
+}
+
+/// A store that reads a key when it is let.
+struct Slow {
+    inner: Arc<dyn Records>,
+    asked: AtomicUsize,
+    answers: Semaphore,
+}
+
+impl Records for Slow {
+    fn get<'a>(&'a self, collection: &'static str, id: &'a str) -> Answer<'a, Option<Record>> {
+        Box::pin(async move {
+            if collection == "keys" {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                self.answers.acquire().await.unwrap().forget();
+            }
+            self.inner.get(collection, id).await
+        })
+    }
+
+    fn list(&self, query: Query) -> Answer<'_, Vec<Record>> {
+        self.inner.list(query)
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> Answer<'_, Vec<u64>> {
+        self.inner.commit(writes)
+    }
+
+    fn health(&self) -> Answer<'_, Health> {
+        self.inner.health()
+    }
 }
 
 /// A store that stops to answer when told to, or does what it is asked and then says nothing.

@@ -88,6 +88,8 @@ struct Inner {
     /// One look-up at a time for keys that share a lane, so that a cold key is looked up once and not by every caller.
     lanes: Box<[tokio::sync::Mutex<()>]>,
     uses: mpsc::Sender<Use>,
+    /// For look-ups, which go on without their callers.
+    tasks: Tasks,
 }
 
 /// What keys are made of.
@@ -138,7 +140,7 @@ struct Bootstrap {
 }
 
 impl Keys {
-    /// The keys of a platform; `tasks` carries their upkeep.
+    /// The keys of a platform; `tasks` carries their upkeep and look-ups.
     ///
     /// # Errors
     /// `validation_failed` when the bootstrap key does not begin with `pod_admin_` or is shorter than 32 characters.
@@ -160,6 +162,7 @@ impl Keys {
             live: Live::new(),
             lanes: resolve::lanes(),
             uses,
+            tasks: tasks.clone(),
         }));
         tasks.spawn(upkeep::run(Arc::downgrade(&keys.0), queue, tasks.clone()));
         Ok(keys)

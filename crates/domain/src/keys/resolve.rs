@@ -3,15 +3,19 @@
 //! A newcomer's usual mistake is to slow the usual case down for the rare one. A key that was seen in the last seconds
 //! costs one HMAC and one look into a map; only then come grammar, lanes, the store.
 //!
+//! A question to the store is not dropped with its caller: a store closes the connection of one that is, and strangers who
+//! hang up would cost it a connection each.
+//!
 //! *Knows:* the order of the checks. *Does not know:* where a key was presented.
 
 use std::{
+    future::Future,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use portico_base::{
-    Caller, Code, Error, IdentityId, Result, Retry, TenantId,
+    Caller, Code, Error, IdentityId, Result, Retry, Secret, TenantId,
     caller::{self, Role},
     reason,
 };
@@ -45,7 +49,7 @@ pub(super) fn lanes() -> Box<[tokio::sync::Mutex<()>]> {
 }
 
 impl Inner {
-    pub(super) async fn resolve(&self, presented: &str) -> Result<Resolved> {
+    pub(super) async fn resolve(self: &Arc<Self>, presented: &str) -> Result<Resolved> {
         if presented.len() > grammar::CHARACTERS_MAX || Kind::of(presented).is_none() {
             return Err(unauthorized());
         }
@@ -60,10 +64,10 @@ impl Inner {
         }
         let (kind, prefix) = grammar::parse(presented).ok_or_else(unauthorized)?;
         // Boxed, because it is large and rare: the usual case does not carry room for it.
-        Box::pin(self.resolve_known(kind, prefix, digest, Proof::Presented(presented))).await
+        Box::pin(self.resolve_known(kind, prefix, digest, Proof::Presented(Secret::new(presented)))).await
     }
 
-    pub(super) async fn resolve_bound(&self, key_id: &str) -> Result<Resolved> {
+    pub(super) async fn resolve_bound(self: &Arc<Self>, key_id: &str) -> Result<Resolved> {
         if key_id == BOOTSTRAP_ID {
             return self.bootstrap.as_ref().map(|bootstrap| bootstrap.resolved.clone()).ok_or_else(unauthorized);
         }
@@ -78,15 +82,14 @@ impl Inner {
             None => Box::pin(self.bind(key_id)).await?,
         };
         let kind = Kind::of(&prefix).ok_or_else(unauthorized)?;
-        Box::pin(self.resolve_known(kind, &prefix, digest, Proof::Bound(key_id))).await
+        Box::pin(self.resolve_known(kind, &prefix, digest, Proof::Bound(key_id.to_owned()))).await
     }
 
     /// The prefix of the key that a credential of another kind stands for.
-    async fn bind(&self, key_id: &str) -> Result<Arc<str>> {
-        let found = match timeout(LOOK_UP_WAIT, self.find(key_id)).await {
-            Ok(found) => found.map_err(|error| out_of_reach(error.report()))?,
-            Err(_elapsed) => return Err(out_of_reach("the key store did not answer in time")),
-        };
+    async fn bind(self: &Arc<Self>, key_id: &str) -> Result<Arc<str>> {
+        let (inner, wanted) = (Arc::clone(self), key_id.to_owned());
+        let finding = async move { inner.find(&wanted).await.map_err(|error| out_of_reach(error.report())) };
+        let found = self.to_its_end(finding).await?;
         let key = found.map(|stored| stored.value).filter(|key| key.key_id == key_id).ok_or_else(unauthorized)?;
         let prefix: Arc<str> = key.prefix.into();
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(key_id.into(), Arc::clone(&prefix));
@@ -94,18 +97,31 @@ impl Inner {
     }
 
     /// Who a well-formed key is, by the store or, while that is out of reach, as it was lately.
-    async fn resolve_known(&self, kind: Kind, prefix: &str, digest: Digest, proof: Proof<'_>) -> Result<Resolved> {
-        let found = match timeout(LOOK_UP_WAIT, self.look_up(kind, prefix, &digest, proof)).await {
-            Ok(found) => found,
-            Err(_elapsed) => Err(out_of_reach("the key store did not answer in time")),
-        };
-        match found {
+    async fn resolve_known(
+        self: &Arc<Self>,
+        kind: Kind,
+        prefix: &str,
+        digest: Digest,
+        proof: Proof,
+    ) -> Result<Resolved> {
+        let (inner, wanted) = (Arc::clone(self), prefix.to_owned());
+        let looking = async move { inner.look_up(kind, &wanted, &digest, &proof).await };
+        match self.to_its_end(looking).await {
             Ok(resolution) => self.admit(&resolution),
             Err(error) if error.reason() == reason::AUTH_UNAVAILABLE => {
                 self.live.stale(&digest).map_or(Err(error), |resolution| self.admit(&resolution))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Does this whether or not its caller waits for it, within the time that a look-up has.
+    async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let within = async {
+            let done = timeout(LOOK_UP_WAIT, work).await;
+            done.unwrap_or_else(|_elapsed| Err(out_of_reach("the key store did not answer in time")))
+        };
+        self.tasks.spawn(within).await.unwrap_or_else(|ended| Err(Error::internal(ended)))
     }
 
     fn admit(&self, resolution: &Resolution) -> Result<Resolved> {
@@ -120,7 +136,7 @@ impl Inner {
         Ok(resolution.resolved.clone())
     }
 
-    async fn look_up(&self, kind: Kind, prefix: &str, digest: &Digest, proof: Proof<'_>) -> Result<Arc<Resolution>> {
+    async fn look_up(&self, kind: Kind, prefix: &str, digest: &Digest, proof: &Proof) -> Result<Arc<Resolution>> {
         let _lane = self.lanes[digest.shard() % LANES].lock().await;
         if let Some(resolution) = self.live.fresh(digest) {
             return Ok(resolution);
@@ -151,10 +167,10 @@ impl Inner {
     ///
     /// # Errors
     /// `auth_unavailable` when the pepper of the key is not known here and the store is out of reach.
-    async fn proves(&self, proof: Proof<'_>, key: &Key) -> Result<bool> {
+    async fn proves(&self, proof: &Proof, key: &Key) -> Result<bool> {
         let presented = match proof {
-            Proof::Bound(key_id) => return Ok(key.key_id == key_id),
-            Proof::Presented(presented) => presented,
+            Proof::Bound(key_id) => return Ok(key.key_id == *key_id),
+            Proof::Presented(presented) => presented.reveal(),
         };
         let mut ring = self.peppers.ring();
         if ring.get(&key.pepper_id).is_none() {
@@ -181,12 +197,11 @@ impl Inner {
 }
 
 /// What shows that a key is meant.
-#[derive(Clone, Copy)]
-enum Proof<'a> {
+enum Proof {
     /// The key itself.
-    Presented(&'a str),
+    Presented(Secret),
     /// Its id, by a credential of another kind that was proven.
-    Bound(&'a str),
+    Bound(String),
 }
 
 fn resolved(key: &Key, kind: Kind, ended: &Arc<CancellationToken>) -> Resolved {
