@@ -354,6 +354,31 @@ async fn creating_twice_creates_once() {
 }
 
 #[tokio::test]
+async fn a_repetition_after_the_delete_is_told_of_the_stopped_instance_for_a_day_and_starts_no_other() {
+    let house = House::new().await;
+    let cx = || house.call_with("acme", &[("idempotency-key", "once")]);
+    let first = house.instances.create(&cx(), echo("")).await.unwrap().instance;
+    house.instances.remove(&house.call("acme"), &first.id, Stop::Now).await.unwrap();
+    // The tombstone is kept for an hour.
+    for later in [Duration::ZERO, Duration::from_secs(22 * 3_600)] {
+        house.ground.clock.advance(later);
+        let again = house.instances.create(&cx(), echo("")).await.unwrap();
+        let told = &again.instance;
+        assert!(again.existing, "{later:?}");
+        assert_eq!(
+            (&told.id, &told.deployment_id, told.created_at),
+            (&first.id, &first.deployment_id, first.created_at)
+        );
+        assert_eq!(told.status, "terminated", "{later:?}");
+    }
+    let other = NewInstance { config: object(json!({"a": 1})), ..echo("") };
+    assert_eq!(reason_of(house.instances.create(&cx(), other).await), reason::IDEMPOTENCY_CONFLICT);
+    assert_eq!(house.fleet.hosts().await.unwrap()[0].active, 0);
+    house.ground.clock.advance(Duration::from_secs(3 * 3_600));
+    assert!(!house.instances.create(&cx(), echo("")).await.unwrap().existing, "a day later the key is free");
+}
+
+#[tokio::test]
 async fn one_request_that_comes_to_several_gateways_at_once_creates_once() {
     let house = House::new().await;
     let cx = house.call_with("acme", &[("idempotency-key", "once")]);

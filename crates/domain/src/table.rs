@@ -103,8 +103,7 @@ impl<T: Entity> Table<T> {
 
     /// Removes an entity, unless somebody changed it meanwhile, who then knows better. Answers whether it was removed.
     pub async fn remove(&self, id: &str, version: u64) -> Result<bool> {
-        let delete = Write::Delete { collection: T::COLLECTION, id: id.to_owned(), expect: Expect::Version(version) };
-        match self.records.commit(vec![delete]).await {
+        match self.records.commit(vec![delete::<T>(id, Expect::Version(version))]).await {
             Ok(_) => Ok(true),
             Err(error) if error.reason() == portico_base::reason::CONFLICT => Ok(false),
             Err(error) => Err(error),
@@ -154,6 +153,11 @@ pub fn write<T: Entity>(value: &T, expect: Expect) -> Result<Write> {
         body: serde_json::to_string(value).map_err(Error::internal)?,
     };
     Ok(Write::Put { collection: T::COLLECTION, record, expect })
+}
+
+/// The write that removes an entity, for a commit of several.
+pub fn delete<T: Entity>(id: &str, expect: Expect) -> Write {
+    Write::Delete { collection: T::COLLECTION, id: id.to_owned(), expect }
 }
 
 fn read<T: Entity>(record: Record) -> Result<Stored<T>> {

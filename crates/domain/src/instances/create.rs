@@ -18,7 +18,7 @@ use portico_port::{
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
-use self::earlier::RENEWED_EVERY;
+use self::earlier::{RENEWED_EVERY, Repeated};
 pub(super) use self::quota::Quota;
 use super::{
     Attempt, Inner, Instances,
@@ -103,7 +103,7 @@ impl Inner {
                 }
                 Err(error) => error,
             };
-            if self.forgotten(cx, &record).await? {
+            if self.forgotten(&record).await? {
                 return Err(error);
             }
         }
@@ -118,7 +118,8 @@ impl Inner {
             rules::idempotency_key(name)?;
             key = match self.repeated(cx, name, fingerprint).await? {
                 Repeated::Is(stored) => return self.take_up(cx, new, *stored, until).await,
-                Repeated::Not(expect) => Some(Key { name, expect }),
+                Repeated::Gone(instance) => return Ok(Claim::Settled(instance)),
+                Repeated::Not => Some(name),
             };
         }
         let wanted =
@@ -137,8 +138,9 @@ impl Inner {
         let counted = self.within_quota(cx).await?;
         let own_config = new.config.keys().cloned().collect();
         let start = self.start(cx, &deployment, &instance, Incarnation::fresh(), new.clone()).await?;
-        let value = Instance { own_config, ..deploying(cx, &deployment, &start, fingerprint.to_owned()) };
-        match self.write_down(cx, key.as_ref(), &value, replaced, counted).await {
+        let request = key.map(str::to_owned);
+        let value = Instance { own_config, request, ..deploying(cx, &deployment, &start, fingerprint.to_owned()) };
+        match self.write_down(cx, &value, replaced, counted).await {
             // Somebody else wrote down the id or the key first: the same request through another gateway, perhaps. Or the
             // tenant has got another instance since its quota was counted.
             Err(error) if error.reason() == reason::CONFLICT => Ok(Claim::Lost),
@@ -161,26 +163,11 @@ impl Inner {
 
     /// Writes down an instance that is to be, the idempotency key of its request, and that its tenant has one more; or
     /// nothing.
-    async fn write_down(
-        &self,
-        cx: &Context,
-        key: Option<&Key<'_>>,
-        record: &Instance,
-        expect: Expect,
-        counted: Option<Write>,
-    ) -> Result<u64> {
+    async fn write_down(&self, cx: &Context, record: &Instance, expect: Expect, counted: Option<Write>) -> Result<u64> {
         let mut writes = vec![table::write(record, expect)?];
         writes.extend(counted);
-        if let Some(key) = key {
-            let request = Request {
-                tenant_id: cx.caller.tenant.to_string(),
-                key: key.name.to_owned(),
-                fingerprint: record.fingerprint.clone(),
-                instance: record.id.clone(),
-                at: cx.now(),
-                until: cx.now().plus(REQUEST_KEPT),
-            };
-            writes.push(table::write(&request, key.expect)?);
+        if let Some(request) = Request::of(record, cx.now().plus(REQUEST_KEPT)) {
+            writes.push(table::write(&request, Expect::Absent)?);
         }
         let versions = self.ground.records.commit(writes).await?;
         Ok(versions.first().copied().unwrap_or_default())
@@ -188,7 +175,7 @@ impl Inner {
 
     /// Forgets an instance that did not come to be, so that a repetition finds nothing. Whoever deleted it meanwhile, or took
     /// the id or the key anew, is left alone. False when somebody else goes on with it.
-    async fn forgotten(&self, cx: &Context, record: &Stored<Instance>) -> Result<bool> {
+    async fn forgotten(&self, record: &Stored<Instance>) -> Result<bool> {
         let instance = &record.value;
         if let Some(stored) = self.table.get(&instance.id).await?
             && stored.value.is_same(instance)
@@ -197,14 +184,7 @@ impl Inner {
             if stored.version != record.version && !stored.value.is_leaving() {
                 return Ok(false);
             }
-            self.table.remove(&instance.id, stored.version).await?;
-        }
-        let Some(name) = cx.metadata.get(KEY) else { return Ok(true) };
-        let place = Request::place(cx.caller.tenant.as_str(), name);
-        if let Some(stored) = self.requests.get(&place).await?
-            && stored.value.instance == instance.id
-        {
-            self.requests.remove(&place, stored.version).await?;
+            self.never_was(&stored).await?;
         }
         Ok(true)
     }
@@ -331,24 +311,6 @@ impl Inner {
         }
     }
 
-    /// What an earlier request with this idempotency key created.
-    async fn repeated(&self, cx: &Context, key: &str, fingerprint: &str) -> Result<Repeated> {
-        let place = Request::place(cx.caller.tenant.as_str(), key);
-        let Some(request) = self.requests.get(&place).await? else { return Ok(Repeated::Not(Expect::Absent)) };
-        if request.value.fingerprint != fingerprint {
-            return Err(Error::new(
-                Code::AlreadyExists,
-                reason::IDEMPOTENCY_CONFLICT,
-                "the idempotency key was used for another request",
-            ));
-        }
-        let stored = self.table.get(&request.value.instance).await?;
-        Ok(match stored.filter(|stored| !stored.value.is_tombstone()) {
-            Some(stored) => Repeated::Is(Box::new(stored)),
-            None => Repeated::Not(Expect::Version(request.version)),
-        })
-    }
-
     /// Who has this id. What has ended makes room, on its host too.
     async fn occupied(&self, cx: &Context, id: &str, fingerprint: &str) -> Result<Occupied> {
         let Some(stored) = self.table.get(id).await? else { return Ok(Occupied::Not) };
@@ -414,20 +376,6 @@ impl Inner {
             asked: Asked::by(cx),
         })
     }
-}
-
-/// Whether a request came before.
-enum Repeated {
-    /// It did, and this is what it created.
-    Is(Box<Stored<Instance>>),
-    /// It did not, or what it created is gone; with what is stored under its key.
-    Not(Expect),
-}
-
-/// The idempotency key of a request, and what is stored under it while it is not used.
-struct Key<'a> {
-    name: &'a str,
-    expect: Expect,
 }
 
 /// Who starts the instance.
@@ -508,6 +456,7 @@ fn deploying(cx: &Context, deployment: &Deployment, start: &Start, fingerprint: 
         deleted_at: None,
         expires_at: None,
         owed: false,
+        request: None,
     }
 }
 

@@ -59,6 +59,9 @@ pub struct Instance {
     /// Whether its host, which was away when it was deleted, must still be told to stop it.
     #[serde(default)]
     pub owed: bool,
+    /// The idempotency key of the request that created it.
+    #[serde(default)]
+    pub request: Option<String>,
 }
 
 impl Instance {
@@ -127,18 +130,65 @@ impl Entity for Instance {
     }
 }
 
-/// An idempotency key that was used.
+/// An idempotency key that was used, and what was created then: its answer, when nothing else is written down of that any more.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) tenant_id: String,
     pub(super) key: String,
     pub(super) fingerprint: String,
     pub(super) instance: String,
+    #[serde(default)]
+    deployment_id: String,
+    #[serde(default)]
+    agent_type: String,
+    #[serde(default)]
+    version: String,
     pub(super) at: Timestamp,
     pub(super) until: Timestamp,
 }
 
 impl Request {
+    /// The request that created this instance, if it has a name, to be known until then.
+    pub(super) fn of(instance: &Instance, until: Timestamp) -> Option<Request> {
+        Some(Request {
+            tenant_id: instance.tenant_id.clone(),
+            key: instance.request.clone()?,
+            fingerprint: instance.fingerprint.clone(),
+            instance: instance.id.clone(),
+            deployment_id: instance.deployment_id.clone(),
+            agent_type: instance.agent_type.clone(),
+            version: instance.version.clone(),
+            at: instance.created_at,
+            until,
+        })
+    }
+
+    /// What it created, now that it is gone.
+    pub(super) fn gone(self) -> Instance {
+        Instance {
+            id: self.instance,
+            tenant_id: self.tenant_id,
+            key_id: None,
+            deployment_id: self.deployment_id,
+            agent_type: self.agent_type,
+            version: self.version,
+            coordinator_id: None,
+            epoch: String::new(),
+            incarnation: Incarnation::default(),
+            status: State::Terminated.to_string(),
+            config: Map::new(),
+            own_config: Vec::new(),
+            chronicle: None,
+            fingerprint: self.fingerprint,
+            created_at: self.at,
+            updated_at: self.at,
+            deleted_at: None,
+            expires_at: Some(self.until),
+            owed: false,
+            request: Some(self.key),
+        }
+    }
+
     /// Its id. No tenant contains a slash.
     pub(super) fn place(tenant: &str, key: &str) -> String {
         format!("{tenant}/{key}")

@@ -183,18 +183,17 @@ impl Inner {
     /// Asks for an instance that is on its way for too long at its host.
     async fn settle(&self, now: Timestamp, stored: &Stored<Instance>) -> Result<()> {
         let instance = &stored.value;
-        let forget = async || self.table.remove(&instance.id, stored.version).await.map(|_| ());
         if now.since(instance.updated_at) < DEPLOYING_MAX {
             return Ok(());
         }
-        let Some(at) = instance.at() else { return forget().await };
+        let Some(at) = instance.at() else { return self.never_was(stored).await };
         match self.ground.fleet.info(&at).await {
             Ok(info) => {
                 let found = Instance { status: info.state.to_string(), updated_at: now, ..instance.clone() };
                 self.write_if_unchanged(instance, &found).await;
                 Ok(())
             }
-            Err(error) if error.reason() == reason::INSTANCE_NOT_FOUND => forget().await,
+            Err(error) if error.reason() == reason::INSTANCE_NOT_FOUND => self.never_was(stored).await,
             // A host that does not answer says nothing about its instances.
             Err(_) => Ok(()),
         }

@@ -5,19 +5,25 @@
 //! waits until it has, and goes on with it when whoever began it does not any more. That is known by the record, which is
 //! written anew while somebody works on it, and not by any clock that two machines would have to agree on.
 //!
+//! An idempotency key outlives what it created: a repetition that comes when the instance has been deleted, and even its tombstone
+//! is gone, is answered with the instance as it then is, stopped. It starts no other one.
+//!
 //! *Knows:* repetitions. *Does not know:* how an instance is placed.
 
 use std::time::Duration;
 
-use portico_base::{Context, Result};
+use portico_base::{Code, Context, Error, Result, reason};
 use portico_port::{
     fleet::{State, failure},
     records::Expect,
 };
 use tokio::time::{Instant as Moment, sleep};
 
-use super::{Claim, Inner, Instance, NewInstance};
-use crate::{deployments::Wanted, table::Stored};
+use super::{Claim, Inner, Instance, NewInstance, Request};
+use crate::{
+    deployments::Wanted,
+    table::{self, Stored},
+};
 
 /// How often whoever starts an instance writes down that it still does.
 pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(1);
@@ -27,7 +33,61 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(6);
 /// How often a repetition looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// Whether a request came before.
+pub(super) enum Repeated {
+    /// It did, and this is what it created.
+    Is(Box<Stored<Instance>>),
+    /// It did, and what it created is gone.
+    Gone(Box<Instance>),
+    /// It did not.
+    Not,
+}
+
 impl Inner {
+    /// What an earlier request with this idempotency key created.
+    ///
+    /// # Errors
+    /// `idempotency_conflict` when it asked for something else.
+    pub(super) async fn repeated(&self, cx: &Context, key: &str, fingerprint: &str) -> Result<Repeated> {
+        let place = Request::place(cx.caller.tenant.as_str(), key);
+        let Some(request) = self.requests.get(&place).await? else { return Ok(Repeated::Not) };
+        let request = request.value;
+        if request.fingerprint != fingerprint {
+            return Err(Error::new(
+                Code::AlreadyExists,
+                reason::IDEMPOTENCY_CONFLICT,
+                "the idempotency key was used for another request",
+            ));
+        }
+        // An id that was given free may be another tenant's by now.
+        let is_it = |stored: &Stored<Instance>| {
+            let instance = &stored.value;
+            let looks_same = instance.tenant_id == request.tenant_id && instance.fingerprint == fingerprint;
+            looks_same && !instance.is_tombstone()
+        };
+        let stored = self.table.get(&request.instance).await?.filter(is_it);
+        Ok(match stored {
+            Some(stored) => Repeated::Is(Box::new(stored)),
+            None => Repeated::Gone(Box::new(request.gone())),
+        })
+    }
+
+    /// Forgets an instance that did not come to be, with the idempotency key of its request, so that a repetition begins anew.
+    /// Whoever changed the record meanwhile knows better.
+    pub(in super::super) async fn never_was(&self, record: &Stored<Instance>) -> Result<()> {
+        let (instance, version) = (&record.value, record.version);
+        let mut writes = vec![table::delete::<Instance>(&instance.id, Expect::Version(version))];
+        if let Some(key) = &instance.request {
+            let place = Request::place(&instance.tenant_id, key);
+            let used = self.requests.get(&place).await?.filter(|used| used.value.instance == instance.id);
+            writes.extend(used.map(|used| table::delete::<Request>(&place, Expect::Version(used.version))));
+        }
+        match self.ground.records.commit(writes).await {
+            Err(error) if error.reason() != reason::CONFLICT => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until an instance that an earlier request began is no longer on its way. Goes on with it when nobody does.
     ///
     /// # Errors
