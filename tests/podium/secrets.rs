@@ -20,7 +20,7 @@ async fn names_come_back_and_values_only_for_administrators() {
     assert_eq!(answer.expect(200)["secrets"], json!({"A": "one", "B": "two"}));
     assert_eq!((answer.header("cache-control"), answer.header("etag")), ("no-store", "\"1\""));
     let names = house.ask(ADMIN, "GET", &format!("{PATH}?tenant_id=acme&reveal=false")).send().await.expect(200);
-    assert_eq!(names["secrets"], json!({"A": "", "B": ""}));
+    assert_eq!((&names["names"], &names["secrets"]), (&json!(["A", "B"]), &json!({})), "an empty value is a value");
 
     assert_eq!(house.ask(&tenant, "GET", PATH).send().await.refusal(), (403, "admin_required".to_owned()));
     let other = house.ask(ADMIN, "GET", &format!("{PATH}?tenant_id=other")).send().await;
@@ -40,6 +40,27 @@ async fn a_change_replaces_or_merges_and_does_not_overwrite_another() {
     let replaced = put().header("if-match", "\"2\"").json(&json!({"D": "4"})).await.expect(200);
     assert_eq!((&replaced["names"], &replaced["version"]), (&json!(["D"]), &json!(3)));
     assert_eq!(put().json(&json!({"not a name": "x"})).await.status, 422);
+}
+
+#[tokio::test]
+async fn a_word_of_the_request_among_bare_names_is_refused_and_changes_nothing() {
+    let house = TestHouse::start().await;
+    let put = async |body| house.ask(ADMIN, "PUT", PATH).json(&body).await;
+    put(json!({"A": "1"})).await.expect(200);
+    for (body, field) in [
+        (json!({"mode": "merge"}), "mode"),
+        (json!({"secrets": "x"}), "secrets"),
+        (json!({"B": "2", "tenant_id": "acme"}), "tenant_id"),
+        (json!({"agentType": "echo"}), "agentType"),
+    ] {
+        let refused = put(body.clone()).await;
+        assert_eq!(refused.refusal(), (422, "validation_failed".to_owned()), "{body}");
+        assert_eq!(refused.json()["error"]["details"]["fields"][0]["path"], field, "{body}");
+    }
+    let kept = house.ask(ADMIN, "GET", PATH).send().await.expect(200);
+    assert_eq!((&kept["secrets"], &kept["names"]), (&json!({"A": "1"}), &json!(["A"])));
+    let set = put(json!({"secrets": {"mode": "x"}})).await.expect(200);
+    assert_eq!(set["names"], json!(["mode"]), "below `secrets` every name is one");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //!
 //! *Knows:* bindings, form encoding, JSON by the codec. *Does not know:* what a field means.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use percent_encoding::percent_decode;
@@ -34,7 +34,8 @@ impl<'m> Message<'m> {
     }
 
     /// Takes a JSON body as the whole message. An empty body is an empty message. An object without an object in its
-    /// member `flat` is that member.
+    /// member `flat` is that member; the names of the message's fields are no members of it, since whoever writes
+    /// `{"mode": "merge"}` means the mode.
     ///
     /// # Errors
     /// `invalid_json` or `validation_failed`.
@@ -44,12 +45,21 @@ impl<'m> Message<'m> {
         }
         if let Some(name) = flat
             && let Some(field) = self.input.path(name)
-            && is_flat(json, name)
+            && let Some(members) = flat_members(json, name)
         {
+            if let Some(reserved) = members.into_iter().find(|member| self.names(member)) {
+                let problem = format!("has a meaning of its own in this body; put all names into `{name}`, as an object");
+                return Err(Error::invalid(reserved, problem));
+            }
             return self.field(&field, json);
         }
         let read = self.input.decode_into(json, Parse::default(), &mut self.bytes);
         read.map_err(|error| unfit(json, &error, ""))
+    }
+
+    /// Whether a member of a JSON object is a field of the message, by proto or JSON name.
+    fn names(&self, member: &str) -> bool {
+        !member.contains('.') && self.input.path(member).is_some()
     }
 
     /// Takes a JSON body as this field. An empty body leaves it unset.
@@ -158,12 +168,11 @@ fn parameters<'q>(input: &'q MessageType, query: Option<&'q str>) -> impl Iterat
     })
 }
 
-/// Whether a JSON object has no object in this member.
-fn is_flat(json: &[u8], name: &str) -> bool {
-    match serde_json::from_slice::<HashMap<String, &RawValue>>(json) {
-        Ok(members) => members.get(name).is_none_or(|value| !value.get().starts_with('{')),
-        Err(_) => false,
-    }
+/// The members of a JSON object, in order, that has no object in this member.
+fn flat_members(json: &[u8], name: &str) -> Option<Vec<String>> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json).ok()?;
+    let is_structured = members.get(name).is_some_and(|value| value.get().starts_with('{'));
+    (!is_structured).then(|| members.into_keys().collect())
 }
 
 /// Tells text that is no JSON from JSON that is no such message. Looked at again only when it has failed, and then for its
@@ -272,7 +281,15 @@ mod tests {
         assert_eq!(whole("", None), "{}");
         assert_eq!(whole(r#"{"agent_type":"a","x":1}"#, None), r#"{"agentType":"a"}"#);
         assert_eq!(whole(r#"{"K":"x"}"#, Some("secrets")), r#"{"secrets":{"K":"x"}}"#);
-        assert_eq!(whole(r#"{"secrets":"x"}"#, Some("secrets")), r#"{"secrets":{"secrets":"x"}}"#);
+        assert_eq!(whole(r#"{"secrets.fields":"x"}"#, Some("secrets")), r#"{"secrets":{"secrets.fields":"x"}}"#);
+        for (json, name) in [
+            (r#"{"secrets":"x"}"#, "secrets"),
+            (r#"{"K":"x","mode":"merge"}"#, "mode"),
+            (r#"{"tenantId":"t"}"#, "tenantId"),
+        ] {
+            let refused = whole(json, Some("secrets"));
+            assert!(refused.starts_with(&format!("validation_failed {name}: has a meaning of its own")), "{refused}");
+        }
         assert_eq!(
             whole(r#"{"secrets":{"K":"x"},"mode":"merge"}"#, Some("secrets")),
             r#"{"secrets":{"K":"x"},"mode":"merge"}"#

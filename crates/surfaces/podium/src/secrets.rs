@@ -36,14 +36,12 @@ impl SecretsService for Podium {
         let reveal = request.reveal.unwrap_or(true);
         let (listing, values) = self.platform.secrets.get(&cx, &request.agent_type, &request.tenant_id, reveal).await?;
         tagged(&cx, listing.version);
-        let secrets = match values {
-            Some(values) => values.into_iter().map(|(name, value)| (name, value.reveal().to_owned())).collect(),
-            None => listing.names.into_iter().map(|name| (name, String::new())).collect(),
-        };
+        let values = values.unwrap_or_default().into_iter();
         Ok(GetSecretsResponse {
             agent_type: listing.agent_type,
             tenant_id: listing.tenant_id.as_str().to_owned(),
-            secrets,
+            secrets: values.map(|(name, value)| (name, value.reveal().to_owned())).collect(),
+            names: listing.names,
             version: counted(listing.version),
             updated_at: Some(timestamp(listing.updated_at)),
         })
