@@ -165,7 +165,7 @@ fn show(instance: &Instance, screen: &mut Screen) -> Result<(), Failure> {
         ("instance", instance.instance_id.clone()),
         ("deployment", instance.deployment_id.clone()),
         ("status", format!("{}{stale}", instance.status)),
-        ("host", or_dash(&instance.coordinator_id)),
+        ("host", or_dash(instance.coordinator_id())),
         ("tenant", or_dash(&instance.tenant_id)),
         ("created", time(instance.created_at.as_ref())),
         ("last activity", time(instance.last_activity_at.as_ref())),

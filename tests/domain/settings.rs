@@ -64,7 +64,7 @@ async fn agent_types_override_defaults() {
 async fn what_was_shown_can_be_sent_back() {
     let ground = Ground::new();
     let settings = settings(&ground).await;
-    let unset = json!({"version": 0, "updated_at": null, "updated_by": "", "defaults": {"model": "small"}});
+    let unset = json!({"version": 0, "updated_at": null, "updated_by": null, "defaults": {"model": "small"}});
     update(&settings, &ground, unset).await.unwrap();
     let shown = json!({
         "version": 1, "updated_at": NOW.to_string().replace(".000Z", "Z"), "updated_by": "key_admin", "environment": "test",

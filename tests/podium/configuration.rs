@@ -28,6 +28,9 @@ async fn a_change_merges_and_guards_against_lost_updates() {
     assert_eq!(before.header("etag"), "\"0\"");
     assert_eq!((&before.json()["version"], &before.json()["models_status"]), (&json!(0), &json!("unavailable")));
 
+    let unchanged = house.ask(ADMIN, "GET", PATH).send().await.expect(200);
+    assert_eq!((&unchanged["updated_by"], &unchanged["updated_at"]), (&Value::Null, &Value::Null));
+
     let put = |body: Value, tag: &'static str| {
         let asking = house.ask(ADMIN, "PUT", PATH);
         let asking = if tag.is_empty() { asking } else { asking.header("if-match", tag) };

@@ -167,6 +167,11 @@ async fn duplicate_create_retry_is_200_by_id_and_by_idempotency_key() {
     let made = create("m").await.expect(201);
     assert_eq!(create("m").await.expect(200)["instance_id"], made["instance_id"]);
     assert_eq!(create("n").await.refusal(), (409, "idempotency_conflict".to_owned()));
+    let path = format!("{PATH}/{}", made["instance_id"].as_str().unwrap());
+    stage.house.ask(&stage.tenant, "DELETE", &path).send().await.expect(204);
+    let gone = create("m").await.expect(200);
+    assert_eq!((&gone["instance_id"], &gone["status"]), (&made["instance_id"], &json!("terminated")));
+    assert_eq!(gone["coordinator_id"], json!(null));
     stage.house.close().await;
 }
 

@@ -55,7 +55,7 @@ pub(crate) async fn run(flags: Flags, variables: &Variables, screen: &mut Screen
         ("instance", made.instance_id.clone()),
         ("deployment", made.deployment_id),
         ("status", made.status),
-        ("host", screen::or_dash(&made.coordinator_id)),
+        ("host", screen::or_dash(made.coordinator_id.as_deref().unwrap_or_default())),
         ("talk", made.ws_url),
     ];
     for (name, value) in rows {

@@ -48,14 +48,7 @@ pub(super) fn writable(patch: Map<String, Value>, shown: &Current) -> Result<Map
             name if SHOWN_ALONE.contains(&name) => unchanged(name, &value, false)?,
             "version" => unchanged("version", &value, value.as_u64() == Some(shown.version))?,
             "environment" => unchanged("environment", &value, value == shown.environment.as_str())?,
-            // Unset is shown as the empty text where texts cannot be null.
-            "updated_by" => {
-                unchanged(
-                    "updated_by",
-                    &value,
-                    value.as_str() == Some(shown.updated_by.as_deref().unwrap_or_default()),
-                )?;
-            }
+            "updated_by" => unchanged("updated_by", &value, value.as_str() == shown.updated_by.as_deref())?,
             "updated_at" => {
                 let at = shown.updated_at.map(|at| at.to_string());
                 let same = |text: &str, at: &str| text == at || text == at.replace(".000Z", "Z");

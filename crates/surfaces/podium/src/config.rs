@@ -92,12 +92,12 @@ impl Podium {
     async fn config(&self, cx: &Context, current: &Current) -> Config {
         tagged(cx, current.version);
         let (models, models_status) = self.models(cx).await;
-        let updated_by = current.updated_by.clone().unwrap_or_default();
+        let updated_by = current.updated_by.clone().filter(|_| cx.caller.is_admin());
         let overrides = current.agent_types.iter().filter_map(|(name, value)| Some((name, value.as_object()?)));
         Config {
             version: counted(current.version),
             updated_at: current.updated_at.map(timestamp),
-            updated_by: cx.caller.is_admin().then_some(updated_by),
+            updated_by,
             environment: current.environment.clone(),
             defaults: Some(carried(&current.defaults)),
             agent_types: overrides.map(|(name, overrides)| (name.clone(), carried(overrides))).collect(),

@@ -51,7 +51,7 @@ impl DeploymentsService for Podium {
             size_bytes: sized(deployment.size_bytes),
             created_at: Some(timestamp(deployment.created_at)),
             status: status.to_owned(),
-            coordinator_id: deployment.coordinator_id.unwrap_or_default(),
+            coordinator_id: deployment.coordinator_id,
             warnings: uploaded.warnings,
         })
     }

@@ -62,7 +62,7 @@ impl InstancesService for Podium {
             agent_id: instance.id,
             deployment_id: instance.deployment_id,
             status: instance.status,
-            coordinator_id: instance.coordinator_id.unwrap_or_default(),
+            coordinator_id: instance.coordinator_id,
             chronicle_ws_endpoint: chronicle,
             created_at: Some(timestamp(instance.created_at)),
         })

@@ -19,7 +19,7 @@ pub(super) fn instance(shown: Shown, chronicle_base: Option<&str>) -> Instance {
         config: Some(objects::carried(&instance.config)),
         chronicle_ws_endpoint: chronicle(chronicle_base, instance.chronicle.as_deref()),
         resource_usage: shown.usage.map(usage),
-        coordinator_id: instance.coordinator_id.unwrap_or_default(),
+        coordinator_id: instance.coordinator_id,
         tenant_id: instance.tenant_id,
         created_at: Some(timestamp(instance.created_at)),
         updated_at: Some(timestamp(instance.updated_at)),
