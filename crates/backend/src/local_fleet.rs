@@ -23,6 +23,7 @@ mod log_book;
 mod manifest;
 mod native;
 mod process;
+mod strays;
 mod supervise;
 
 use std::{
@@ -51,6 +52,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::{
     deployments::Deployments,
     instance::{Handed, Instance},
+    strays::Strays,
     supervise::{Supervisor, next_order},
 };
 use super::ownership;
@@ -87,6 +89,7 @@ pub struct LocalFleet {
     sockets: PathBuf,
     deployments: Deployments,
     instances: Instances,
+    strays: Arc<Strays>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     /// Held as long as the fleet lives, so that two gateways never share a folder.
@@ -105,6 +108,7 @@ impl LocalFleet {
         let config = Config { root: config.root.canonicalize().map_err(unusable)?, ..config };
         let lock = ownership::take(&config.root.join("lock")).map_err(unusable)?;
         let lock = lock.ok_or_else(|| failure::unavailable("another process uses the folder"))?;
+        strays::sweep(&config.root.join("instances"));
         for swept in ["instances", "s"] {
             empty(&config.root.join(swept)).map_err(unusable)?;
         }
@@ -116,6 +120,7 @@ impl LocalFleet {
             sockets: socket_folder(&config.root).map_err(unusable)?,
             deployments: Deployments::new(deployments, blobs, tasks.clone()),
             instances: Instances::default(),
+            strays: Arc::default(),
             config,
             clock,
             tasks,
@@ -174,6 +179,7 @@ impl LocalFleet {
             sockets: self.sockets.clone(),
             path: self.config.path.clone(),
             limits: self.config.limits,
+            strays: Arc::clone(&self.strays),
             tasks: self.tasks.clone(),
             started: Some(started),
         };

@@ -19,6 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use portico_base::{Result, id, tasks::Tasks};
 use portico_port::fleet::{LogLevel, LogSource, State, Stop, failure};
 use serde_json::json;
@@ -26,7 +27,7 @@ use tokio::{
     io::BufReader,
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -37,6 +38,7 @@ use super::{
     ipc,
     manifest::Restart,
     process::{Group, Launch, Limits, Process},
+    strays::Strays,
 };
 
 /// How long a process may take to connect: on a busy machine, loading an interpreter and its libraries takes a while.
@@ -45,8 +47,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(30);
 const INIT_MAX: Duration = Duration::from_secs(60);
 /// How long an agent that closed its socket may take to end.
 const HANG_UP_MAX: Duration = Duration::from_secs(2);
-/// How long to go on reading what an ended agent left in its pipes.
+/// How long to go on reading what an ended agent left in its socket.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How long to go on reading what it left in its pipes: 64 KiB each, and nobody writes any more but a process that hid itself.
+const PIPES_MAX: Duration = Duration::from_millis(500);
 /// How long agents have to end when the host closes.
 const CLOSING_GRACE: Duration = Duration::from_secs(5);
 /// First and longest pause before a restart, and how many in a row.
@@ -68,6 +72,7 @@ pub(super) struct Supervisor {
     /// Where programs are looked for.
     pub(super) path: String,
     pub(super) limits: Limits,
+    pub(super) strays: Arc<Strays>,
     pub(super) tasks: Tasks,
     /// Told once: the first process has connected, or why not.
     pub(super) started: Option<oneshot::Sender<Result<()>>>,
@@ -128,7 +133,8 @@ impl Supervisor {
     /// One process, from start to end.
     async fn run(&mut self) -> io::Result<RunEnd> {
         let socket = Socket::bind(&self.sockets)?;
-        let environment = self.environment(&socket.path);
+        let name = socket.path.clone();
+        let environment = self.environment(&name);
         let launch = Launch {
             command: &self.deployed.manifest.command,
             folder: &self.deployed.folder,
@@ -136,39 +142,42 @@ impl Supervisor {
             limits: self.limits,
         };
         let (mut process, output, errors) = Process::start(&launch)?;
-        let group = process.group();
-        self.instance.runs(Some(group));
+        self.instance.runs(Some(process.group()));
         let logs = &self.instance.logs;
         let captures = [
             self.tasks.spawn(logs.clone().capture(BufReader::new(output), LogSource::Stdout, LogLevel::Info)),
             self.tasks.spawn(logs.clone().capture(BufReader::new(errors), LogSource::Stderr, LogLevel::Warn)),
         ];
+        let end = self.live(&mut process, socket).await;
+        // What the agent started must not outlive it, and what it printed last belongs into the log.
+        process.group().kill();
+        self.strays.end(&name).await;
+        quiet(captures).await;
+        Ok(match end? {
+            (RunEnd::Broke(why), Some(status)) => RunEnd::Broke(self.last_words(&why, status)),
+            (end, _) => end,
+        })
+    }
 
+    /// Waits until the process has connected and talks to it until it has ended.
+    async fn live(&mut self, process: &mut Process, socket: Socket) -> io::Result<(RunEnd, Option<ExitStatus>)> {
         let stream = tokio::select! {
-            stream = socket.accept(group) => stream?,
+            stream = socket.accept(process.group()) => stream?,
             status = process.ended() => {
-                let status = status?;
-                quiet(captures).await;
-                return Ok(RunEnd::Broke(self.last_words("the agent ended before it connected to AGENT_SOCKET", status)));
+                let why = "the agent ended before it connected to AGENT_SOCKET".to_owned();
+                return Ok((RunEnd::Broke(why), Some(status?)));
             }
             () = sleep(CONNECT_MAX) => {
                 let seconds = CONNECT_MAX.as_secs();
-                return Ok(RunEnd::Broke(format!("the agent did not connect to AGENT_SOCKET within {seconds} s")));
+                return Ok((RunEnd::Broke(format!("the agent did not connect to AGENT_SOCKET within {seconds} s")), None));
             }
-            () = self.told_to_stop() => return Ok(RunEnd::Stopped),
+            () = self.told_to_stop() => return Ok((RunEnd::Stopped, None)),
         };
         drop(socket);
         if let Some(started) = self.started.take() {
             let _nobody_waits = started.send(Ok(())).is_err();
         }
-        let end = self.talk(&mut process, stream).await?;
-        // What the agent started must not outlive it, and what it printed last belongs into the log.
-        group.kill();
-        quiet(captures).await;
-        Ok(match end {
-            (RunEnd::Broke(why), Some(status)) => RunEnd::Broke(self.last_words(&why, status)),
-            (end, _) => end,
-        })
+        self.talk(process, stream).await
     }
 
     /// Carries packets both ways until the process has ended.
@@ -453,11 +462,9 @@ async fn speak(
 
 /// Waits until what the agent printed is in the log, but not for a stranger that keeps its pipes open.
 async fn quiet(captures: [JoinHandle<()>; 2]) {
-    for capture in captures {
-        let abort = capture.abort_handle();
-        if timeout(DRAIN_MAX, capture).await.is_err() {
-            abort.abort();
-        }
+    let aborts = captures.each_ref().map(JoinHandle::abort_handle);
+    if timeout(PIPES_MAX, join_all(captures)).await.is_err() {
+        aborts.iter().for_each(AbortHandle::abort);
     }
 }
 

@@ -49,6 +49,14 @@ def obey(message):
         limits = {name: getattr(resource, "RLIMIT_" + name) for name in ("AS", "CPU", "NOFILE", "FSIZE")}
         limits = {name: resource.getrlimit(limit)[0] for name, limit in limits.items()}
         say("complete", message_id=message_id, text=json.dumps(limits))
+    elif word == "daemon":
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(600)
+            time.sleep(600)
+        say("complete", message_id=message_id, text=str(child))
     elif word == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if os.fork() == 0:
