@@ -5,6 +5,8 @@
 //! whose write end is in the gateway: when the gateway is gone, however it went, the pipe closes and the shell ends the
 //! whole group. (A parent-death signal would follow the thread that started the process, and threads come and go.)
 //!
+//! The shell runs under the platform's `PATH` and finds its programs there, whatever `PATH` the agent is given.
+//!
 //! A newcomer's usual mistake is to kill the process. Agents start others; signals go to the group.
 //!
 //! *Knows:* groups, limits, signals, /proc. *Does not know:* instances, the socket's language.
@@ -41,19 +43,36 @@ impl Default for Limits {
     }
 }
 
+/// How much longer than its limit a process may use the processor when it does not heed the signal that says so.
+const CPU_SECONDS_MORE: u64 = 5;
+/// Where the launcher's programs are on every system, when the platform's `PATH` does not say.
+const SYSTEM_PATH: &str = "/usr/bin:/bin";
+
+impl Limits {
+    /// Which of these ends a process by this signal.
+    pub(super) fn ended_by(&self, signal: i32) -> Option<String> {
+        if signal == Signal::XCPU.as_raw() {
+            return Some(format!("it used up its {} s of processor time", self.cpu_seconds));
+        }
+        (signal == Signal::XFSZ.as_raw()).then(|| format!("it wrote a file of more than {} bytes", self.file_bytes))
+    }
+}
+
 /// Sets the limits, starts the agent and the lifeline's watcher beside it, and ends with the agent's code. A limit that
-/// cannot be set is one that the system already holds lower. After the lifeline broke the agent has five seconds.
+/// cannot be set is one that the system already holds lower. After the lifeline broke the agent has five seconds. Its own
+/// variables have names that no caller may use, since one that came with the environment would go on to the agent.
 const SUPERVISOR: &str = r#"
 ulimit -c 0
 ulimit -v "$1" 2>/dev/null || :
-ulimit -t "$2" 2>/dev/null || :
-ulimit -n "$3" 2>/dev/null || :
-ulimit -f "$4" 2>/dev/null || :
-niceness=$5
-shift 5
+ulimit -H -t "$3" 2>/dev/null || :
+ulimit -S -t "$2" 2>/dev/null || :
+ulimit -n "$4" 2>/dev/null || :
+ulimit -f "$5" 2>/dev/null || :
+AGENT_NICENESS=$6 AGENT_PATH=$7
+shift 7
 exec 3<&0 </dev/null
 trap : TERM
-nice -n "$niceness" "$@" 3<&- &
+PATH=$AGENT_PATH "$(command -v nice)" -n "$AGENT_NICENESS" "$@" 3<&- &
 agent=$!
 ( trap '' TERM; read -r line; kill -TERM 0; sleep 5; kill -KILL 0 ) <&3 >/dev/null 2>&1 &
 watcher=$!
@@ -73,8 +92,29 @@ pub(super) struct Launch<'a> {
     pub(super) folder: &'a Path,
     /// All of its environment.
     pub(super) environment: &'a [(String, String)],
+    /// Where the platform finds programs; the environment may have another `PATH`.
+    pub(super) path: &'a str,
     /// What it may use.
     pub(super) limits: Limits,
+}
+
+impl Launch<'_> {
+    /// The command with its program as a path when it is not where the agent looks for programs, but where the platform does:
+    /// whoever gives an agent a `PATH` need not know what the bundle needs to start.
+    fn found(&self, agents: &str) -> Vec<String> {
+        let mut command = self.command.to_vec();
+        let Some(program) = command.first_mut().filter(|program| !program.contains('/')) else { return command };
+        let find = |path: &str| {
+            let folders = path.split(':').map(|folder| self.folder.join(folder));
+            folders.map(|folder| folder.join(&*program)).find(|file| file.is_file())
+        };
+        if find(agents).is_none()
+            && let Some(found) = find(self.path)
+        {
+            *program = found.display().to_string();
+        }
+        command
+    }
 }
 
 /// A running process group. Killed when dropped.
@@ -91,20 +131,27 @@ pub(super) struct Group(Pid);
 
 impl Process {
     /// Starts it. Answers what it prints beside it.
-    pub(super) fn start(launch: &Launch<'_>) -> io::Result<(Process, ChildStdout, ChildStderr)> {
+    pub(super) fn start<'a>(launch: &Launch<'a>) -> io::Result<(Process, ChildStdout, ChildStderr)> {
         let limits = launch.limits;
+        let cpu = |seconds: u64| if limits.cpu_seconds == 0 { "unlimited".to_owned() } else { seconds.to_string() };
+        let variable = |(name, value): &'a (String, String)| (name == "PATH").then_some(value.as_str());
+        // The last one holds, as it does for the process.
+        let path = launch.environment.iter().rev().find_map(variable).unwrap_or(launch.path);
         let mut child = Command::new("/bin/sh")
             .args(["-c", SUPERVISOR, "agent"])
             .arg((limits.memory_bytes >> 10).to_string())
-            .arg(if limits.cpu_seconds == 0 { "unlimited".to_owned() } else { limits.cpu_seconds.to_string() })
+            .arg(cpu(limits.cpu_seconds))
+            .arg(cpu(limits.cpu_seconds.saturating_add(CPU_SECONDS_MORE)))
             .arg(limits.open_files.to_string())
             // The shell counts in blocks of 512 bytes.
             .arg((limits.file_bytes >> 9).to_string())
             .arg(limits.niceness.to_string())
-            .args(launch.command)
+            .arg(path)
+            .args(launch.found(path))
             .current_dir(launch.folder)
             .env_clear()
             .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+            .env("PATH", format!("{}:{SYSTEM_PATH}", launch.path))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -139,6 +139,7 @@ impl Supervisor {
             command: &self.deployed.manifest.command,
             folder: &self.deployed.folder,
             environment: &environment,
+            path: &self.path,
             limits: self.limits,
         };
         let (mut process, output, errors) = Process::start(&launch)?;
@@ -254,7 +255,10 @@ impl Supervisor {
         let how = match (status.code(), status.signal()) {
             (Some(127), _) => "exit code 127, its command was not found".to_owned(),
             (Some(126), _) => "exit code 126, its command cannot be run".to_owned(),
-            (Some(code), _) if code > 128 => format!("signal {}", code - 128),
+            (Some(code), _) if code > 128 => match self.limits.ended_by(code - 128) {
+                Some(limit) => format!("signal {}, {limit}", code - 128),
+                None => format!("signal {}", code - 128),
+            },
             (Some(code), _) => format!("exit code {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "no exit code".to_owned(),

@@ -49,6 +49,9 @@ def obey(message):
         limits = {name: getattr(resource, "RLIMIT_" + name) for name in ("AS", "CPU", "NOFILE", "FSIZE")}
         limits = {name: resource.getrlimit(limit)[0] for name, limit in limits.items()}
         say("complete", message_id=message_id, text=json.dumps(limits))
+    elif word == "spin":
+        while True:
+            pass
     elif word == "daemon":
         child = os.fork()
         if child == 0:
