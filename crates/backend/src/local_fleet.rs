@@ -108,6 +108,7 @@ impl LocalFleet {
         let config = Config { root: config.root.canonicalize().map_err(unusable)?, ..config };
         let lock = ownership::take(&config.root.join("lock")).map_err(unusable)?;
         let lock = lock.ok_or_else(|| failure::unavailable("another process uses the folder"))?;
+        process::inherit_nothing();
         strays::sweep(&config.root.join("instances"));
         for swept in ["instances", "s"] {
             empty(&config.root.join(swept)).map_err(unusable)?;

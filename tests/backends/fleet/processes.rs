@@ -1,6 +1,6 @@
 //! What an agent's processes are given by the host, what ends them, and that none is left behind.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use portico::{
     backend::{
@@ -10,6 +10,7 @@ use portico::{
     base::{clock::SystemClock, tasks::Tasks},
     port::fleet::{LogLevel, LogQuery, State, Stop},
 };
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
 use super::{House, PATIENCE, gone, start};
@@ -38,6 +39,21 @@ async fn the_path_that_an_agent_is_given_is_its_own_and_does_not_keep_it_from_st
     assert_eq!(house.fleet.settled(&at, PATIENCE).await.unwrap(), State::Ready);
     let environment = house.attach(&at).await.answer("environment").await;
     assert_eq!((&environment["PATH"], &environment["niceness"]), (&json!("1"), &json!("mine")));
+}
+
+#[tokio::test]
+async fn what_the_gateway_inherited_reaches_no_agent() {
+    let inherited = tempfile::NamedTempFile::new().unwrap();
+    let held: File = inherited.reopen().unwrap();
+    // As whoever started the gateway left it.
+    fcntl_setfd(&held, FdFlags::empty()).unwrap();
+    let house = House::embedded();
+    let at = house.start("agent_1").await;
+    let open = house.attach(&at).await.answer("descriptors").await;
+    let open: Vec<_> = open.as_array().unwrap().iter().map(|place| place.as_str().unwrap()).collect();
+    assert!(open.iter().any(|place| place.starts_with("socket:")), "its socket: {open:?}");
+    let own = inherited.path().to_str().unwrap();
+    assert!(!open.contains(&own) && open.len() <= 5, "{open:?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@
 //! whose write end is in the gateway: when the gateway is gone, however it went, the pipe closes and the shell ends the
 //! whole group. (A parent-death signal would follow the thread that started the process, and threads come and go.)
 //!
-//! The shell runs under the platform's `PATH` and finds its programs there, whatever `PATH` the agent is given.
+//! The shell runs under the platform's `PATH` and finds its programs there, whatever `PATH` the agent is given. Nothing but
+//! the agent's own three descriptors reaches it: those that the gateway inherited from whoever started it are closed in
+//! every child.
 //!
 //! A newcomer's usual mistake is to kill the process. Agents start others; signals go to the group.
 //!
@@ -96,6 +98,14 @@ pub(super) struct Launch<'a> {
     pub(super) path: &'a str,
     /// What it may use.
     pub(super) limits: Limits,
+}
+
+/// Closes what this process inherited in every child that it starts from now on. What it opens itself is so anyhow, but
+/// whoever started it may have left open what no agent should hold: a build's job server, sockets of a service manager.
+pub(super) fn inherit_nothing() {
+    /// Standard input, output and errors are set for each child.
+    const FIRST: i32 = 3;
+    close_fds::set_fds_cloexec_threadsafe(FIRST, &[]);
 }
 
 impl Launch<'_> {

@@ -49,6 +49,14 @@ def obey(message):
         limits = {name: getattr(resource, "RLIMIT_" + name) for name in ("AS", "CPU", "NOFILE", "FSIZE")}
         limits = {name: resource.getrlimit(limit)[0] for name, limit in limits.items()}
         say("complete", message_id=message_id, text=json.dumps(limits))
+    elif word == "descriptors":
+        places = []
+        for number in os.listdir("/proc/self/fd"):
+            try:
+                places.append(os.readlink("/proc/self/fd/" + number))
+            except FileNotFoundError:
+                pass  # The folder that was listed.
+        say("complete", message_id=message_id, text=json.dumps(places))
     elif word == "spin":
         while True:
             pass
