@@ -22,6 +22,7 @@ mod screen;
 mod serve;
 mod signals;
 mod span;
+mod watched;
 
 use std::{ffi::OsString, process::ExitCode};
 

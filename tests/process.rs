@@ -10,6 +10,7 @@ mod guesses;
 mod hostile;
 mod load;
 mod memory;
+mod operator;
 mod reload;
 mod secrets;
 mod stop;

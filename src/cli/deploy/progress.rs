@@ -2,18 +2,13 @@
 
 use std::{
     future::Future,
-    io::{IsTerminal, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use super::bundle::Source;
-
-/// Often enough to look alive.
-const TICK: Duration = Duration::from_millis(150);
+use super::{super::watched, bundle::Source};
 
 /// How far an upload is.
 pub(super) struct Progress {
@@ -25,25 +20,13 @@ pub(super) struct Progress {
 impl Progress {
     /// Nothing has been read yet. `read` counts what has.
     pub(super) fn begin(source: &Source, read: Arc<AtomicU64>) -> Progress {
-        Progress { total: source.bytes(), read, watched: std::io::stderr().is_terminal() }
+        Progress { total: source.bytes(), read, watched: watched::is() }
     }
 
     /// Shows it until the work is done.
     pub(super) async fn while_running<F: Future>(self, work: F) -> F::Output {
-        if !self.watched {
-            return work.await;
-        }
-        let mut ticks = tokio::time::interval(TICK);
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                output = &mut work => {
-                    print("\r\x1b[K");
-                    return output;
-                }
-                _ = ticks.tick() => print(&format!("\r\x1b[K{}", self.line())),
-            }
-        }
+        let line = || self.line();
+        watched::work(self.watched, line, work).await
     }
 
     fn line(&self) -> String {
@@ -68,12 +51,6 @@ pub(super) fn bytes(number: u64) -> String {
         unit += 1;
     }
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
-/// A terminal that has gone is no reason to stop the upload.
-fn print(text: &str) {
-    let mut err = std::io::stderr().lock();
-    let _shown = err.write_all(text.as_bytes()).and_then(|()| err.flush()).is_ok();
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use portico::wire::{podium::v1::CreateInstanceRequest, well_known::Struct};
 use prost::Message;
+use tokio::time::Instant;
 
-use super::super::{Failure, Screen, Target, Variables, screen, variable};
+use super::super::{Failure, Screen, Target, Variables, screen, variable, watched};
 
 /// What to start.
 #[derive(clap::Args)]
@@ -33,6 +34,7 @@ pub(crate) struct Flags {
 /// Starts it and prints where it is.
 pub(crate) async fn run(flags: Flags, variables: &Variables, screen: &mut Screen) -> Result<(), Failure> {
     let client = flags.target.client(variables)?;
+    let what = flags.what.clone();
     let (deployment_id, agent_type) = match flags.what.contains('@') {
         true => (flags.what, String::new()),
         false => (String::new(), flags.what),
@@ -47,7 +49,9 @@ pub(crate) async fn run(flags: Flags, variables: &Variables, screen: &mut Screen
     };
     let headers: Vec<(&'static str, String)> =
         flags.idempotency_key.into_iter().map(|key| ("idempotency-key", key)).collect();
-    let made = client.call_with(request, &headers).await?;
+    let began = Instant::now();
+    let line = || format!("starting {what}, {} s", began.elapsed().as_secs());
+    let made = watched::work(watched::is(), line, client.call_with(request, &headers)).await?;
     if flags.target.json {
         return screen.json(&made);
     }
