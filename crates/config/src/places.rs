@@ -96,9 +96,12 @@ fn bucket(rest: &str) -> Parsed<Bucket> {
     Ok(bucket)
 }
 
-/// A value without the password that a URL in it may carry.
+/// A value without the password that a URL in it may carry. What stands in the query of an http URL may be a key of any name.
 pub(super) fn shown(text: &str) -> String {
+    /// What the names of options that hold secrets end with.
+    const SECRET_ENDINGS: [&str; 3] = ["password", "secret", "token"];
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let is_web = scheme.ends_with("http") || scheme.ends_with("https");
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     // A password may hold an @ that nobody escaped; and what nobody escaped may end the authority early.
@@ -114,7 +117,11 @@ pub(super) fn shown(text: &str) -> String {
     let tail = match tail.split_once('?') {
         Some((path, query)) => {
             let hidden = query.split('&').map(|pair| match pair.split_once('=') {
-                Some((name, _)) if name.to_ascii_lowercase().ends_with("password") => format!("{name}=***"),
+                Some((name, _))
+                    if is_web || SECRET_ENDINGS.iter().any(|ending| name.to_lowercase().ends_with(ending)) =>
+                {
+                    format!("{name}=***")
+                }
                 _ => pair.to_owned(),
             });
             format!("{path}?{}", hidden.collect::<Vec<_>>().join("&"))
@@ -137,6 +144,8 @@ mod tests {
             ("postgres://ann:hun@ter2@db/portico", "postgres://ann:***@db/portico"),
             ("postgres://ann:hunter2/x@db/portico", "postgres://ann:***@db/portico"),
             ("s3://bundles/here?region=eu-west-1", "s3://bundles/here?region=eu-west-1"),
+            ("http://ensemble:8080/v1?key=hunter2&a=b", "http://ensemble:8080/v1?key=***&a=***"),
+            ("coordinator:https://a:9090?t=hunter2", "coordinator:https://a:9090?t=***"),
             ("sqlite:", "sqlite:"),
         ] {
             assert_eq!(shown(url), expected);
