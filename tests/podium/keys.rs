@@ -25,7 +25,8 @@ async fn a_key_is_shown_once_and_listed_without_its_secret() {
     assert!(!String::from_utf8_lossy(&answer.body).contains(key));
     // The operator's key is listed by its name.
     let all = house.ask(ADMIN, "GET", "/api/v1/keys").send().await.expect(200);
-    assert!(all["keys"].as_array().unwrap().iter().any(|key| key["key_id"] == "bootstrap"));
+    let bootstrap = all["keys"].as_array().unwrap().iter().find(|key| key["key_id"] == "bootstrap").unwrap();
+    assert!(bootstrap["last_used_at"].is_string(), "it asks this: {bootstrap}");
 }
 
 #[tokio::test]

@@ -17,7 +17,10 @@ mod upkeep;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use portico_base::{
@@ -137,6 +140,8 @@ struct Bootstrap {
     digest: Digest,
     prefix: String,
     resolved: Resolved,
+    /// When it was last used through this gateway; 0 before the first time. It has no record to be noted in.
+    used_at: AtomicI64,
 }
 
 impl Keys {
@@ -404,7 +409,16 @@ impl Bootstrap {
             digest: cache.digest(text),
             prefix: grammar::prefix(text).unwrap_or_default().to_owned(),
             resolved: Resolved { caller: Arc::new(caller), rate_limit_rpm: None, ended: Arc::default() },
+            used_at: AtomicI64::new(0),
         })
+    }
+
+    /// Whose call it is, which is a use of the key.
+    fn used(&self, now: Timestamp) -> Resolved {
+        if now.since(Timestamp(self.used_at.load(Ordering::Relaxed))) >= live::NOTED_EVERY {
+            self.used_at.store(now.0, Ordering::Relaxed);
+        }
+        self.resolved.clone()
     }
 
     fn shown(&self) -> Key {
@@ -420,7 +434,7 @@ impl Bootstrap {
             role: KeyRole::Admin,
             created_at: Timestamp(0),
             expires_at: None,
-            last_used_at: None,
+            last_used_at: Some(Timestamp(self.used_at.load(Ordering::Relaxed))).filter(|at| at.0 > 0),
             revoked_at: None,
             rate_limit_rpm: None,
         }

@@ -34,7 +34,7 @@ const SHARD_RESOLUTIONS_MAX: usize = 1_024;
 /// Keys in use at once. Beyond that the one that was looked up least recently is ended, and its callers come back.
 const LIVE_KEYS_MAX: usize = 262_144;
 /// How often the use of a key is noted.
-const NOTED_EVERY: Duration = Duration::from_secs(60);
+pub(super) const NOTED_EVERY: Duration = Duration::from_secs(60);
 
 type Shard = RwLock<HashMap<Digest, Arc<Resolution>, BuildHasherDefault<AlreadyHashed>>>;
 

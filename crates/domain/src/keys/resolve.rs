@@ -60,7 +60,7 @@ impl Inner {
         if let Some(bootstrap) = &self.bootstrap
             && bootstrap.digest == digest
         {
-            return Ok(bootstrap.resolved.clone());
+            return Ok(bootstrap.used(self.clock.now()));
         }
         let (kind, prefix) = grammar::parse(presented).ok_or_else(unauthorized)?;
         // Boxed, because it is large and rare: the usual case does not carry room for it.
@@ -69,7 +69,8 @@ impl Inner {
 
     pub(super) async fn resolve_bound(self: &Arc<Self>, key_id: &str) -> Result<Resolved> {
         if key_id == BOOTSTRAP_ID {
-            return self.bootstrap.as_ref().map(|bootstrap| bootstrap.resolved.clone()).ok_or_else(unauthorized);
+            let now = self.clock.now();
+            return self.bootstrap.as_ref().map(|bootstrap| bootstrap.used(now)).ok_or_else(unauthorized);
         }
         // No key looks like an id.
         let digest = self.cache.digest(key_id);
