@@ -4,6 +4,7 @@ mod access;
 mod documented;
 mod documents;
 mod examples;
+mod keys;
 mod layers;
 mod openapi;
 mod redacted;

@@ -8,7 +8,7 @@
 //! base62   = "0".."9" "A".."Z" "a".."z", in this order of value
 //! ```
 //!
-//! For example `pod_` + 49 digits (53 characters in all) or `pod_admin_` + 49 digits (59). The kind and the first 8 random
+//! Published in `docs/reference/keys.md`, which a test holds. For example `pod_` + 49 digits (53 characters in all) or `pod_admin_` + 49 digits (59). The kind and the first 8 random
 //! digits are the *prefix*: it may be shown and is what a key is stored by; it says nothing about the other 208 bits.
 //!
 //! A newcomer's usual mistake is to ask a store about anything that begins like a key. A text that fails its own checksum
