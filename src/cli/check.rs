@@ -13,7 +13,7 @@ use super::{Failure, Screen, Variables, configuration, screen::or_dash};
 pub(crate) struct Flags {
     #[command(flatten)]
     configuration: configuration::Flags,
-    /// Connect to PostgreSQL, S3 and Valkey as well, and say how each is. Nothing in them is changed.
+    /// Connect to PostgreSQL, S3 and Valkey as well, try the folders, and say how each is. Nothing in them is changed.
     #[arg(long)]
     connect: bool,
     /// Print the reference of all settings instead.

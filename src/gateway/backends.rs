@@ -2,7 +2,7 @@
 //!
 //! Adding a backend is one arm here, one file in `backend/`, one scheme in the config.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::{
     measured::Measured,
@@ -133,7 +133,9 @@ async fn records(
 
 pub(super) async fn blobs(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Blobs>> {
     match &config.blobs {
-        config::Blobs::File(folder) => Ok(Arc::new(Disk::open(folder)?)),
+        config::Blobs::File(folder) => {
+            Ok(Arc::new(Disk::open(folder).map_err(|error| unusable(&error, folder, "blobs (PORTICO_BLOBS)"))?))
+        }
         config::Blobs::S3(bucket) => {
             Ok(Arc::new(S3::open(reached(bucket, &config.s3), Arc::clone(clock), tasks).await))
         }
@@ -143,7 +145,10 @@ pub(super) async fn blobs(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks
 /// The records as a whole, for moving them.
 pub(super) async fn archive(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Archive>> {
     match &config.records {
-        config::Records::Sqlite(folder) => Ok(Arc::new(Sqlite::open(folder, Arc::clone(clock))?)),
+        config::Records::Sqlite(folder) => {
+            let opened = Sqlite::open(folder, Arc::clone(clock));
+            Ok(Arc::new(opened.map_err(|error| unusable(&error, folder, "records (PORTICO_RECORDS)"))?))
+        }
         config::Records::Postgres(url) => {
             Ok(Arc::new(Postgres::connect(&Secret::new(url.reveal()), Arc::clone(clock), tasks).await?))
         }
@@ -287,7 +292,20 @@ pub(super) fn local_fleet(
             ..limits
         },
     };
-    LocalFleet::open(settings, Arc::clone(blobs), Arc::clone(clock), tasks.clone())
+    let root = settings.root.clone();
+    let opened = LocalFleet::open(settings, Arc::clone(blobs), Arc::clone(clock), tasks.clone());
+    opened.map_err(|error| unusable(&error, &root, "data (PORTICO_DATA)"))
+}
+
+/// Why a folder of this machine cannot be used, and which settings choose another one.
+fn unusable(error: &Error, folder: &Path, setting: &str) -> Error {
+    let all = if setting.starts_with("data") {
+        ""
+    } else {
+        ", or move all that has no place of its own with data (PORTICO_DATA)"
+    };
+    let why = format!("{}: {}; choose another folder with {setting}{all}", folder.display(), error.report());
+    Error::new(error.code(), error.reason(), "a folder cannot be used").caused_by(why)
 }
 
 /// The operator's keys, or the one that the first start makes.

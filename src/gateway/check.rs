@@ -5,7 +5,7 @@
 //!
 //! *Knows:* which backends have URLs. *Does not know:* how results are shown.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use super::{backends, reload::Certified};
 use crate::{
@@ -76,7 +76,7 @@ fn place(loaded: &Loaded, key: &str) -> Place {
     }
 }
 
-/// How the stores beyond this machine are, by the settings that name them. Stores on this machine are left alone.
+/// How the stores are, by the settings that name them. Of those on this machine, whether their folders can be used.
 pub async fn connect(config: &Config) -> Vec<(&'static str, Health)> {
     let tasks = Tasks::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -99,7 +99,36 @@ pub async fn connect(config: &Config) -> Vec<(&'static str, Health)> {
     let (records, blobs, registry, bus) = tokio::join!(records, blobs, registry, bus);
     tasks.close();
     let _ended = tasks.wait(CLOSE_WAIT).await;
-    [records, blobs, registry, bus].into_iter().flatten().collect()
+    let asked = [records, blobs, registry, bus].into_iter().flatten();
+    folders(config).chain(asked).collect()
+}
+
+/// The folders of this machine that a process with this configuration writes to.
+fn folders(config: &Config) -> impl Iterator<Item = (&'static str, Health)> {
+    let records = if let Records::Sqlite(folder) = &config.records { Some(("records", folder)) } else { None };
+    let blobs = if let Blobs::File(folder) = &config.blobs { Some(("blobs", folder)) } else { None };
+    let folders = [Some(("data", &config.data)), records, blobs].into_iter().flatten();
+    folders.map(|(setting, folder)| {
+        let why = |error| Health::down(format!("{}: {error}", folder.display()));
+        (setting, usable(folder).map_or_else(why, |()| Health::OK))
+    })
+}
+
+/// Whether a folder can be made and written to. All is as before afterwards.
+fn usable(folder: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    let mut missing = None;
+    for place in folder.ancestors().filter(|place| !place.as_os_str().is_empty()) {
+        if place.try_exists()? {
+            break;
+        }
+        missing = Some(place);
+    }
+    match missing {
+        Some(first) => std::fs::create_dir(first).and_then(|()| std::fs::remove_dir(first)),
+        None if folder.is_dir() => Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?),
+        None => Err(io::ErrorKind::NotADirectory.into()),
+    }
 }
 
 async fn asked(url: &Secret, tasks: &Tasks, ask: impl AsyncFnOnce(&Valkey) -> Result<Health>) -> Result<Health> {

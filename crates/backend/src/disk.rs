@@ -207,11 +207,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 fn own(layout: &Layout) -> Result<File> {
     let lock = ownership::take(&layout.lock()).map_err(|error| refused("lock the blob folder", error))?;
     lock.ok_or_else(|| {
-        Error::new(
-            Code::FailedPrecondition,
-            reason::STORAGE_UNAVAILABLE,
-            "another process uses this blob folder; stop it, or choose another folder",
-        )
+        Error::new(Code::FailedPrecondition, reason::STORAGE_UNAVAILABLE, "another process uses this blob folder")
     })
 }
 

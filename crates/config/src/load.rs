@@ -186,6 +186,12 @@ impl Draft {
     fn value(&mut self, place: Place, key: &str, value: &str) {
         match Setting::of_key(key) {
             Some(setting) => self.apply(setting, value, place),
+            None if !members(key).is_empty() => self.problems.push(Problem {
+                place,
+                key: key.to_owned(),
+                cause: "it is a group of settings and has no value of its own".to_owned(),
+                fix: format!("write the table [{key}], or {key}.… = …, with one of {}", members(key).join(", ")),
+            }),
             None => {
                 let nearest = nearest(key, SETTINGS.iter().map(|setting| setting.key));
                 self.unknown(place, key.to_owned(), "there is no such setting", nearest);
@@ -339,6 +345,12 @@ fn nearest(typed: &str, known: impl Iterator<Item = &'static str>) -> Option<&'s
     let (distance, name) = known.map(|name| (edits(typed, name), name)).min()?;
     // A short name is near to everything.
     (distance <= typed.len() / 4).then_some(name)
+}
+
+/// The settings of a group, without its name.
+fn members(group: &str) -> Vec<&'static str> {
+    let member = |setting: &'static Setting| setting.key.strip_prefix(group)?.strip_prefix('.');
+    SETTINGS.iter().filter_map(member).collect()
 }
 
 /// How many letters must be added, dropped or changed to get from one text to the other (Levenshtein).

@@ -54,12 +54,25 @@ impl Source {
         let failed = |error: io::Error| Failure::system(&path.display().to_string(), &error);
         let metadata = fs::metadata(path).map_err(failed)?;
         if !metadata.is_dir() {
+            if !is_gzip(path).map_err(failed)? {
+                let problem = format!("{} is neither a folder nor a .tar.gz file", path.display());
+                return Err(Failure::usage(format!(
+                    "{problem}: name the folder that holds agent.json, or an archive of it"
+                )));
+            }
             return Ok(Source::Archive(path.to_owned(), metadata.len()));
         }
         let mut entries = Vec::new();
         walk(path, Path::new(""), &mut entries).map_err(failed)?;
         let bytes = entries.iter().map(|entry| if let Kind::File { bytes, .. } = entry.kind { bytes } else { 0 }).sum();
         Ok(Source::Folder(path.to_owned(), entries, bytes))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Source::Archive(path, _) | Source::Folder(path, ..) => path,
+        }
     }
 
     /// How many bytes will be read.
@@ -120,6 +133,14 @@ impl Source {
             }
         }
     }
+}
+
+/// Whether a file begins as gzip does.
+fn is_gzip(path: &Path) -> io::Result<bool> {
+    const MAGIC: [u8; 2] = [0x1f, 0x8b];
+    let mut head = Vec::with_capacity(MAGIC.len());
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut head)?;
+    Ok(head == MAGIC)
 }
 
 /// Everything below a folder, in the order of names.

@@ -31,6 +31,6 @@ pub(super) fn of(source: &Source) -> Result<Manifest, Failure> {
         Ok(false) => {
             Err(Failure::usage(format!("there is no {FILE} at the root: say --agent-type and --version, or add one")))
         }
-        Err(error) => Err(Failure::system(FILE, &error)),
+        Err(error) => Err(Failure::system(&format!("{}: {FILE} cannot be read", source.path().display()), &error)),
     }
 }

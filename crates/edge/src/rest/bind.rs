@@ -48,7 +48,8 @@ impl<'m> Message<'m> {
             && let Some(members) = flat_members(json, name)
         {
             if let Some(reserved) = members.into_iter().find(|member| self.names(member)) {
-                let problem = format!("has a meaning of its own in this body; put all names into `{name}`, as an object");
+                let problem =
+                    format!("has a meaning of its own in this body; put all names into `{name}`, as an object");
                 return Err(Error::invalid(reserved, problem));
             }
             return self.field(&field, json);
