@@ -38,6 +38,56 @@ async fn a_deadline_ends_a_stream() {
     assert!(String::from_utf8_lossy(&answer.body).contains(r#""code":"deadline_exceeded""#));
 }
 
+/// A house whose calls of every shape last as long as their callers wait, or send.
+fn lasting() -> Handlers {
+    let mut handlers = following(endless);
+    on(&mut handlers, MUTATING, |_, _: CreateKeyRequest| async { Ok(CreateKeyResponse::default()) });
+    handlers.client_stream(
+        UPLOADING,
+        &Arc::new(()),
+        |_, _, mut messages: Incoming<UploadDeploymentRequest>| async move {
+            while let Some(message) = messages.next().await {
+                message?;
+            }
+            Ok(UploadDeploymentResponse::default())
+        },
+    );
+    handlers.bidi(DUPLEX, &Arc::new(()), |_, _, _: Incoming<AttachRequest>| async move {
+        Ok(Box::pin(stream::pending()) as Outgoing<AttachResponse>)
+    });
+    handlers
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_is_on_record_as_one_whatever_the_call() {
+    let (recording, mut records) = crate::support::record::Recording::new();
+    let edge = edge_with(&lasting(), recording, Tasks::new(), Config::default());
+    let grpc = ["application/grpc", "application/grpc-web", "application/grpc-web-text"];
+    let mut calls: Vec<_> = [MUTATING, STREAMING, UPLOADING, DUPLEX]
+        .into_iter()
+        .flat_map(|path| grpc.map(|media_type| (path, media_type)))
+        .collect();
+    calls.extend(["application/json", "application/json; charset=utf-8"].map(|media_type| (MUTATING, media_type)));
+    calls.extend([STREAMING, UPLOADING, DUPLEX].map(|path| (path, "application/connect+json")));
+    for (path, media_type) in calls {
+        // All is sent where one message is asked for and many come back; elsewhere the caller never comes to an end.
+        let (sending, mut sends) = mpsc::channel::<Result<Frame<Bytes>>>(1);
+        let sent = match (path, media_type) {
+            (STREAMING, "application/connect+json") => Body::from(Bytes::from(envelope(0, b"{}"))),
+            (STREAMING, "application/grpc-web-text") => Body::from(Bytes::from("AAAAAAA=")),
+            (STREAMING, _) => Body::from(Bytes::from(envelope(0, b""))),
+            _ => Body::boxed(StreamBody::new(stream::poll_fn(move |cx| sends.poll_recv(cx)))),
+        };
+        let request = post(path, media_type).header("connect-timeout-ms", "50").header("grpc-timeout", "50m");
+        let answer = read(edge.call(request.body(sent).unwrap(), peer()).await).await;
+        assert!(!answer.headers.contains_key("grpc-status") || answer.grpc_status() == "4", "{path} {media_type}");
+        drop(sending);
+        let record = tokio::time::timeout(Duration::from_secs(5), records.recv()).await.unwrap().unwrap();
+        assert_eq!(record.code, "deadline_exceeded", "{path} {media_type}");
+        assert!(matches!(record.work, None | Some("deadline_exceeded")), "{path} {media_type} {:?}", record.work);
+    }
+}
+
 #[tokio::test]
 async fn a_panic_in_a_stream_is_its_last_message() {
     let handlers = following(|| {

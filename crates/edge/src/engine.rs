@@ -210,7 +210,7 @@ impl Mounted {
         request.extensions_mut().insert(Call { context, entry: entry.clone(), fault: fault.clone() });
 
         let mut service = self.service.clone();
-        let answer = match service.call(request).await {
+        let mut answer = match service.call(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
@@ -218,8 +218,9 @@ impl Mounted {
             entry.fail(&error);
             return frame.refusal(&error);
         }
-        if let Some(error) = failure::seen(&answer) {
-            entry.fail(&error);
+        if !fault.has_reached() {
+            answer = in_one_block(answer);
+            entry.fail(&failure::told(&mut answer, frame.protocol));
         }
         frame.answer(answer)
     }

@@ -24,7 +24,7 @@ mod render;
 
 pub(super) use bind::{Message, unfit};
 pub(super) use call::{bounded, in_time};
-pub(super) use flow::{Flow, Turn, draining, revoked};
+pub(super) use flow::{Flow, Turn, draining, revoked, too_late};
 pub(super) use inlet::{BODY_MAX, SILENCE_MAX, too_slow};
 
 use std::sync::Arc;

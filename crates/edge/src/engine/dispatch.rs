@@ -16,12 +16,13 @@ use connectrpc::{
     CodecFormat, ConnectError, EncodedBody, EncodedStream, MethodKind, Payload, RequestContext, Response,
     dispatcher::{Dispatcher, MethodDescriptor, RequestStream, StreamingResult, UnaryResult},
 };
-use futures_util::StreamExt;
-use portico_base::{Code, Context, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks};
+use futures_util::{StreamExt, stream};
+use portico_base::{Code, Context, Deadline, Error, Incoming, Outgoing, Result, reason, reply::Reply, tasks::Tasks};
 use portico_gate::Entry;
 use portico_json::{MessageType, Parse};
 use portico_schema::{Idempotency, Method, Shape};
 use portico_wire::{BoxFuture, Handler};
+use tokio::time::timeout_at;
 
 use super::{
     failure,
@@ -30,7 +31,7 @@ use super::{
     plain::Plain,
 };
 use crate::{
-    rest::{in_time, revoked},
+    rest::{in_time, revoked, too_late},
     shield,
 };
 
@@ -40,6 +41,13 @@ pub(super) struct Call {
     pub(super) context: Context,
     pub(super) entry: Entry,
     pub(super) fault: Fault,
+}
+
+impl Call {
+    fn taken(cx: &mut RequestContext) -> Option<Call> {
+        let call = cx.extensions_mut().remove::<Call>();
+        call.inspect(|call| call.fault.reached())
+    }
 }
 
 pub(super) struct Dispatch {
@@ -93,7 +101,7 @@ impl Dispatcher for Dispatch {
     }
 
     fn call_unary(&self, _path: &str, mut cx: RequestContext, request: Payload, format: CodecFormat) -> UnaryResult {
-        let (Handler::Unary(handler), Some(call)) = (&self.handler, cx.extensions_mut().remove::<Call>()) else {
+        let (Handler::Unary(handler), Some(call)) = (&self.handler, Call::taken(&mut cx)) else {
             return Box::pin(std::future::ready(Err(misdirected())));
         };
         let handler = Arc::clone(handler);
@@ -101,10 +109,12 @@ impl Dispatcher for Dispatch {
         let tasks = self.outlives_its_caller().then(|| self.tasks.clone());
         Box::pin(async move {
             let reply = call.context.reply.clone();
+            let mut watch = Watch::new(call.entry.clone(), call.context.deadline);
             let outcome = match decode(request.bytes().clone(), input.as_ref()) {
                 Ok(wire) => unary(&*handler, tasks.as_ref(), call.context, wire, call.entry).await,
                 Err(error) => Err(noted(error, &call.entry)),
             };
+            watch.succeed();
             answer(outcome.and_then(|wire| encode(wire, output.as_ref())), &reply)
         })
     }
@@ -116,7 +126,7 @@ impl Dispatcher for Dispatch {
         request: Bytes,
         format: CodecFormat,
     ) -> StreamingResult {
-        let (Handler::ServerStream(handler), Some(call)) = (&self.handler, cx.extensions_mut().remove::<Call>()) else {
+        let (Handler::ServerStream(handler), Some(call)) = (&self.handler, Call::taken(&mut cx)) else {
             return Box::pin(std::future::ready(Err(misdirected())));
         };
         let handler = Arc::clone(handler);
@@ -140,19 +150,22 @@ impl Dispatcher for Dispatch {
         requests: RequestStream,
         format: CodecFormat,
     ) -> UnaryResult {
-        let (Handler::ClientStream(handler), Some(call)) = (&self.handler, cx.extensions_mut().remove::<Call>()) else {
+        let (Handler::ClientStream(handler), Some(call)) = (&self.handler, Call::taken(&mut cx)) else {
             return Box::pin(std::future::ready(Err(misdirected())));
         };
         let handler = Arc::clone(handler);
-        let messages = incoming(requests, self.input(format), call.fault);
+        let messages = incoming(requests, self.input(format), call.fault, call.context.deadline);
         let output = self.output(format);
         let tasks = self.outlives_its_caller().then(|| self.tasks.clone());
         Box::pin(async move {
             let reply = call.context.reply.clone();
+            let mut watch = Watch::new(call.entry.clone(), call.context.deadline);
             let outcome = if let Some(tasks) = tasks {
-                lasting(&tasks, handler(call.context, messages), call.entry).await
+                // Watched too, for when nobody waits any more: the work may go on, and ends in its own way.
+                let outcome = lasting(&tasks, handler(call.context, messages), call.entry).await;
+                watch.succeed();
+                outcome
             } else {
-                let mut watch = Watch::new(call.entry, call.context.deadline);
                 let outcome = begin(&mut watch, handler(call.context, messages)).await;
                 end(&mut watch, &outcome);
                 outcome
@@ -168,11 +181,11 @@ impl Dispatcher for Dispatch {
         requests: RequestStream,
         format: CodecFormat,
     ) -> StreamingResult {
-        let (Handler::Bidi(handler), Some(call)) = (&self.handler, cx.extensions_mut().remove::<Call>()) else {
+        let (Handler::Bidi(handler), Some(call)) = (&self.handler, Call::taken(&mut cx)) else {
             return Box::pin(std::future::ready(Err(misdirected())));
         };
         let handler = Arc::clone(handler);
-        let messages = incoming(requests, self.input(format), call.fault);
+        let messages = incoming(requests, self.input(format), call.fault, call.context.deadline);
         let output = self.output(format);
         let tasks = self.tasks.clone();
         Box::pin(async move {
@@ -251,11 +264,20 @@ fn flow(
     }
 }
 
-/// The messages of a request. At most one waits.
-fn incoming(requests: RequestStream, json: Option<MessageType>, fault: Fault) -> Incoming<Bytes> {
-    Box::pin(requests.map(move |message| match message {
+/// The messages of a request. At most one waits. None is waited for when the deadline has passed: work that outlives its
+/// caller would wait for one who was told so and has gone.
+fn incoming(requests: RequestStream, json: Option<MessageType>, fault: Fault, deadline: Deadline) -> Incoming<Bytes> {
+    let messages = requests.map(move |message| match message {
         Ok(bytes) => decode(bytes, json.as_ref()),
         Err(found) => Err(fault.take().unwrap_or_else(|| failure::from_connect(&found))),
+    });
+    let Some(instant) = deadline.instant() else { return Box::pin(messages) };
+    Box::pin(stream::unfold(Some(messages), move |messages| async move {
+        let mut messages = messages?;
+        match timeout_at(instant, messages.next()).await {
+            Ok(message) => message.map(|message| (message, Some(messages))),
+            Err(_) => Some((Err(too_late()), None)),
+        }
     }))
 }
 

@@ -6,12 +6,15 @@
 //! *Knows:* both error types. *Does not know:* who raised them.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
+use connectrpc::{ConnectError, ConnectRpcBody, ErrorCode, ErrorDetail};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Collected, Full};
 use portico_base::{Code, Error, Reason, Retry, reason, reply};
+use serde_json::Value;
 
-use super::GRPC_STATUS;
-use crate::{details, dialect::whole_seconds};
+use super::{GRPC_STATUS, plain::ENVELOPE_BYTES};
+use crate::{Protocol, details, dialect::whole_seconds};
 
 /// Our error for the engine, with what the handler had said beside its answer.
 pub(super) fn to_connect(error: &Error, said: Option<reply::Parts>) -> ConnectError {
@@ -60,20 +63,33 @@ pub(super) fn from_connect(found: &ConnectError) -> Error {
     Error::new(code, reason_of(code), found.message.clone().unwrap_or_default())
 }
 
-/// The failure that an answer's head tells of, for the record. Only counts when nobody noted a better one.
-pub(super) fn seen<B>(answer: &Response<B>) -> Option<Error> {
-    let code = match answer.headers().get(&GRPC_STATUS) {
-        Some(status) => status.to_str().ok()?.parse().ok().and_then(Code::from_number)?,
-        None => match answer.status().as_u16() {
-            200..=299 => return None,
-            400 | 413 => Code::InvalidArgument,
-            429 => Code::ResourceExhausted,
-            501 | 404 => Code::Unimplemented,
-            504 => Code::DeadlineExceeded,
-            _ => Code::Internal,
-        },
+/// The failure that the engine answered with by itself, for the record: all of the answer is there.
+pub(super) fn told(answer: &mut Response<ConnectRpcBody>, protocol: Protocol) -> Error {
+    let body = answer.body_mut().collect().now_or_never();
+    let bytes = body.and_then(std::result::Result::ok).map(Collected::to_bytes).unwrap_or_default();
+    *answer.body_mut() = ConnectRpcBody::Full(Full::new(bytes.clone()));
+    let code = match protocol {
+        Protocol::Connect => named(&bytes),
+        Protocol::ConnectStream => named(bytes.get(ENVELOPE_BYTES..).unwrap_or_default()),
+        Protocol::Grpc | Protocol::GrpcWeb | Protocol::GrpcWebText => numbered(answer.headers(), &bytes),
     };
-    Some(Error::new(code, reason_of(code), "refused by the protocol engine"))
+    let code = code.unwrap_or(Code::Internal);
+    Error::new(code, reason_of(code), "refused by the protocol engine")
+}
+
+/// The code of Connect's error object, which is the answer or stands in the last message.
+fn named(json: &[u8]) -> Option<Code> {
+    let json: Value = serde_json::from_slice(json).ok()?;
+    let name = json.get("error").unwrap_or(&json).get("code")?.as_str()?;
+    Code::ALL.into_iter().find(|code| code.as_str() == name)
+}
+
+/// The status of gRPC, which is a header, or with gRPC-Web a line of the last message.
+fn numbered(headers: &HeaderMap, body: &[u8]) -> Option<Code> {
+    let status = headers.get(GRPC_STATUS).and_then(|status| status.to_str().ok());
+    let trailers = body.get(ENVELOPE_BYTES..).and_then(|trailers| std::str::from_utf8(trailers).ok());
+    let line = || trailers?.lines().find_map(|line| line.strip_prefix("grpc-status:"));
+    status.or_else(line)?.trim().parse().ok().and_then(Code::from_number)
 }
 
 fn reason_of(code: Code) -> Reason {

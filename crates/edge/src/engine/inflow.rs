@@ -7,7 +7,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -30,9 +33,15 @@ pub(super) struct Inflow {
     fault: Fault,
 }
 
-/// What was wrong with the bytes, if anything was. Clones share it.
+/// What was wrong with the bytes, if anything was, and whether they reached the house all the same. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Fault(Arc<OnceLock<Wrong>>);
+pub(super) struct Fault(Arc<Story>);
+
+#[derive(Default)]
+struct Story {
+    wrong: OnceLock<Wrong>,
+    reached: AtomicBool,
+}
 
 #[derive(Clone, Copy)]
 enum Wrong {
@@ -40,23 +49,37 @@ enum Wrong {
     Base64,
     Slow,
     Revoked,
+    Unframed,
+    Broken,
 }
 
 impl Fault {
     /// The error for it.
     pub(super) fn take(&self) -> Option<Error> {
-        let text = match self.0.get()? {
+        let text = match self.0.wrong.get()? {
             Wrong::Flags(flags) => format!("an envelope has the unknown flags {flags:#010b}"),
             Wrong::Base64 => "the body is not base64".to_owned(),
             Wrong::Slow => return Some(too_slow()),
             Wrong::Revoked => return Some(revoked()),
+            Wrong::Unframed => "the request body is not framed as HTTP says".to_owned(),
+            Wrong::Broken => return Some(Error::new(Code::Canceled, reason::CANCELED, "the request body ended early")),
         };
         Some(Error::new(Code::InvalidArgument, reason::INVALID_MESSAGE, text))
     }
 
+    /// The engine has called the house. How the call ends is noted there from now on.
+    pub(super) fn reached(&self) {
+        self.0.reached.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the engine has called the house.
+    pub(super) fn has_reached(&self) -> bool {
+        self.0.reached.load(Ordering::Relaxed)
+    }
+
     fn note(&self, wrong: Wrong) -> Error {
         // The first fault ends the body, so there is no second one.
-        let _first = self.0.set(wrong);
+        let _first = self.0.wrong.set(wrong);
         Error::new(Code::InvalidArgument, reason::INVALID_MESSAGE, "the body is malformed")
     }
 }
@@ -102,9 +125,11 @@ impl http_body::Body for Inflow {
                 this.patience.heard(this.is_between_messages());
                 Poll::Ready(Some(passed))
             }
-            Poll::Ready(Some(Err(error))) if error.code() == Code::Unauthenticated => {
-                Poll::Ready(Some(Err(this.fault.note(Wrong::Revoked))))
-            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.fault.note(match error.code() {
+                Code::Unauthenticated => Wrong::Revoked,
+                Code::InvalidArgument => Wrong::Unframed,
+                _ => Wrong::Broken,
+            })))),
             Poll::Ready(None) if this.text.as_ref().is_some_and(|text| !text.is_complete()) => {
                 this.text = None;
                 Poll::Ready(Some(Err(this.fault.note(Wrong::Base64))))

@@ -30,7 +30,7 @@ use super::{
 use crate::{Body, Protocol, body::Trailed, rest::too_slow};
 
 /// An envelope's flags and length.
-const ENVELOPE_BYTES: usize = 5;
+pub(super) const ENVELOPE_BYTES: usize = 5;
 /// The flag of an envelope whose message is compressed.
 const COMPRESSED: u8 = 0b01;
 /// The flag of an envelope that holds the trailers of gRPC-Web.
