@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{ETAG, HeaderValue};
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use portico::{
@@ -62,6 +62,22 @@ async fn a_call_answers_in_the_pages_json_with_its_status() {
     );
     let revoked = ask(&door, "DELETE", "/api/v1/keys/key_1", &[], "").await;
     assert_eq!((revoked.status, revoked.header("content-type"), &*revoked.body), (204, "", ""));
+}
+
+#[tokio::test]
+async fn what_a_handler_said_before_it_failed_goes_out_with_the_refusal() {
+    let left = HeaderValue::from_static("\"calls\";r=99;t=0");
+    let door = door(|handlers| {
+        let said = Arc::new(left.clone());
+        handlers.unary("/podium.v1.KeysService/ListKeys", &said, |left, cx, _: podium::ListKeysRequest| async move {
+            cx.reply.header(HeaderName::from_static("ratelimit"), HeaderValue::clone(&left));
+            cx.reply.header(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            Err::<podium::ListKeysResponse, _>(Error::new(Code::NotFound, reason::KEY_NOT_FOUND, "no such key"))
+        });
+    });
+    let refused = ask(&door, "GET", "/api/v1/keys", &[], "").await;
+    assert_eq!((refused.status, refused.header("ratelimit")), (404, left.to_str().unwrap()));
+    assert_eq!(refused.header("content-type"), "application/json", "the body is that of the refusal");
 }
 
 #[tokio::test]

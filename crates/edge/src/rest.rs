@@ -150,12 +150,14 @@ impl Doors {
             .admit(Arc::clone(&plan.method), Head { headers, peer, door, id: id.clone(), deadline, bearer: None });
         let Admission { context, entry } = admission.await?;
         inlet.metered(entry.clone());
-        match plan.exchange(segments, request, &asked, inlet, context, &entry, &self.tasks).await {
+        let reply = context.reply.clone();
+        match plan.exchange(segments, request, &asked, inlet, context, &reply, &entry, &self.tasks).await {
             Ok(response) => Ok(response.map(|body| body.sent_by(entry))),
             Err(error) => {
                 entry.fail(&error);
                 // Rendered here, so that its bytes are counted like those of every answer.
-                let refusal = dialect::render(&error, plan.method.surface.dialect, id);
+                let mut refusal = dialect::render(&error, plan.method.surface.dialect, id);
+                render::beside(&mut refusal, reply.take());
                 Ok(refusal.map(|body| body.sent_by(entry)))
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
-use portico_base::{Code, Context, Error, Outgoing, RequestId, Result, reason, tasks::Tasks};
+use portico_base::{Code, Context, Error, Outgoing, RequestId, Result, reason, reply::Reply, tasks::Tasks};
 use portico_gate::{Door, Entry};
 use portico_json::FieldPath;
 use portico_schema::{Binding, Body as BodyRule, Defect, Method, Schema, Shape};
@@ -149,6 +149,7 @@ impl Plan {
         asked: &Asked,
         inlet: Inlet,
         context: Context,
+        reply: &Reply,
         entry: &Entry,
         tasks: &Tasks,
     ) -> Result<Response<Body>> {
@@ -158,7 +159,7 @@ impl Plan {
         if asking.is_encoded && !inlet.is_empty() {
             return Err(unsupported("the body must not be compressed"));
         }
-        let (deadline, reply, repeating) = (context.deadline, context.reply.clone(), self.method.idempotency);
+        let (deadline, repeating) = (context.deadline, self.method.idempotency);
         let given = match handler {
             Handler::Unary(call) => {
                 let work = call(context, self.message(segments, &asking, inlet).await?);
@@ -184,14 +185,14 @@ impl Plan {
             }
             Given::Many(messages) => {
                 let mut flow = Flow::begin(messages, entry, tasks, deadline).await?;
-                let mut parts = reply.take();
                 if let Some(download) = self.download {
                     let first = flow.first().await?;
+                    let mut parts = reply.take();
                     download.describe(&first.clone().unwrap_or_default(), &mut parts.headers);
                     let body = download.body(first, flow);
                     return Ok(render::stream(&self.method, parts, OCTETS, asked, body));
                 }
-                Ok(self.streamed(flow, parts, asking, asked))
+                Ok(self.streamed(flow, reply.take(), asking, asked))
             }
         }
     }

@@ -6,7 +6,7 @@
 //! *Knows:* outcomes, statuses, JSON by the codec, entity tags. *Does not know:* errors (the dialect prints them).
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt, Full};
 use portico_base::{
     Error, Result,
@@ -98,6 +98,20 @@ pub(super) fn stream(
     *answer.headers_mut() = parts.headers;
     answer.headers_mut().entry(header::CONTENT_TYPE).or_insert(content_type);
     answer
+}
+
+/// Adds to a refusal what the handler had said beside its answer. Of what both say, the refusal is right.
+pub(super) fn beside(refusal: &mut Response<Body>, parts: reply::Parts) {
+    let headers = refusal.headers_mut();
+    // As with any answer that has not begun, what was meant to come last may as well come first.
+    for said in [parts.headers, parts.trailers] {
+        let more: HeaderMap = said.iter().filter(|(name, _)| !headers.contains_key(*name)).map(owned).collect();
+        headers.extend(more);
+    }
+}
+
+fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
+    (name.clone(), value.clone())
 }
 
 fn status(rest: &schema::Rest, outcome: Outcome) -> StatusCode {
