@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use portico::base::{Code, Error, Outgoing, reason};
 
 use super::*;
@@ -119,6 +120,25 @@ async fn a_message_over_the_limit_is_refused_compressed_or_not() {
     assert_eq!(send(&edge, request, bomb.clone()).await.connect_code(), "resource_exhausted");
     let request = post(MUTATING, "application/grpc").header("grpc-encoding", "br");
     assert_eq!(send(&edge, request, envelope(1, &bomb)).await.grpc_status(), "8");
+}
+
+#[tokio::test]
+async fn programs_read_why_json_is_refused_and_of_the_exchange_by_its_code_alone() {
+    let edge = edge(&keys());
+    let details =
+        |answer: &Answer| serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["details"].clone();
+    for media_type in ["application/json", "application/json; charset=utf-8"] {
+        let answer = send(&edge, post(MUTATING, media_type), "{\"name\":").await;
+        let detail = &details(&answer)[0];
+        assert_eq!(detail["type"], "google.rpc.ErrorInfo", "{detail}");
+        let info = STANDARD_NO_PAD.decode(detail["value"].as_str().unwrap()).unwrap();
+        assert!(info.windows(12).any(|part| part == b"invalid_json"), "{detail}");
+    }
+    // As the conformance suite wants it, and the reference says it.
+    let answer = send(&edge, post(MUTATING, "application/json").header("connect-timeout-ms", "soon"), "{}").await;
+    assert_eq!((answer.connect_code().as_str(), details(&answer).is_null()), ("invalid_argument", true));
+    let answer = send(&edge, post(MUTATING, "application/json").header("connect-timeout-ms", "0"), "{}").await;
+    assert_eq!((answer.connect_code().as_str(), details(&answer).is_null()), ("deadline_exceeded", true));
 }
 
 #[tokio::test]

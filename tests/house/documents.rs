@@ -84,6 +84,10 @@ fn errors() -> String {
          - On the Podium page it is `error.code`: `{\"error\": {\"code\", \"message\", \"request_id\", \"details\", \"retryable\"}}`.\n\
          - Over Connect, gRPC and gRPC-Web it is the `reason` of a `google.rpc.ErrorInfo` with the domain `portico`, beside the code of the\n  \
          protocol; `google.rpc.RetryInfo` says when to come back and `google.rpc.BadRequest` which fields do not fit.\n\n\
+         Five failures of the exchange itself are told by the code alone over these three, without an `ErrorInfo`, because the official Connect\n\
+         conformance suite takes no detail with them: `body_too_large` is `resource_exhausted`, `deadline_exceeded` is `deadline_exceeded`,\n\
+         `invalid_message` is `invalid_argument`; `not_found` of a method, and `unsupported_media_type` or an unknown compression, are\n\
+         `unimplemented`. `relayed` has the details of the service behind the gateway.\n\n\
          `retryable` is true, and there is a `RetryInfo`, only where repeating the call cannot do the work twice. Messages are for people and may change.\n\n\
          | Reason | Status | Meaning |\n|---|---|---|\n",
     );

@@ -16,13 +16,11 @@ use prost::{Message, Name};
 
 /// Who says these reasons, in ErrorInfo.
 const DOMAIN: &str = "portico";
-/// Failures of the exchange itself. Their code says all, and they look the same whether we or the engine find them; what
-/// is relayed has its own details.
-const WITHOUT_INFO: [Reason; 8] = [
+/// Failures of the exchange itself, which the protocol crate finds as well as we: their code says all, and the official
+/// conformance suite takes no detail with them. What is relayed has its own details.
+const WITHOUT_INFO: [Reason; 6] = [
     reason::BODY_TOO_LARGE,
-    reason::CANCELED,
     reason::DEADLINE_EXCEEDED,
-    reason::INVALID_JSON,
     reason::INVALID_MESSAGE,
     reason::NO_SUCH_ROUTE,
     reason::RELAYED,
