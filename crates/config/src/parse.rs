@@ -249,6 +249,11 @@ fn origin(text: &str) -> Parsed<HeaderValue> {
     if text.ends_with('/') || uri.path() != "/" || uri.query().is_some() {
         return Err("has a path, which an origin never has".to_owned());
     }
+    if text.contains('*') {
+        return Err(
+            "has a star within an origin, which would match nothing; list every origin, or give * for all".to_owned()
+        );
+    }
     HeaderValue::from_str(text).map_err(|_| "is not an origin".to_owned())
 }
 

@@ -210,6 +210,7 @@ fn values_mean_what_they_say() {
     for (key, value) in [
         ("cors.origins", "https://a.example/"),
         ("cors.origins", "a.example"),
+        ("cors.origins", "https://*.a.example"),
         ("admin_key", "pod_admin_short"),
         ("secrets_key", "c2hvcnQ="),
         ("ensemble_url", "ensemble:8080/x"),
