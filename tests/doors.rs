@@ -6,6 +6,7 @@ mod browsers;
 mod hosts;
 pub(crate) mod live;
 mod matrix;
+mod pages;
 mod panics;
 mod refusals;
 mod slow;

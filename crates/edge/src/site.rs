@@ -57,6 +57,7 @@ impl Site {
         let path = head.uri.path();
         let found = match path {
             "/" | "/docs/" => redirect("/docs"),
+            "/docs/api/" => redirect("/docs/api"),
             "/openapi.json" => self.openapi(head),
             "/metrics" => self.metrics(head),
             "/docs/api" => content(head, page::HTML, Bytes::from_static(page::REFERENCE.as_bytes())),

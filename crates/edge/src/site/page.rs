@@ -1,6 +1,8 @@
 //! How pages look.
 
-use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, html};
+use std::collections::HashMap;
+
+use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -38,25 +40,32 @@ code, pre { font: 0.9em/1.5 ui-monospace, monospace; background: #f3f5f9; }
 pre { padding: 0.8rem 1rem; overflow-x: auto; } code { padding: 0.1em 0.3em; } pre code { padding: 0; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
 th, td { border: 1px solid #d5dbe6; padding: 0.3rem 0.6rem; text-align: left; vertical-align: top; }
+td code { overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) {
   body { background: #14171f; color: #dde2ec; } a { color: #8ab4f8; } code, pre { background: #1f2430; }
   th, td { border-color: #39414f; }
 }
 ";
 
+/// Where documents say that the gateway is. A page that it serves itself means itself by that.
+const HERE: &str = "http://127.0.0.1:8080";
+
 /// A Markdown document as a page. `name` is its place in the tree; links to other documents work from there.
 pub(super) fn document(markdown: &str, name: &str) -> String {
     let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
     let title = markdown.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or("Portico");
-    let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).map(|event| match event {
-        Event::Start(Tag::Link { link_type, dest_url, title, id }) => {
-            let dest_url = resolved(&dest_url, folder).map_or(dest_url, CowStr::from);
-            Event::Start(Tag::Link { link_type, dest_url, title, id })
-        }
-        other => other,
-    });
+    let mut events: Vec<_> = Parser::new_ext(markdown, Options::ENABLE_TABLES)
+        .map(|event| match event {
+            Event::Start(Tag::Link { link_type, dest_url, title, id }) => {
+                let dest_url = resolved(&dest_url, folder).map_or(dest_url, CowStr::from);
+                Event::Start(Tag::Link { link_type, dest_url, title, id })
+            }
+            other => other,
+        })
+        .collect();
+    name_headings(&mut events);
     let mut body = String::new();
-    html::push_html(&mut body, events);
+    html::push_html(&mut body, events.into_iter());
     let mut shown_title = String::new();
     html::push_html(&mut shown_title, std::iter::once(Event::Text(title.into())));
     format!(
@@ -67,8 +76,37 @@ pub(super) fn document(markdown: &str, name: &str) -> String {
     )
 }
 
-/// A relative link as an absolute path below `/docs`; `None` for links that go elsewhere.
+/// Gives every heading the id that links to it use.
+fn name_headings(events: &mut [Event<'_>]) {
+    let mut taken: HashMap<String, usize> = HashMap::new();
+    for at in 0..events.len() {
+        let (before, after) = events.split_at_mut(at + 1);
+        let Some(Event::Start(Tag::Heading { id, .. })) = before.last_mut() else { continue };
+        let said = after.iter().take_while(|event| !matches!(event, Event::End(TagEnd::Heading(_))));
+        let text: String = said
+            .filter_map(|event| match event {
+                Event::Text(text) | Event::Code(text) => Some(text.as_ref()),
+                _ => None,
+            })
+            .collect();
+        let name = anchor(&text);
+        let times = taken.entry(name.clone()).or_default();
+        *id = Some(if *times == 0 { name } else { format!("{name}-{times}") }.into());
+        *times += 1;
+    }
+}
+
+/// A heading's text as a fragment, as the usual viewers of Markdown make it.
+fn anchor(text: &str) -> String {
+    let kept = text.trim().chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
+    kept.flat_map(char::to_lowercase).map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+}
+
+/// A relative link as an absolute path below `/docs`, one to this server as a path; `None` for links that go elsewhere.
 fn resolved(link: &str, folder: &str) -> Option<String> {
+    if let Some(path) = link.strip_prefix(HERE) {
+        return Some(path.to_owned());
+    }
     if link.starts_with(['/', '#']) || link.contains("://") || link.starts_with("mailto:") {
         return None;
     }
@@ -94,5 +132,14 @@ mod tests {
         assert_eq!(resolved("../glossary.md#key", "guides"), Some("/docs/glossary.md#key".to_owned()));
         assert_eq!(resolved("quickstart.md", "guides"), Some("/docs/guides/quickstart.md".to_owned()));
         assert_eq!(resolved("https://example.com", ""), None);
+        assert_eq!(resolved("http://127.0.0.1:8080/docs/api", "guides"), Some("/docs/api".to_owned()));
+    }
+
+    #[test]
+    fn headings_have_the_names_that_links_use() {
+        let page = document("# A `b`: c & d\n\n## Again\n\n## Again\n\n## Ä_ö-ü?\n", "a.md");
+        for id in ["a-b-c--d", "again", "again-1", "ä_ö-ü"] {
+            assert!(page.contains(&format!(" id=\"{id}\"")), "{id} in {page}");
+        }
     }
 }
