@@ -44,6 +44,19 @@ fn follow(handlers: &mut Handlers, entries: fn() -> Outgoing<podium::FollowLogsR
 }
 
 #[tokio::test]
+async fn who_likes_lines_better_than_events_gets_lines() {
+    let door = following(|| Box::pin(stream::iter([entry(1)])));
+    for (accepted, given) in [
+        ("text/event-stream;q=0.1, application/x-ndjson", "application/x-ndjson"),
+        ("text/event-stream, application/x-ndjson;q=0.1", "text/event-stream"),
+        ("text/event-stream;q=0, */*", "application/x-ndjson"),
+    ] {
+        let answer = ask(&door, "GET", FOLLOW, &[("accept", accepted)], "").await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, given), "{accepted}");
+    }
+}
+
+#[tokio::test]
 async fn events_carry_ids_and_end_with_an_event() {
     let door = following(|| Box::pin(stream::iter([entry(1), entry(2)])));
     let answer = ask(&door, "GET", FOLLOW, &[EVENTS], "").await;

@@ -1,22 +1,96 @@
 //! What a caller takes, by its Accept headers.
 //!
-//! A newcomer's usual mistake is to look for a media type as text. A caller may name one to say that it does not take it.
+//! A newcomer's usual mistake is to look for a media type as text. A caller may name one to say that it does not take it, or
+//! that it likes another one better.
 //!
-//! *Knows:* media ranges, weights of zero. *Does not know:* which answers there are.
+//! *Knows:* media ranges, weights. *Does not know:* which answers there are.
 
 use http::{HeaderMap, header};
 
-/// Whether a caller names this media type and takes it.
-pub(super) fn names(headers: &HeaderMap, media_type: &str) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type)) && !parts.any(is_zero)
-    })
+/// How much a caller wants a media type, and how closely it has said so.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Wish {
+    closeness: Closeness,
+    weight: f32,
 }
 
-/// Whether a parameter is a weight of zero, which means never.
-fn is_zero(parameter: &str) -> bool {
-    let weight = parameter.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
-    weight.is_some_and(|(_, weight)| weight.trim().parse() == Ok(0.0_f32))
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+enum Closeness {
+    /// Not at all.
+    #[default]
+    Unsaid,
+    /// By a range of all types.
+    Any,
+    /// By a range of its kind.
+    Kind,
+    /// By its name.
+    Name,
+}
+
+/// Whether a caller would rather have this media type than the usual one. Of two that it likes as much it gets the usual
+/// one, unless it names the other.
+pub(super) fn prefers(headers: &HeaderMap, media_type: &str, usual: &str) -> bool {
+    if !headers.contains_key(header::ACCEPT) {
+        return false;
+    }
+    let (wish, usual) = (wish(headers, media_type), wish(headers, usual));
+    wish.weight > usual.weight
+        || (wish.weight == usual.weight && wish.weight > 0.0 && wish.closeness == Closeness::Name)
+}
+
+/// What the closest range says (RFC 9110, section 12.5.1).
+fn wish(headers: &HeaderMap, media_type: &str) -> Wish {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let wishes = accepted.flat_map(|value| value.split(',')).map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let closeness = closeness(parts.next().unwrap_or_default(), media_type);
+        Wish { closeness, weight: parts.find_map(weight).unwrap_or(1.0) }
+    });
+    wishes.fold(Wish::default(), |best, wish| if wish.closeness > best.closeness { wish } else { best })
+}
+
+fn closeness(range: &str, media_type: &str) -> Closeness {
+    if range.eq_ignore_ascii_case(media_type) {
+        return Closeness::Name;
+    }
+    let kind = |text: &str| text.split_once('/').map(|(kind, _)| kind.to_ascii_lowercase());
+    match range.strip_suffix("/*") {
+        Some("*") => Closeness::Any,
+        Some(_) if kind(range) == kind(media_type) => Closeness::Kind,
+        _ => Closeness::Unsaid,
+    }
+}
+
+/// The weight in a parameter, where it is one. What is not a number is not wanted.
+fn weight(parameter: &str) -> Option<f32> {
+    let (name, weight) = parameter.split_once('=')?;
+    name.trim().eq_ignore_ascii_case("q").then(|| weight.trim().parse().unwrap_or(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weight_decides_and_then_the_name() {
+        let cases = [
+            ("text/event-stream", true),
+            ("text/event-stream, */*", true),
+            ("text/*", true),
+            ("text/event-stream;q=0.5, */*;q=0.1", true),
+            ("TEXT/Event-Stream; Q=0.9, application/x-ndjson;q=0.8", true),
+            ("text/event-stream, application/x-ndjson", true),
+            ("*/*", false),
+            ("text/event-stream;q=0", false),
+            ("text/event-stream;q=0, text/*", false),
+            ("text/event-stream;q=0.1, application/x-ndjson", false),
+            ("application/x-ndjson", false),
+            ("application/json", false),
+        ];
+        for (accepted, expected) in cases {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accepted.parse().unwrap())]);
+            assert_eq!(prefers(&headers, "text/event-stream", "application/x-ndjson"), expected, "{accepted}");
+        }
+        assert!(!prefers(&HeaderMap::new(), "text/event-stream", "application/x-ndjson"));
+    }
 }

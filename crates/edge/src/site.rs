@@ -92,7 +92,7 @@ impl Site {
 
     /// In the format that is asked for; scrapers that name none read the older one.
     fn metrics(&self, head: &Parts) -> Response<Bytes> {
-        let (format, media) = if accept::names(&head.headers, "application/openmetrics-text") {
+        let (format, media) = if accept::prefers(&head.headers, "application/openmetrics-text", "text/plain") {
             (Format::Open, "application/openmetrics-text; version=1.0.0; charset=utf-8")
         } else {
             (Format::Classic, "text/plain; version=0.0.4; charset=utf-8")

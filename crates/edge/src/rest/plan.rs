@@ -122,7 +122,8 @@ impl Plan {
             content_type: text(header::CONTENT_TYPE),
             // An empty one is that of a reader who has seen no event yet.
             last_event_id: self.resumed.as_ref().and_then(|_| text(LAST_EVENT_ID)).filter(|id| !id.is_empty()),
-            wants_events: self.method.shape.streams_out() && accept::names(headers, sse::MEDIA_TYPE),
+            wants_events: self.method.shape.streams_out()
+                && accept::prefers(headers, sse::MEDIA_TYPE, ndjson::MEDIA_TYPE),
             is_encoded: text(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity"),
             id: id.clone(),
         }
