@@ -163,6 +163,7 @@ async fn traversal_links_out_of_root_devices_are_400_and_named() {
         ("device", EntryType::Char, ""),
         ("block", EntryType::Block, ""),
         ("pipe", EntryType::Fifo, ""),
+        ("back\\slash", EntryType::Fifo, ""),
     ] {
         let answer = upload(&house, ADMIN, &fields("1.0.0", &archive(name, kind, target))).await;
         assert_eq!(answer.refusal(), (400, "unsafe_archive_entry".to_owned()), "{name}");

@@ -39,8 +39,8 @@ pub(crate) fn too_large(what: &'static str, limit: u64) -> Error {
 
 pub(crate) fn unsafe_entry(entry: &[u8], why: &'static str) -> Error {
     let shown: String = String::from_utf8_lossy(entry).chars().take(NAME_CHARACTERS_SHOWN_MAX).collect();
-    let shown = shown.escape_debug().to_string();
-    wrong(reason::UNSAFE_ARCHIVE_ENTRY, format!("entry \"{shown}\": {why}"))
+    // The message is for eyes. The fact is for programs, and whoever prints it has an escape of its own.
+    wrong(reason::UNSAFE_ARCHIVE_ENTRY, format!("entry \"{}\": {why}", shown.escape_debug()))
         .with_fact("entry", shown)
         .with_fact("problem", why)
 }
