@@ -62,6 +62,8 @@ async fn a_key_that_calls_too_often_is_told_when_to_come_back() {
     let answer = house.ask(&key, "GET", "/api/v1/config").send().await;
     assert_eq!(answer.refusal(), (429, "rate_limited".to_owned()));
     assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
+    let message = answer.json()["error"]["message"].to_string();
+    assert!(message.contains("60 such calls a minute, and 3 in a burst"), "{message}");
     assert_eq!(answer.json()["error"]["retryable"], true);
 }
 

@@ -118,7 +118,11 @@ impl Limits {
             Take::Later(_) => Err(Error::new(
                 Code::ResourceExhausted,
                 reason::RATE_LIMITED,
-                format!("more than {} calls a minute; come back in {seconds} s", rate.per_minute),
+                format!(
+                    "this key may make {} such calls a minute, and {} in a burst; come back in {seconds} s",
+                    rate.per_minute,
+                    rate.burst.max(1)
+                ),
             )
             .with_fact("bucket", bucket)
             .retry(Retry::After(wait))
