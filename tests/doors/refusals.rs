@@ -144,7 +144,13 @@ async fn programs_read_why_json_is_refused_and_of_the_exchange_by_its_code_alone
 #[tokio::test]
 async fn what_cannot_be_decoded_is_the_callers_fault() {
     let edge = edge(&keys());
-    for (media_type, body) in [("application/json", "{\"name\": 1}"), ("application/proto", "\u{1}")] {
+    // What is passed over may not nest deeper than what is read.
+    let deep = format!("{{\"unknown\":{}{}}}", "[".repeat(500_000), "]".repeat(500_000));
+    for (media_type, body) in [
+        ("application/json", "{\"name\": 1}".to_owned()),
+        ("application/proto", "\u{1}".to_owned()),
+        ("application/json", deep),
+    ] {
         let answer = send(&edge, post(MUTATING, media_type), body).await;
         assert_eq!((answer.status, answer.connect_code().as_str()), (StatusCode::BAD_REQUEST, "invalid_argument"));
     }

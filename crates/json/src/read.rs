@@ -83,10 +83,16 @@ impl<'t, 'o> Reader<'t, 'o> {
     }
 
     fn enter(&mut self) -> Result<(), Refusal> {
-        if self.depth > DEPTH_MAX {
+        self.check_depth(1)?;
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Whether so many levels may follow.
+    fn check_depth(&self, levels: u32) -> Result<(), Refusal> {
+        if self.depth.saturating_add(levels) > DEPTH_MAX + 1 {
             return Err("messages nest too deeply".into());
         }
-        self.depth += 1;
         Ok(())
     }
 

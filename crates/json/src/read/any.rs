@@ -9,10 +9,10 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::value::MapDeserializer;
-use serde::de::{self, DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::content::Fields;
+use super::content::{Fields, skip};
 use super::{LATE_TYPE_DEPTH_MAX, Outcome, Reader, Value, refuse_visits};
 use crate::error::Refusal;
 use crate::table::{Kind, Shape};
@@ -94,7 +94,7 @@ fn content<'de, A: MapAccess<'de>>(reader: &mut Reader<'_, '_>, index: u32, mut 
                 unknown => {
                     let checked = reader.check_unknown_name(unknown);
                     reader.settle(checked)?;
-                    entries.next_value::<IgnoredAny>()?;
+                    skip(reader, &mut entries)?;
                 }
             }
         }

@@ -8,7 +8,8 @@
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::{Outcome, Reader, Value, refuse_visits};
 use crate::error::{Refusal, Step};
@@ -31,7 +32,7 @@ impl Fields<'_, '_, '_> {
         let mut likely = 0;
         while let Some(index) = entries.next_key_seed(FieldName { reader: &mut *reader, message, likely, in_any })? {
             let Some(index) = index else {
-                entries.next_value::<IgnoredAny>()?;
+                skip(reader, &mut entries)?;
                 continue;
             };
             likely = index + 1;
@@ -53,6 +54,43 @@ impl Fields<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Passes over the value of a field that is not known. It may not nest deeper than one that is.
+pub(super) fn skip<'de, A: MapAccess<'de>>(reader: &mut Reader<'_, '_>, entries: &mut A) -> Result<(), A::Error> {
+    let value = entries.next_value::<&RawValue>()?;
+    let checked = reader.check_depth(levels(value.get()));
+    reader.settle(checked)
+}
+
+/// How deeply arrays and objects nest in a JSON value.
+fn levels(json: &str) -> u32 {
+    let (mut level, mut deepest) = (0_u32, 0);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b']' | b'}' => level -= 1,
+            b'"' => pass_text(&mut bytes),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Goes to the end of a JSON string that has begun.
+fn pass_text(bytes: &mut std::str::Bytes<'_>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            // Whatever is escaped does not end it.
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
     }
 }
 
