@@ -22,7 +22,7 @@ use http_body_util::BodyExt;
 use portico::{
     base::{Context, Result, tasks::Tasks},
     edge::{Body, Config, Edge},
-    gate::{self, Admission, Admit, Closed, Entry, Head, Outlet, Peer},
+    gate::{self, Admission, Admit, Admitted, Closed, Entry, Head, Outlet, Peer},
     schema::{Method, Schema},
     wire::{BoxFuture, Handlers, SCHEMA, Wire, podium::v1::*},
 };
@@ -103,7 +103,7 @@ impl Recording {
 }
 
 impl Admit for Recording {
-    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Admitted> {
         let (open, told) = (gate::Open.admit(method, head), Told(self.0.clone()));
         Box::pin(async move {
             let entry = Entry::open(told, Arc::default());

@@ -62,6 +62,26 @@ async fn the_wrong_verb_is_405_and_the_wrong_media_type_415() {
 }
 
 #[tokio::test]
+async fn what_is_no_call_is_on_record_with_the_bytes_that_were_sent() {
+    let (recording, mut records) = crate::support::record::Recording::new();
+    let edge = edge_with(&keys(), recording, Tasks::new(), Config::default());
+    for (request, code) in [
+        (post("/a.B/C", "application/grpc"), "unimplemented"),
+        (post("/a.B/C", "application/proto"), "unimplemented"),
+        (Request::delete(READING), "unimplemented"),
+        (post(MUTATING, "text/plain"), "unimplemented"),
+        (post(MUTATING, "application/grpc-web+thrift"), "unimplemented"),
+        (Request::get("/nowhere"), "unimplemented"),
+        (post(MUTATING, "application/json").header("connect-timeout-ms", "soon"), "invalid_argument"),
+    ] {
+        let told = format!("{request:?}");
+        let answer = send(&edge, request, "").await;
+        let record = records.recv().await.unwrap();
+        assert_eq!((record.code, record.bytes_out), (code, answer.body.len() as u64), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_malformed_timeout_is_refused_rather_than_ignored() {
     let edge = edge(&keys());
     for value in ["12345678901", "-1", "1.5", "soon"] {

@@ -7,7 +7,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use portico::{
     base::{Error, Incoming, Outgoing},
-    gate::{Admission, Closed, Entry, Head, Outlet},
+    gate::{Admission, Admitted, Closed, Entry, Head, Outlet},
     schema::Method,
     wire::BoxFuture,
 };
@@ -104,7 +104,7 @@ async fn a_panic_in_a_stream_is_its_last_message() {
 struct UntilRevoked(Arc<CancellationToken>);
 
 impl Admit for UntilRevoked {
-    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Admitted> {
         let (open, revoked) = (gate::Open.admit(method, head), self.0.clone());
         Box::pin(async move { Ok(Admission { context: open.await?.context, entry: Entry::open(Nowhere, revoked) }) })
     }

@@ -24,6 +24,17 @@ async fn structured_json_access_log_has_one_line_for_every_call() {
         process.ask("GET", path, &[("authorization", &bearer), ("x-request-id", id)], "").await;
         process.logs(id).await;
     }
+    let strays = [
+        ("GET", "/api/v1/nowhere", "req-nowhere", "not_found"),
+        ("DELETE", "/api/v1/config", "req-verb", "method_not_allowed"),
+        ("POST", "/docs", "req-page", "method_not_allowed"),
+        ("POST", "/podium.v1.KeysService/CreateKey", "req-type", "unsupported_media_type"),
+        ("GET", "/agent/echo", "req-socket", "upgrade_required"),
+    ];
+    for (verb, path, id, _) in strays {
+        process.ask(verb, path, &[("x-request-id", id), ("content-type", "text/plain")], "").await;
+        process.logs(id).await;
+    }
     let log = process.log();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
     for (id, method, code, reason) in [
@@ -38,6 +49,12 @@ async fn structured_json_access_log_has_one_line_for_every_call() {
         assert!(line["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')), "{line}");
         assert!(line["call.micros"].is_u64() && line["call.bytes_out"].is_u64(), "{line}");
         assert_eq!((&line["level"], &line["peer.address"]), (&"INFO".into(), &"127.0.0.1".into()), "{line}");
+        assert_ne!(line["call.bytes_out"], 0, "{line}");
+    }
+    for (_, _, id, reason) in strays {
+        let of_it: Vec<_> = lines.iter().filter(|line| line["request.id"] == id).collect();
+        let [line] = &of_it[..] else { panic!("not one line: {of_it:?}") };
+        assert_eq!((&line["call.reason"], &line["peer.address"]), (&reason.into(), &"127.0.0.1".into()), "{line}");
     }
 }
 

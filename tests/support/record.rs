@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use portico::{
-    base::Result,
-    gate::{Admission, Admit, Closed, Entry, Head, Open, Outlet},
+    gate::{Admission, Admit, Admitted, Closed, Entry, Head, Open, Outlet, Stray},
     schema::Method,
     wire::BoxFuture,
 };
@@ -30,12 +29,18 @@ impl Recording {
 }
 
 impl Admit for Recording {
-    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Admitted> {
         let (admitted, records) = (Open.admit(method, head), self.0.clone());
         Box::pin(async move {
             let Admission { context, .. } = admitted.await?;
             Ok(Admission { context, entry: Entry::open(Kept(records), Arc::default()) })
         })
+    }
+
+    fn astray(&self, stray: &Stray<'_>) -> Option<Entry> {
+        let entry = Entry::open(Kept(self.0.clone()), Arc::default());
+        entry.fail(stray.error);
+        Some(entry)
     }
 }
 

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use portico::{
-    base::{Error, RequestId, Result, tasks::Tasks},
+    base::{Error, RequestId, tasks::Tasks},
     edge::{Body, Config, Edge, Rest, Web, listen},
-    gate::{Admission, Admit, Closed, Entry, Head, Open, Outlet, Peer},
+    gate::{Admission, Admit, Admitted, Closed, Entry, Head, Open, Outlet, Peer},
     schema::{Method, Schema, Surface},
     wire::{BoxFuture, Handlers},
 };
@@ -141,7 +141,7 @@ pub(super) struct Revocable {
 }
 
 impl Admit for Revocable {
-    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Admitted> {
         let ended = self.ended.clone();
         self.bearer.lock().unwrap().clone_from(&head.bearer);
         let open = Open.admit(method, head);
@@ -156,9 +156,9 @@ impl Admit for Revocable {
 pub(super) struct Shut(pub(super) fn() -> Error);
 
 impl Admit for Shut {
-    fn admit(&self, _method: Arc<Method>, _head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, _method: Arc<Method>, _head: Head) -> BoxFuture<Admitted> {
         let refusal = (self.0)();
-        Box::pin(async move { Err(refusal) })
+        Box::pin(async move { Err(refusal.into()) })
     }
 }
 

@@ -107,6 +107,15 @@ impl Body {
         self
     }
 
+    /// The same body, sent for the record of a refusal where one is kept.
+    #[must_use]
+    pub(super) fn refused_by(self, entry: Option<Entry>) -> Body {
+        match entry {
+            Some(entry) => self.sent_by(entry),
+            None => self,
+        }
+    }
+
     /// The same body of this request. What nobody reads of it is thrown away by these tasks for a while.
     #[must_use]
     pub(super) fn discarded_by(mut self, tasks: &Tasks, head: &Parts) -> Body {

@@ -26,12 +26,13 @@ pub(super) use bind::{Message, unfit};
 pub(super) use call::{bounded, in_time};
 pub(super) use flow::{Flow, Turn, draining, revoked, too_late};
 pub(super) use inlet::{BODY_MAX, SILENCE_MAX, too_slow};
+pub(super) use render::beside;
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use portico_base::{Code, Deadline, Error, RequestId, Result, reason, tasks::Tasks};
-use portico_gate::{Admission, Admit, Head, Peer};
+use portico_gate::{Admission, Admit, Door, Head, Peer, Refusal, Stray};
 use portico_schema::{Defect, Dialect, Schema, Surface};
 use portico_wire::{BoxFuture, Handlers};
 
@@ -40,6 +41,7 @@ use super::{
     Body, Web, dialect,
     route::{Match, Others, Router, Segments, Verb},
     socket::{self, Sockets},
+    stack::recorded,
 };
 
 /// The REST door, with event streams and sockets. Cheap to clone.
@@ -86,6 +88,13 @@ impl Rest {
     }
 }
 
+impl Rest {
+    /// Records a refusal that was answered in front of this door.
+    pub(super) fn recorded(&self, stray: &Stray<'_>, answer: Response<Body>) -> Response<Body> {
+        recorded(&*self.0.admit, stray, answer)
+    }
+}
+
 impl Web for Rest {
     fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
         Box::pin(Arc::clone(&self.0).answer(head, body, peer, id))
@@ -112,24 +121,32 @@ impl Doors {
             let _broken = inlet.ended().await.is_err();
         }
         match found {
-            Match::Route(Target::Call(plan), segments) => {
-                let dialect = plan.method.surface.dialect;
-                let result = self.call(plan, &segments, head, inlet, peer, &id).await;
-                result.unwrap_or_else(|error| dialect::render(&error, dialect, &id))
-            }
+            Match::Route(Target::Call(plan), segments) => self.call(plan, &segments, head, inlet, peer, &id).await,
             Match::Route(Target::Socket(plan), segments) => {
                 let dialect = plan.method.surface.dialect;
                 let sockets = Sockets { admit: &*self.admit, tasks: &self.tasks };
                 // Boxed, so that every other call does not carry room for it.
-                let result = Box::pin(sockets.open(plan, &segments, &mut head, peer, &id)).await;
-                result.unwrap_or_else(|error| dialect::render(&error, dialect, &id))
+                let result = Box::pin(sockets.open(plan, &segments, &mut head, peer.clone(), &id)).await;
+                result.unwrap_or_else(|error| {
+                    let (door, method) = (Door::Socket, plan.method.path);
+                    self.refuse(&Stray { door, method, id: &id, peer: &peer, error: &error }, dialect)
+                })
             }
-            Match::Others(others) => elsewhere(&head.method, &others, self.stranger.dialect, &id),
+            Match::Others(others) => elsewhere(&head.method, &others).unwrap_or_else(|error| {
+                let stray = Stray { door: Door::Rest, method: "", id: &id, peer: &peer, error: &error };
+                self.refuse(&stray, self.stranger.dialect)
+            }),
             Match::Nothing => {
                 let error = Error::new(Code::NotFound, reason::NO_SUCH_ROUTE, "no route has this path");
-                dialect::render(&error, self.stranger.dialect, &id)
+                let stray = Stray { door: Door::Rest, method: "", id: &id, peer: &peer, error: &error };
+                self.refuse(&stray, self.stranger.dialect)
             }
         }
+    }
+
+    /// Refuses what is no call.
+    fn refuse(&self, stray: &Stray<'_>, dialect: Dialect) -> Response<Body> {
+        recorded(&*self.admit, stray, dialect::render(stray.error, dialect, stray.id))
     }
 
     async fn call(
@@ -140,7 +157,7 @@ impl Doors {
         mut inlet: Inlet,
         peer: Peer,
         id: &RequestId,
-    ) -> Result<Response<Body>> {
+    ) -> Response<Body> {
         let headers = std::mem::take(&mut head.headers);
         let request = plan.read_head(&head, &headers, id);
         let asked = render::Asked::of(&head, &headers);
@@ -148,24 +165,33 @@ impl Doors {
         let admission = self
             .admit
             .admit(Arc::clone(&plan.method), Head { headers, peer, door, id: id.clone(), deadline, bearer: None });
-        let Admission { context, entry } = admission.await?;
+        let Admission { context, entry } = match admission.await {
+            Ok(admission) => admission,
+            Err(Refusal { error, entry }) => {
+                let refusal = dialect::render(&error, plan.method.surface.dialect, id);
+                return refusal.map(|body| body.refused_by(entry));
+            }
+        };
         inlet.metered(entry.clone());
         let reply = context.reply.clone();
         match plan.exchange(segments, request, &asked, inlet, context, &reply, &entry, &self.tasks).await {
-            Ok(response) => Ok(response.map(|body| body.sent_by(entry))),
+            Ok(response) => response.map(|body| body.sent_by(entry)),
             Err(error) => {
                 entry.fail(&error);
                 // Rendered here, so that its bytes are counted like those of every answer.
                 let mut refusal = dialect::render(&error, plan.method.surface.dialect, id);
                 render::beside(&mut refusal, reply.take());
-                Ok(refusal.map(|body| body.sent_by(entry)))
+                refusal.map(|body| body.sent_by(entry))
             }
         }
     }
 }
 
 /// The answer for a path that takes other verbs.
-fn elsewhere(asked: &Method, others: &Others, dialect: Dialect, id: &RequestId) -> Response<Body> {
+///
+/// # Errors
+/// The refusal, unless the verbs themselves were asked for.
+fn elsewhere(asked: &Method, others: &Others) -> Result<Response<Body>> {
     let mut headers = HeaderMap::new();
     if let Ok(allowed) = HeaderValue::try_from(allowed(others)) {
         headers.insert(header::ALLOW, allowed);
@@ -174,7 +200,7 @@ fn elsewhere(asked: &Method, others: &Others, dialect: Dialect, id: &RequestId) 
         let mut answer = Response::new(Body::empty());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         *answer.headers_mut() = headers;
-        return answer;
+        return Ok(answer);
     }
     let error = if others.socket && *asked == Method::GET {
         headers.extend(socket::spoken());
@@ -182,7 +208,7 @@ fn elsewhere(asked: &Method, others: &Others, dialect: Dialect, id: &RequestId) 
     } else {
         Error::new(Code::Unimplemented, reason::METHOD_NOT_ALLOWED, "the path does not take this method")
     };
-    dialect::render(&error.with_metadata(headers), dialect, id)
+    Err(error.with_metadata(headers))
 }
 
 fn allowed(others: &Others) -> String {

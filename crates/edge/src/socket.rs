@@ -16,7 +16,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Response, StatusCode, Version, header, request::Parts};
 use hyper::{ext::Protocol, upgrade::OnUpgrade};
 use portico_base::{Code, Deadline, Error, Incoming, Outgoing, RequestId, Result, reason, tasks::Tasks};
-use portico_gate::{Admission, Admit, Door, Head, Peer};
+use portico_gate::{Admission, Admit, Door, Head, Peer, Refusal};
 use portico_json::{MessageType, Parse, Style};
 use portico_schema as schema;
 use portico_schema::{Defect, Method, Schema, Surface};
@@ -25,8 +25,8 @@ use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes, handshake::der
 
 use self::pump::Pump;
 use super::{
-    Body,
-    rest::{Message, bounded, draining},
+    Body, dialect,
+    rest::{Message, beside, bounded, draining},
     route::Segments,
     shield,
     tunnel::Tunnel,
@@ -162,7 +162,7 @@ impl Sockets<'_> {
     /// Opens a socket: asks the gate, calls the handler, answers the handshake.
     ///
     /// # Errors
-    /// Whatever forbids it, while it can still be told by a status.
+    /// Whatever forbids it before it is a call. What is refused later is answered and recorded here.
     pub(super) async fn open(
         &self,
         plan: &Plan,
@@ -178,9 +178,13 @@ impl Sockets<'_> {
         let mut headers = std::mem::take(&mut head.headers);
         // It may hold a key, and it means nothing to handlers.
         headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-        let (bearer, id) = (handshake.bearer.clone(), id.clone());
-        let admitted = Head { headers, peer, door: Door::Socket, id, deadline: Deadline::NONE, bearer };
-        let Admission { context, entry } = self.admit.admit(Arc::clone(&plan.method), admitted).await?;
+        let bearer = handshake.bearer.clone();
+        let admitted = Head { headers, peer, door: Door::Socket, id: id.clone(), deadline: Deadline::NONE, bearer };
+        let refusal = |error| dialect::render(error, plan.method.surface.dialect, id);
+        let Admission { context, entry } = match self.admit.admit(Arc::clone(&plan.method), admitted).await {
+            Ok(admission) => admission,
+            Err(Refusal { error, entry }) => return Ok(refusal(&error).map(|body| body.refused_by(entry))),
+        };
 
         let (sender, receiver) = mpsc::channel(0);
         let begun = async {
@@ -189,7 +193,15 @@ impl Sockets<'_> {
             first.captures(&plan.template, &plan.captures, segments)?;
             plan.begin(first, context.clone(), Box::pin(receiver)).await
         };
-        let outbound = begun.await.inspect_err(|error| entry.fail(error))?;
+        let outbound = match begun.await {
+            Ok(outbound) => outbound,
+            Err(error) => {
+                entry.fail(&error);
+                let mut refusal = refusal(&error);
+                beside(&mut refusal, context.reply.take());
+                return Ok(refusal.map(|body| body.sent_by(entry)));
+            }
+        };
         let said = context.reply.take();
         let bytes_max = said.message_bytes_max.and_then(|bytes| usize::try_from(bytes).ok());
         let answer = handshake.answer(said.headers);

@@ -11,7 +11,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use portico_base::{Code, Deadline, Error, RequestId, reason};
-use portico_gate::{Admission, Head, Peer};
+use portico_gate::{Admission, Admit, Door, Head, Peer, Refusal, Stray};
 use portico_schema::{Idempotency, Shape, Surface};
 
 use super::{Body, Edge, Kind, Protocol, classify::classify, dialect, engine, shield, unread};
@@ -41,7 +41,7 @@ impl Edge {
         let origin = self.cors.get().verdict(&head.headers);
         let kind = classify(&head);
 
-        let mut response = if kind == Kind::Preflight {
+        let response = if kind == Kind::Preflight {
             origin.preflight()
         } else {
             // Pinned here, because the shield would move it about.
@@ -52,21 +52,23 @@ impl Edge {
                     }
                     (Way::Elsewhere, Some(web)) => web.call(head, body, peer, id.clone()).await,
                     // Boxed, as everything that is rare: the others do not carry room for it.
-                    (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
-                    (Way::Astray(astray), _) => Box::pin(astray.answer(&head, body)).await,
+                    (Way::Elsewhere, None) => Box::pin(self.astray(Astray::NoWeb, &head, body, &peer, &id)).await,
+                    (Way::Astray(astray), _) => Box::pin(self.astray(astray, &head, body, &peer, &id)).await,
                 })
             });
             shield::call(answered).await.unwrap_or_else(|panic| broken(&panic, &id))
         };
 
-        let headers = response.headers_mut();
-        if let Ok(mut id) = HeaderValue::from_str(id.as_str()) {
-            // No two answers have the same id: HTTP/2 is not to keep it for later ones.
-            id.set_sensitive(true);
-            headers.insert(REQUEST_ID, id);
-        }
-        origin.mark(headers);
+        let mut response = named(response, &id);
+        origin.mark(response.headers_mut());
         response
+    }
+
+    /// Answers what is no call, and records it.
+    async fn astray(&self, astray: Astray, head: &Parts, body: Body, peer: &Peer, id: &RequestId) -> Response<Body> {
+        let (door, method, error) = (astray.door(), astray.method(), astray.error(head));
+        let answer = astray.answer(&error, head, body).await;
+        recorded(&*self.admit, &Stray { door, method, id, peer, error: &error }, answer)
     }
 
     /// Finds the method. What is neither a method nor spoken like a call goes to the web.
@@ -80,13 +82,13 @@ impl Edge {
         let method = &mounted.method;
         let gettable = method.shape == Shape::Unary && method.idempotency == Idempotency::NoSideEffects;
         if head.method != Method::POST && !(head.method == Method::GET && gettable) {
-            return Way::Astray(Astray::Verb(if gettable { "GET, POST" } else { "POST" }));
+            return Way::Astray(Astray::Verb(method.path, if gettable { "GET, POST" } else { "POST" }));
         }
         match kind {
             Kind::Rpc(protocol) if fits(protocol, method.shape) => Way::Call(mounted, protocol),
             Kind::ConnectOrWeb if fits(Protocol::Connect, method.shape) => Way::Call(mounted, Protocol::Connect),
-            Kind::UnknownCodec(protocol) => Way::Astray(Astray::Codec(protocol)),
-            _ => Way::Astray(Astray::MediaType),
+            Kind::UnknownCodec(protocol) => Way::Astray(Astray::Codec(method.path, protocol)),
+            _ => Way::Astray(Astray::MediaType(method.path)),
         }
     }
 
@@ -103,14 +105,20 @@ impl Edge {
         let frame = engine::Frame::new(protocol, head);
         let deadline = match engine::timeout::read(&head.headers, protocol) {
             Ok(timeout) => timeout.map_or(Deadline::NONE, Deadline::after),
-            Err(error) => return Box::pin(refuse(&error, &frame, head.version, body)).await,
+            Err(error) => {
+                let (door, method, answer) = (protocol.door(), mounted.method.path, refuse(&error, &frame, head, body));
+                let answer = Box::pin(answer).await;
+                return recorded(&*self.admit, &Stray { door, method, id: &id, peer: &peer, error: &error }, answer);
+            }
         };
         // The gate gets all headers, the engine the few that frame messages: neither needs a copy of the rest.
         let headers = std::mem::take(&mut head.headers);
         let asked = Head { headers, peer, door: protocol.door(), id, deadline, bearer: None };
         match self.admit.admit(Arc::clone(&mounted.method), asked).await {
             Ok(Admission { context, entry }) => mounted.call(&frame, head, body, context, entry).await,
-            Err(error) => Box::pin(refuse(&error, &frame, head.version, body)).await,
+            Err(Refusal { error, entry }) => {
+                Box::pin(refuse(&error, &frame, head, body)).await.map(|body| body.refused_by(entry))
+            }
         }
     }
 }
@@ -129,39 +137,59 @@ enum Way<'e> {
 enum Astray {
     /// No method has this path.
     NoMethod(Protocol, Kind),
+    /// Nothing but methods is served, and this is none.
+    NoWeb,
     /// The method takes these verbs only.
-    Verb(&'static str),
+    Verb(&'static str, &'static str),
     /// The protocol is spoken here, messages in this encoding are not.
-    Codec(Protocol),
+    Codec(&'static str, Protocol),
     /// The protocol cannot be told, or cannot carry the method.
-    MediaType,
+    MediaType(&'static str),
 }
 
 impl Astray {
-    async fn answer(self, head: &Parts, body: Body) -> Response<Body> {
+    fn door(&self) -> Door {
         match self {
-            Astray::NoMethod(protocol, kind) => {
-                let frame = match kind {
-                    Kind::Rpc(_) => engine::Frame::new(protocol, head),
-                    _ => engine::Frame::of_unknown_codec(protocol),
-                };
-                refuse(&no_such_method(head.uri.path()), &frame, head.version, body).await
+            Astray::NoMethod(protocol, _) | Astray::Codec(_, protocol) => protocol.door(),
+            Astray::NoWeb => Door::Rest,
+            Astray::Verb(..) | Astray::MediaType(_) => Door::Connect,
+        }
+    }
+
+    fn method(&self) -> &'static str {
+        match self {
+            Astray::NoMethod(..) | Astray::NoWeb => "",
+            Astray::Verb(method, _) | Astray::Codec(method, _) | Astray::MediaType(method) => method,
+        }
+    }
+
+    fn error(&self, head: &Parts) -> Error {
+        let (reason, words) = match self {
+            Astray::NoMethod(..) => return no_such_method(head.uri.path()),
+            Astray::NoWeb => (reason::NO_SUCH_ROUTE, "no route has this path"),
+            Astray::Verb(..) => (reason::METHOD_NOT_ALLOWED, "the path does not take this method"),
+            Astray::Codec(..) => (reason::UNSUPPORTED_MEDIA_TYPE, "messages of this media type are not spoken here"),
+            Astray::MediaType(_) => (reason::UNSUPPORTED_MEDIA_TYPE, "no call of this method has this media type"),
+        };
+        Error::new(Code::Unimplemented, reason, words)
+    }
+
+    async fn answer(self, error: &Error, head: &Parts, body: Body) -> Response<Body> {
+        match self {
+            Astray::NoMethod(protocol, Kind::Rpc(_)) => {
+                refuse(error, &engine::Frame::new(protocol, head), head, body).await
             }
-            Astray::Verb(verbs) => {
-                let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, head.version, body).await;
+            Astray::NoMethod(protocol, _) | Astray::Codec(_, protocol) => {
+                refuse(error, &engine::Frame::of_unknown_codec(protocol), head, body).await
+            }
+            Astray::NoWeb => bare(StatusCode::NOT_FOUND, head, body).await,
+            Astray::Verb(_, verbs) => {
+                let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, head, body).await;
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(verbs));
                 response
             }
-            Astray::Codec(protocol) => {
-                let error = Error::new(
-                    Code::Unimplemented,
-                    reason::UNSUPPORTED_MEDIA_TYPE,
-                    "messages of this media type are not spoken here",
-                );
-                refuse(&error, &engine::Frame::of_unknown_codec(protocol), head.version, body).await
-            }
-            Astray::MediaType => {
-                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, head.version, body).await;
+            Astray::MediaType(_) => {
+                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, head, body).await;
                 response.headers_mut().insert(ACCEPT_POST, MEDIA_TYPES);
                 response
             }
@@ -176,6 +204,22 @@ fn fits(protocol: Protocol, shape: Shape) -> bool {
         Protocol::ConnectStream => shape != Shape::Unary,
         Protocol::Grpc | Protocol::GrpcWeb | Protocol::GrpcWebText => true,
     }
+}
+
+/// An answer whose record counts what is sent, where one is kept.
+pub(super) fn recorded(admit: &dyn Admit, stray: &Stray<'_>, answer: Response<Body>) -> Response<Body> {
+    let entry = admit.astray(stray);
+    answer.map(|body| body.refused_by(entry))
+}
+
+/// An answer with the id of its request.
+fn named(mut answer: Response<Body>, id: &RequestId) -> Response<Body> {
+    if let Ok(mut id) = HeaderValue::from_str(id.as_str()) {
+        // No two answers have the same id: HTTP/2 is not to keep it for later ones.
+        id.set_sensitive(true);
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    answer
 }
 
 /// The answer when a door itself failed. Handlers cannot cause it: they are shielded closer to where they run.
@@ -194,14 +238,14 @@ fn no_such_method(path: &str) -> Error {
 }
 
 /// A refusal in the protocol of the caller.
-async fn refuse(error: &Error, frame: &engine::Frame, version: Version, body: Body) -> Response<Body> {
-    drain(version, body).await;
+async fn refuse(error: &Error, frame: &engine::Frame, head: &Parts, body: Body) -> Response<Body> {
+    drain(head.version, body).await;
     frame.refusal(error)
 }
 
 /// A refusal in HTTP alone, for requests that speak no protocol of ours.
-async fn bare(status: StatusCode, version: Version, body: Body) -> Response<Body> {
-    drain(version, body).await;
+async fn bare(status: StatusCode, head: &Parts, body: Body) -> Response<Body> {
+    drain(head.version, body).await;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response

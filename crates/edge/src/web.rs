@@ -1,8 +1,8 @@
 //! What is not an RPC: the site's few pages first, then REST, event streams and sockets.
 
-use http::{Response, request::Parts};
-use portico_base::RequestId;
-use portico_gate::Peer;
+use http::{Response, StatusCode, request::Parts};
+use portico_base::{Code, Error, RequestId, reason};
+use portico_gate::{Door, Peer, Stray};
 use portico_wire::BoxFuture;
 
 use super::{Body, Rest, Site, Web, unread};
@@ -23,6 +23,11 @@ impl Pages {
 impl Web for Pages {
     fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
         match self.site.answer(&head) {
+            Some(page) if page.status() == StatusCode::METHOD_NOT_ALLOWED => {
+                let error = Error::new(Code::Unimplemented, reason::METHOD_NOT_ALLOWED, "a page is only read");
+                let stray = Stray { door: Door::Rest, method: "", id: &id, peer: &peer, error: &error };
+                Box::pin(shown(self.rest.recorded(&stray, page.map(Body::from)), body))
+            }
             Some(page) => Box::pin(shown(page.map(Body::from), body)),
             None => self.rest.call(head, body, peer, id),
         }

@@ -17,7 +17,7 @@ use portico_wire::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Admission, Admit, Bindings, Head, Ledger, TRACEPARENT, credential,
+    Admission, Admit, Admitted, Bindings, Entry, Head, Ledger, Stray, TRACEPARENT, credential,
     failures::Failures,
     ledger::Line,
     limits::{self, Limits},
@@ -70,13 +70,17 @@ impl Guard {
 }
 
 impl Admit for Guard {
-    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Admitted> {
         Box::pin(Arc::clone(&self.0).admit(method, head))
+    }
+
+    fn astray(&self, stray: &Stray<'_>) -> Option<Entry> {
+        Some(self.0.ledger.astray(stray))
     }
 }
 
 impl Parts {
-    async fn admit(self: Arc<Self>, method: Arc<Method>, mut head: Head) -> Result<Admission> {
+    async fn admit(self: Arc<Self>, method: Arc<Method>, mut head: Head) -> Admitted {
         let traceparent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
@@ -86,10 +90,7 @@ impl Parts {
         let decided = self.decide(&mut line, &mut head, &reply).await;
         let (permit, ended) = match decided {
             Ok(decided) => decided,
-            Err(error) => {
-                self.ledger.refused(line, &error);
-                return Err(error);
-            }
+            Err(error) => return Err(self.ledger.refused(line, error)),
         };
         credential::strip(&mut head.headers);
         let context = Context::new(Facts {

@@ -12,11 +12,10 @@ use portico_base::{Caller, Clock, Code, Error, RequestId, Trace, id, reply::Repl
 use portico_domain::audit::{Audit, Note};
 use portico_port::spans::{Span, Spans};
 use portico_schema::Method;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Closed, Door, Entry, Outlet, Peer,
+    Closed, Door, Entry, Outlet, Peer, Refusal, Stray,
     budget::Budget,
     limits::Permit,
     metrics::{Call, Metrics, Side, Way},
@@ -89,23 +88,29 @@ impl Ledger {
         Entry::open(written, ended)
     }
 
-    /// Writes the record of a refused call.
-    pub(super) fn refused(&self, line: Line, error: &Error) {
+    /// Opens the record of a refused call.
+    pub(super) fn refused(&self, line: Line, error: Error) -> Refusal {
         if let Some(trail) = &self.0.audit {
             if trail.takes(&line.caller) {
-                trail.audit.record(self.note(&line, error));
+                trail.audit.record(self.note(&line, &error));
             } else {
                 self.0.metrics.unaudited();
             }
         }
         let written = Written { ledger: self.clone(), line, refused: true, _permit: Permit::none() };
-        written.closed(&Closed {
-            began: Instant::now(),
-            failure: Some((error.code(), error.reason(), error.record())),
-            work: None,
-            bytes_in: 0,
-            bytes_out: 0,
-        });
+        let entry = Entry::open(written, Arc::default());
+        entry.fail(&error);
+        Refusal { error, entry: Some(entry) }
+    }
+
+    /// Opens the record of a request that is no call: a line and a count.
+    pub(super) fn astray(&self, stray: &Stray<'_>) -> Entry {
+        let Stray { door, method, id, peer, error } = *stray;
+        let strayed =
+            Strayed { metrics: Arc::clone(&self.0.metrics), door, method, id: id.clone(), peer: peer.clone() };
+        let entry = Entry::open(strayed, Arc::default());
+        entry.fail(error);
+        entry
     }
 
     fn note(&self, line: &Line, error: &Error) -> Note {
@@ -151,42 +156,22 @@ impl Outlet for Written {
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
         });
-        let (code, reason, report) = match &record.failure {
-            Some((code, reason, report)) => (code.as_str(), reason.as_str(), report.as_str()),
-            None => ("ok", "", ""),
-        };
-        let work = record.work.unwrap_or("");
+        let reason = record.failure.as_ref().map_or("", |(_, reason, _)| reason.as_str());
         let host = reply.host();
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        macro_rules! line {
-            ($level:expr) => {
-                tracing::event!(
-                    target: "portico.call",
-                    $level,
-                    call.method = method.path,
-                    call.door = door.as_str(),
-                    call.code = code,
-                    call.reason = reason,
-                    call.report = report,
-                    call.work = work,
-                    call.micros = micros,
-                    call.bytes_in = record.bytes_in,
-                    call.bytes_out = record.bytes_out,
-                    request.id = request.as_str(),
-                    trace.id = trace.id().as_str(),
-                    caller.key = caller.key_id().unwrap_or(""),
-                    caller.tenant = caller.tenant.as_str(),
-                    peer.address = peer.host(),
-                    host.id = host.as_deref(),
-                    "call"
-                )
-            };
-        }
-        match record.failure.as_ref().map(|(code, ..)| *code) {
-            Some(Code::Internal | Code::Unknown | Code::DataLoss) => line!(tracing::Level::ERROR),
-            Some(Code::Unavailable) => line!(tracing::Level::WARN),
-            _ => line!(tracing::Level::INFO),
-        }
+        write(
+            record,
+            elapsed,
+            &Names {
+                method: method.path,
+                door: *door,
+                request: request.as_str(),
+                trace: trace.id().as_str(),
+                key: caller.key_id().unwrap_or(""),
+                tenant: caller.tenant.as_str(),
+                peer: peer.host(),
+                host: host.as_deref(),
+            },
+        );
         if trace.sampled {
             self.ledger.0.spans.ended(Span {
                 trace: *trace,
@@ -198,12 +183,83 @@ impl Outlet for Written {
                     ("rpc.system", "portico".to_owned()),
                     ("portico.door", door.as_str().to_owned()),
                     ("portico.reason", reason.to_owned()),
-                    ("portico.work", work.to_owned()),
+                    ("portico.work", record.work.unwrap_or("").to_owned()),
                     ("portico.request_id", request.to_string()),
                     ("portico.key_id", caller.key_id().unwrap_or_default().to_owned()),
                     ("portico.tenant", caller.tenant.to_string()),
                 ],
             });
         }
+    }
+}
+
+/// A request that is no call.
+struct Strayed {
+    metrics: Arc<Metrics>,
+    door: Door,
+    method: &'static str,
+    id: RequestId,
+    peer: Peer,
+}
+
+impl Outlet for Strayed {
+    fn closed(&self, record: &Closed) {
+        if let Some((_, reason, _)) = &record.failure {
+            self.metrics.strayed(*reason);
+        }
+        let (request, peer) = (self.id.as_str(), self.peer.host());
+        let names =
+            Names { method: self.method, door: self.door, request, trace: "", key: "", tenant: "", peer, host: None };
+        write(record, record.began.elapsed(), &names);
+    }
+}
+
+/// What a line says of whose request it is.
+struct Names<'n> {
+    method: &'n str,
+    door: Door,
+    request: &'n str,
+    trace: &'n str,
+    key: &'n str,
+    tenant: &'n str,
+    peer: &'n str,
+    host: Option<&'n str>,
+}
+
+/// The line of the log.
+fn write(record: &Closed, elapsed: Duration, names: &Names<'_>) {
+    let (code, reason, report) = match &record.failure {
+        Some((code, reason, report)) => (code.as_str(), reason.as_str(), report.as_str()),
+        None => ("ok", "", ""),
+    };
+    let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    macro_rules! line {
+        ($level:expr) => {
+            tracing::event!(
+                target: "portico.call",
+                $level,
+                call.method = names.method,
+                call.door = names.door.as_str(),
+                call.code = code,
+                call.reason = reason,
+                call.report = report,
+                call.work = record.work.unwrap_or(""),
+                call.micros = micros,
+                call.bytes_in = record.bytes_in,
+                call.bytes_out = record.bytes_out,
+                request.id = names.request,
+                trace.id = names.trace,
+                caller.key = names.key,
+                caller.tenant = names.tenant,
+                peer.address = names.peer,
+                host.id = names.host,
+                "call"
+            )
+        };
+    }
+    match record.failure.as_ref().map(|(code, ..)| *code) {
+        Some(Code::Internal | Code::Unknown | Code::DataLoss) => line!(tracing::Level::ERROR),
+        Some(Code::Unavailable) => line!(tracing::Level::WARN),
+        _ => line!(tracing::Level::INFO),
     }
 }

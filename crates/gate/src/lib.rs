@@ -35,7 +35,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName};
-use portico_base::{Context, Deadline, RequestId, Result};
+use portico_base::{Context, Deadline, Error, RequestId};
 use portico_schema::Method;
 use portico_wire::BoxFuture;
 
@@ -148,11 +148,48 @@ pub struct Admission {
     pub entry: Entry,
 }
 
+/// What a gate says of a call.
+pub type Admitted = Result<Admission, Refusal>;
+
+/// A call that was not let in.
+pub struct Refusal {
+    /// Why.
+    pub error: Error,
+    /// The open record of the refusal, where one is kept. Whoever sends the last byte drops the last clone.
+    pub entry: Option<Entry>,
+}
+
+impl From<Error> for Refusal {
+    /// A refusal that nobody records.
+    fn from(error: Error) -> Refusal {
+        Refusal { error, entry: None }
+    }
+}
+
+/// A request that is refused before it is a call: nothing has its path, or not in this way.
+pub struct Stray<'s> {
+    /// Which door it came to.
+    pub door: Door,
+    /// The method that it means; empty when there is none.
+    pub method: &'static str,
+    /// The id of the request.
+    pub id: &'s RequestId,
+    /// Who is at the other end of the connection.
+    pub peer: &'s Peer,
+    /// Why it is refused.
+    pub error: &'s Error,
+}
+
 /// Lets calls in or refuses them. Doors hold one; the house has [`Admit`] implementations for guarded and open use.
 pub trait Admit: Send + Sync + 'static {
     /// Decides about one call.
     ///
     /// # Errors
-    /// The refusal, already on record.
-    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>>;
+    /// The refusal, with its record.
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Admitted>;
+
+    /// Opens the record of a request that is no call, where one is kept.
+    fn astray(&self, _stray: &Stray<'_>) -> Option<Entry> {
+        None
+    }
 }

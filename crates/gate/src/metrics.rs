@@ -260,6 +260,11 @@ impl Metrics {
         usual.bytes_out.inc_by(call.bytes_out);
     }
 
+    /// Counts a request that was refused before it was a call.
+    pub(super) fn strayed(&self, reason: Reason) {
+        self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).inc();
+    }
+
     fn refused(&self, call: &Call) {
         if let Some((code, reason)) = call.failure {
             self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).inc();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use portico_base::{
-    Caller, Context, Facts, Result, Trace,
+    Caller, Context, Facts, Trace,
     caller::{IdentityId, Proof, Role, TenantId},
     clock::SystemClock,
     metadata::Metadata,
@@ -16,14 +16,14 @@ use portico_base::{
 use portico_schema::Method;
 use portico_wire::BoxFuture;
 
-use super::{Admission, Admit, Closed, Entry, Head, Outlet, credential};
+use super::{Admission, Admit, Admitted, Closed, Entry, Head, Outlet, credential};
 
 /// Admits everybody.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Open;
 
 impl Admit for Open {
-    fn admit(&self, method: Arc<Method>, mut head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, method: Arc<Method>, mut head: Head) -> BoxFuture<Admitted> {
         Box::pin(async move {
             let (id, deadline) = (head.id.clone(), head.deadline);
             credential::strip(&mut head.headers);

@@ -13,7 +13,7 @@ use aws_lc_rs::{
 };
 use http::{HeaderMap, HeaderName};
 use portico_base::{
-    Caller, Clock, Context, Facts, IdentityId, Result, Secret, TenantId,
+    Caller, Clock, Context, Facts, IdentityId, Secret, TenantId,
     caller::{Proof, Role},
     metadata::Metadata,
     reply::Reply,
@@ -21,7 +21,9 @@ use portico_base::{
 use portico_schema::{Access, Method};
 use portico_wire::BoxFuture;
 
-use super::{Admission, Admit, Head, Ledger, Peer, TRACEPARENT, credential, ledger::Line, limits::Permit};
+use super::{
+    Admission, Admit, Admitted, Entry, Head, Ledger, Peer, Stray, TRACEPARENT, credential, ledger::Line, limits::Permit,
+};
 
 /// Carries what gateways and hosts know and nobody else.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-podium-internal-token");
@@ -62,14 +64,18 @@ impl Trusted {
 }
 
 impl Admit for Trusted {
-    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Result<Admission>> {
+    fn admit(&self, method: Arc<Method>, head: Head) -> BoxFuture<Admitted> {
         let parts = Arc::clone(&self.0);
         Box::pin(async move { parts.admit(method, head) })
+    }
+
+    fn astray(&self, stray: &Stray<'_>) -> Option<Entry> {
+        Some(self.0.ledger.astray(stray))
     }
 }
 
 impl Parts {
-    fn admit(&self, method: Arc<Method>, mut head: Head) -> Result<Admission> {
+    fn admit(&self, method: Arc<Method>, mut head: Head) -> Admitted {
         let traceparent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
         let believed = self.trust.believes(&head.headers, &head.peer);
@@ -80,8 +86,7 @@ impl Parts {
         if !believed && line.method.access != Access::Public {
             let error = credential::unauthorized();
             line.peer.note_failure();
-            self.ledger.refused(line, &error);
-            return Err(error);
+            return Err(self.ledger.refused(line, error));
         }
         credential::strip(&mut head.headers);
         let context = Context::new(Facts {

@@ -101,7 +101,7 @@ pub(super) fn stream(
 }
 
 /// Adds to a refusal what the handler had said beside its answer. Of what both say, the refusal is right.
-pub(super) fn beside(refusal: &mut Response<Body>, parts: reply::Parts) {
+pub(crate) fn beside(refusal: &mut Response<Body>, parts: reply::Parts) {
     let headers = refusal.headers_mut();
     // As with any answer that has not begun, what was meant to come last may as well come first.
     for said in [parts.headers, parts.trailers] {
