@@ -13,11 +13,16 @@ use http_body_util::{BodyExt, StreamBody};
 use portico::{
     base::{Code, Error, RequestId, Result, reason, reply::Outcome, tasks::Tasks},
     edge::{Body, Web},
+    gate::Open,
     wire::{Handlers, podium::v1 as podium},
 };
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+};
 
-use super::support::{JSON, Shut, ask, begin, door, guarded, peer, send};
+use super::support::{Gateway, JSON, Shut, ask, begin, door, guarded, peer, send};
 use crate::support::record::Recording;
 
 fn keys(handlers: &mut Handlers) {
@@ -299,6 +304,26 @@ async fn what_changes_something_ends_even_if_the_caller_hangs_up() {
     steps.done.notified().await;
     let record = records.recv().await.unwrap();
     assert_eq!((record.code, record.work), ("canceled", Some("done")), "the record has both");
+}
+
+#[tokio::test]
+async fn a_request_of_http_1_1_names_its_host_once() {
+    let gateway = Gateway::start(Arc::new(Open), keys).await;
+    for (version, hosts, status) in [
+        ("1.1", "host: a\r\n", "200"),
+        ("1.1", "", "400"),
+        ("1.1", "host: a\r\nhost: a\r\n", "400"),
+        ("1.0", "", "200"),
+        ("1.0", "host: a\r\nhost: b\r\n", "400"),
+    ] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        let request = format!("GET /api/v1/keys HTTP/{version}\r\n{hosts}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.get(9..12), Some(status), "{version} {hosts:?}: {answer}");
+        assert!(answer.contains("x-request-id: "), "{answer}");
+    }
 }
 
 #[tokio::test]

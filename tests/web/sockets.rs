@@ -226,6 +226,10 @@ async fn http_2_client_opens_a_socket_too() {
         .header("sec-websocket-version", "13")
         .body(http_body_util::Empty::<Bytes>::new())
         .unwrap();
+    let mut old = request.clone();
+    old.headers_mut().insert("sec-websocket-version", "8".parse().unwrap());
+    let refused = sender.send_request(old).await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["sec-websocket-version"]), (426, &"13".parse().unwrap()));
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), 200);
     let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());

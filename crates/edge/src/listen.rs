@@ -258,7 +258,11 @@ struct Conversation {
 impl Conversation {
     async fn answer(&self, head: Box<Parts>, body: Incoming) -> Response<Body> {
         let spoken = head.version;
-        let mut answer = self.edge.answer(head, body.into(), self.peer.clone()).await;
+        let mut answer = if is_addressed(&head) {
+            self.edge.answer(head, body.into(), self.peer.clone()).await
+        } else {
+            Box::pin(self.edge.refuse_unaddressed(&head, body.into(), &self.peer)).await
+        };
         let is_unwelcome = self.peer.is_guessing();
         if is_unwelcome {
             self.farewell.cancel();
@@ -272,6 +276,16 @@ impl Conversation {
         }
         answer.map(Body::leaving)
     }
+}
+
+/// Whether a request says once whom it is for, where it has to (RFC 9112, section 3.2).
+fn is_addressed(head: &Parts) -> bool {
+    if head.version >= Spoken::HTTP_2 {
+        return true;
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let is_named = hosts.next().is_some() || head.version < Spoken::HTTP_11;
+    is_named && hosts.next().is_none()
 }
 
 fn http1(heard: Heard) -> http1::Builder {

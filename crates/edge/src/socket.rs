@@ -214,10 +214,15 @@ impl Sockets<'_> {
 impl Handshake {
     fn read(head: &mut Parts, surface: &Surface) -> Result<Handshake> {
         let headers = &head.headers;
+        let is_current = headers.get(header::SEC_WEBSOCKET_VERSION).map(|version| version == "13");
         let accept = if head.version == Version::HTTP_2 {
+            // Who leaves it out there gets the only one that there is.
+            if is_current == Some(false) {
+                return Err(upgrade_required());
+            }
             None
         } else {
-            let is_current = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+            let is_current = is_current == Some(true);
             let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_LENGTH);
             let key = key.filter(|_| is_current && has_token(headers, &header::CONNECTION, "upgrade"));
             let key = key.ok_or_else(upgrade_required)?;

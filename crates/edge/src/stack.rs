@@ -64,6 +64,16 @@ impl Edge {
         response
     }
 
+    /// Refuses a request that does not say whom it is for, or says it twice: a proxy may have read another one than we would.
+    pub(super) async fn refuse_unaddressed(&self, head: &Parts, body: Body, peer: &Peer) -> Response<Body> {
+        let id = request_id(&head.headers);
+        let words = "an HTTP/1.1 request has exactly one Host header";
+        let error = Error::new(Code::InvalidArgument, reason::INVALID_MESSAGE, words);
+        drain(head.version, body.discarded_by(&self.tasks, head)).await;
+        let answer = named(dialect::render(&error, Surface::NEUTRAL.dialect, &id), &id);
+        recorded(&*self.admit, &Stray { door: Door::Rest, method: "", id: &id, peer, error: &error }, answer)
+    }
+
     /// Answers what is no call, and records it.
     async fn astray(&self, astray: Astray, head: &Parts, body: Body, peer: &Peer, id: &RequestId) -> Response<Body> {
         let (door, method, error) = (astray.door(), astray.method(), astray.error(head));
