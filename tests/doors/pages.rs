@@ -12,7 +12,8 @@ fn between<'t>(text: &'t str, before: &'t str, after: char) -> impl Iterator<Ite
 #[tokio::test]
 async fn every_link_of_the_served_documents_leads_somewhere_on_this_server() {
     let house = TestHouse::start().await;
-    let (mut ids, mut wanted): (BTreeMap<String, BTreeSet<String>>, Vec<(String, String)>) = Default::default();
+    let mut ids = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut wanted = Vec::new();
     let mut to_visit = vec!["/docs".to_owned()];
     while let Some(path) = to_visit.pop() {
         if ids.contains_key(&path) {
