@@ -269,7 +269,11 @@ fn flow(
 fn incoming(requests: RequestStream, json: Option<MessageType>, fault: Fault, deadline: Deadline) -> Incoming<Bytes> {
     let messages = requests.map(move |message| match message {
         Ok(bytes) => decode(bytes, json.as_ref()),
-        Err(found) => Err(fault.take().unwrap_or_else(|| failure::from_connect(&found))),
+        Err(found) => match fault.take().unwrap_or_else(|| failure::from_connect(&found)) {
+            // Who was told that it is too late may hang up before the clock here has struck.
+            error if error.code() == Code::Canceled && deadline.is_over() => Err(too_late()),
+            error => Err(error),
+        },
     });
     let Some(instant) = deadline.instant() else { return Box::pin(messages) };
     Box::pin(stream::unfold(Some(messages), move |messages| async move {
