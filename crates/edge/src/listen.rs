@@ -270,7 +270,8 @@ impl Conversation {
         {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        answer.map(Body::leaving)
+        answer.body_mut().leaving();
+        answer
     }
 }
 

@@ -150,15 +150,14 @@ impl Doors {
             .admit(Arc::clone(&plan.method), Head { headers, peer, door, id: id.clone(), deadline, bearer: None });
         let Admission { context, entry } = admission.await?;
         inlet.metered(entry.clone());
-        match plan.exchange(segments, request, &asked, inlet, context, &entry, &self.tasks).await {
-            Ok(response) => Ok(response.map(|body| body.sent_by(entry))),
-            Err(error) => {
-                entry.fail(&error);
-                // Rendered here, so that its bytes are counted like those of every answer.
-                let refusal = dialect::render(&error, plan.method.surface.dialect, id);
-                Ok(refusal.map(|body| body.sent_by(entry)))
-            }
-        }
+        let exchanged = plan.exchange(segments, request, &asked, inlet, context, &entry, &self.tasks).await;
+        let mut response = exchanged.unwrap_or_else(|error| {
+            entry.fail(&error);
+            // Rendered here, so that its bytes are counted like those of every answer.
+            dialect::render(&error, plan.method.surface.dialect, id)
+        });
+        response.body_mut().sent_by(entry);
+        Ok(response)
     }
 }
 

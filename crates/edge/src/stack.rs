@@ -5,16 +5,14 @@
 //!
 //! *Knows:* the order. *Does not know:* what happens inside a room.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
-};
-use portico_base::{Code, Deadline, Error, RequestId, reason};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use portico_base::{Code, Deadline, Error, RequestId, Result, reason};
 use portico_gate::{Admission, Head, Peer};
 use portico_schema::{Idempotency, Shape, Surface};
 
-use super::{Body, Edge, Kind, Protocol, classify::classify, dialect, engine, shield, unread};
+use super::{Body, Edge, Kind, Outline, Protocol, classify::classify, dialect, engine, shield, unread};
 
 /// Takes a caller's id of the request and gives it back.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,21 +33,21 @@ impl Edge {
     }
 
     /// Answers one request. Its head is boxed, because it is large and handed on.
-    pub(super) async fn answer(&self, mut head: Box<Parts>, body: Body, peer: Peer) -> Response<Body> {
-        let body = body.discarded_by(&self.tasks, &head);
-        let id = request_id(&head.headers);
+    pub(super) async fn answer(&self, mut head: Box<Parts>, mut body: Body, peer: Peer) -> Response<Body> {
+        let outline = Outline::of(&head.headers);
+        body.discarded_by(&self.tasks, head.version, outline.expect.is_some());
+        let id = request_id(outline.request_id);
         let origin = self.cors.get().verdict(&head.headers);
-        let kind = classify(&head);
+        let kind = classify(&head, &outline);
+        let way = self.way(kind, &head, &outline);
 
         let mut response = if kind == Kind::Preflight {
             origin.preflight()
         } else {
             // Pinned here, because the shield would move it about.
             let answered = pin!(async {
-                Ok(match (self.way(kind, &head), &self.web) {
-                    (Way::Call(mounted, protocol), _) => {
-                        self.gate(mounted, protocol, &mut head, body, peer, id.clone()).await
-                    }
+                Ok(match (way, &self.web) {
+                    (Way::Call(call), _) => self.gate(call, &mut head, body, peer, id.clone()).await,
                     (Way::Elsewhere, Some(web)) => web.call(head, body, peer, id.clone()).await,
                     // Boxed, as everything that is rare: the others do not carry room for it.
                     (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
@@ -70,7 +68,7 @@ impl Edge {
     }
 
     /// Finds the method. What is neither a method nor spoken like a call goes to the web.
-    fn way(&self, kind: Kind, head: &Parts) -> Way<'_> {
+    fn way(&self, kind: Kind, head: &Parts, outline: &Outline<'_>) -> Way<'_> {
         let Some(mounted) = self.engine.find(head.uri.path()) else {
             return match kind {
                 Kind::Rpc(protocol) | Kind::UnknownCodec(protocol) => Way::Astray(Astray::NoMethod(protocol, kind)),
@@ -82,26 +80,22 @@ impl Edge {
         if head.method != Method::POST && !(head.method == Method::GET && gettable) {
             return Way::Astray(Astray::Verb(if gettable { "GET, POST" } else { "POST" }));
         }
+        let call = |protocol| {
+            let timeout = engine::timeout::read(outline, protocol);
+            Way::Call(Call { mounted, protocol, frame: engine::Frame::new(protocol, &head.method, outline), timeout })
+        };
         match kind {
-            Kind::Rpc(protocol) if fits(protocol, method.shape) => Way::Call(mounted, protocol),
-            Kind::ConnectOrWeb if fits(Protocol::Connect, method.shape) => Way::Call(mounted, Protocol::Connect),
+            Kind::Rpc(protocol) if fits(protocol, method.shape) => call(protocol),
+            Kind::ConnectOrWeb if fits(Protocol::Connect, method.shape) => call(Protocol::Connect),
             Kind::UnknownCodec(protocol) => Way::Astray(Astray::Codec(protocol)),
             _ => Way::Astray(Astray::MediaType),
         }
     }
 
     /// Asks the gate, before a byte of the body is read, then calls.
-    async fn gate(
-        &self,
-        mounted: &engine::Mounted,
-        protocol: Protocol,
-        head: &mut Parts,
-        body: Body,
-        peer: Peer,
-        id: RequestId,
-    ) -> Response<Body> {
-        let frame = engine::Frame::new(protocol, head);
-        let deadline = match engine::timeout::read(&head.headers, protocol) {
+    async fn gate(&self, call: Call<'_>, head: &mut Parts, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
+        let Call { mounted, protocol, frame, timeout } = call;
+        let deadline = match timeout {
             Ok(timeout) => timeout.map_or(Deadline::NONE, Deadline::after),
             Err(error) => return Box::pin(refuse(&error, &frame, head.version, body)).await,
         };
@@ -117,12 +111,20 @@ impl Edge {
 
 /// Where a request goes.
 enum Way<'e> {
-    /// To this method.
-    Call(&'e engine::Mounted, Protocol),
+    /// To a method.
+    Call(Call<'e>),
     /// To whatever is no call.
     Elsewhere,
     /// Nowhere.
     Astray(Astray),
+}
+
+/// A call of a method, as the head of its request has it.
+struct Call<'e> {
+    mounted: &'e engine::Mounted,
+    protocol: Protocol,
+    frame: engine::Frame,
+    timeout: Result<Option<Duration>>,
 }
 
 /// What is wrong with a call before it is one.
@@ -142,7 +144,7 @@ impl Astray {
         match self {
             Astray::NoMethod(protocol, kind) => {
                 let frame = match kind {
-                    Kind::Rpc(_) => engine::Frame::new(protocol, head),
+                    Kind::Rpc(_) => engine::Frame::new(protocol, &head.method, &Outline::of(&head.headers)),
                     _ => engine::Frame::of_unknown_codec(protocol),
                 };
                 refuse(&no_such_method(head.uri.path()), &frame, head.version, body).await
@@ -184,8 +186,8 @@ fn broken(panic: &Error, id: &RequestId) -> Response<Body> {
     dialect::render(panic, Surface::NEUTRAL.dialect, id)
 }
 
-fn request_id(headers: &HeaderMap) -> RequestId {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).and_then(RequestId::parse);
+fn request_id(given: Option<&HeaderValue>) -> RequestId {
+    let given = given.and_then(|value| value.to_str().ok()).and_then(RequestId::parse);
     given.unwrap_or_else(RequestId::generate)
 }
 

@@ -24,8 +24,8 @@ use portico_base::{Error, Result, reply};
 use portico_json::MessageType;
 use portico_schema::Shape;
 
-use super::{COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, PROTOCOL_VERSION, patience::Patience};
-use crate::{Body, Protocol, body::Trailed, rest::too_slow};
+use super::{COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, patience::Patience};
+use crate::{Body, Outline, Protocol, body::Trailed, rest::too_slow};
 
 /// An envelope's flags and length.
 const ENVELOPE_BYTES: usize = 5;
@@ -58,8 +58,8 @@ pub(super) enum Taken {
 
 impl Plain {
     /// Whether the head of a unary call is plain.
-    pub(super) fn of(protocol: Protocol, verb: &Method, headers: &HeaderMap) -> Option<Plain> {
-        let media_type = headers.get(header::CONTENT_TYPE)?.as_bytes();
+    pub(super) fn of(protocol: Protocol, verb: &Method, outline: &Outline<'_>) -> Option<Plain> {
+        let media_type = outline.content_type?.as_bytes();
         let (is_json, media_type): (bool, &'static str) = match (protocol, media_type) {
             (Protocol::Connect, b"application/json") => (true, "application/json"),
             (Protocol::Connect, b"application/proto") => (false, "application/proto"),
@@ -69,9 +69,9 @@ impl Plain {
             }
             _ => return None,
         };
-        let coding = headers.get(if protocol == Protocol::Connect { header::CONTENT_ENCODING } else { GRPC_ENCODING });
+        let coding = if protocol == Protocol::Connect { outline.content_encoding } else { outline.grpc_encoding };
         let is_coded = coding.is_some_and(|coding| coding != "identity");
-        let is_other_version = headers.get(PROTOCOL_VERSION).is_some_and(|version| version != "1");
+        let is_other_version = outline.protocol_version.is_some_and(|version| version != "1");
         let is_plain = *verb == Method::POST && !is_coded && !(protocol == Protocol::Connect && is_other_version);
         is_plain.then_some(Plain { protocol, is_json, media_type })
     }
@@ -131,9 +131,12 @@ impl Plain {
             Protocol::Connect => (header::ACCEPT_ENCODING, header::CONTENT_ENCODING),
             _ => (GRPC_ACCEPT_ENCODING, GRPC_ENCODING),
         };
-        let offered = asked.get(&offers).and_then(|offered| offered.to_str().ok());
+        let is_large = message.len() >= COMPRESSED_BYTES_MIN;
+        // Without envelopes a small answer says nothing of codings.
+        let offered = if is_large || self.protocol != Protocol::Connect { asked.get(&offers) } else { None };
+        let offered = offered.and_then(|offered| offered.to_str().ok());
         let coding = offered.and_then(|offered| compression.negotiate_encoding(Some(offered), None));
-        let packed = match coding.filter(|_| message.len() >= COMPRESSED_BYTES_MIN) {
+        let packed = match coding.filter(|_| is_large) {
             Some(coding) => Some(compression.compress(coding, &message).map_err(Error::internal)?),
             None => None,
         };
@@ -228,7 +231,7 @@ mod tests {
             .iter()
             .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        Plain::of(protocol, &Method::POST, &headers)
+        Plain::of(protocol, &Method::POST, &Outline::of(&headers))
     }
 
     #[test]

@@ -42,7 +42,9 @@ impl Inlet {
 
     /// The same inlet, with its bytes counted.
     pub(super) fn metered(&mut self, entry: portico_gate::Entry) {
-        self.body = self.body.take().map(|body| body.received_by(entry));
+        if let Some(body) = &mut self.body {
+            body.received_by(entry);
+        }
     }
 
     /// Whether there is nothing to read.
