@@ -5,6 +5,8 @@
 //!
 //! *Knows:* TCP, TLS, HTTP/1.1 and HTTP/2, how to stop in order. *Does not know:* paths, protocols of calls.
 
+mod aside;
+mod gathered;
 mod greeting;
 mod head;
 mod line;
@@ -34,6 +36,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    aside::Aside,
+    gathered::Gathered,
     greeting::{Greeted, Version},
     head::{HeadTimer, Heard, IDLE_PATIENCE},
     line::Line,
@@ -218,28 +222,37 @@ impl Connection {
             Box::pin(async move { Ok::<_, Infallible>(conversation.answer(head, body).await) })
         });
         let (version, heard) = (io.version(), io.heard());
-        let io = TokioIo::new(Line::new(io, self.slot));
+        let line = Line::new(io, self.slot);
         match version {
             Version::Http1 => {
-                let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
+                let mut connection = pin!(http1(heard).serve_connection(TokioIo::new(line), service).with_upgrades());
                 tokio::select! {
+                    biased;
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
-                    () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = Aside::new(leaving.cancelled()) => connection.as_mut().graceful_shutdown(),
                 }
                 finish(cut, connection).await
             }
             Version::Http2 => {
                 let streams = Streams::new(self.tasks);
+                let io = TokioIo::new(Gathered::new(line, streams.clone()));
                 let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
+                let parting = Aside::new(async {
+                    tokio::select! {
+                        () = leaving.cancelled() => {}
+                        () = farewell.cancelled() => {}
+                        () = streams.none_for(IDLE_PATIENCE) => {}
+                    }
+                });
                 tokio::select! {
+                    biased;
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
-                    () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
-                    () = farewell.cancelled() => connection.as_mut().graceful_shutdown(),
-                    () = streams.none_for(IDLE_PATIENCE) => connection.as_mut().graceful_shutdown(),
+                    () = parting => connection.as_mut().graceful_shutdown(),
                 }
                 tokio::select! {
+                    biased;
                     ended = finish(cut, connection) => ended,
-                    () = streams.none_for(FAREWELL_PATIENCE) => Err("the peer stayed although it was to go".to_owned()),
+                    () = Aside::new(streams.none_for(FAREWELL_PATIENCE)) => Err("the peer stayed although it was to go".to_owned()),
                 }
             }
         }

@@ -45,6 +45,11 @@ impl Streams {
         Streams { tasks, count: Arc::default() }
     }
 
+    /// Whether any stream has not ended.
+    pub(super) fn are_open(&self) -> bool {
+        self.count.ended.load(Ordering::Relaxed) != self.count.begun.load(Ordering::Relaxed)
+    }
+
     /// Resolves when there was no stream for this long, or at most one look later.
     pub(super) async fn none_for(&self, patience: Duration) {
         let mut none_since: Option<(u64, Instant)> = None;
