@@ -163,6 +163,12 @@ impl Meter {
     }
 }
 
+impl Default for Body {
+    fn default() -> Body {
+        Body::empty()
+    }
+}
+
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Body {
         Body::of(Kind::Full(Full::new(bytes)))

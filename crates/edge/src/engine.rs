@@ -134,7 +134,7 @@ impl Mounted {
         &self,
         frame: &Frame,
         head: &Parts,
-        mut body: Body,
+        body: &mut Body,
         context: Context,
         entry: Entry,
     ) -> Response<Body> {
@@ -147,20 +147,26 @@ impl Mounted {
         if self.method.shape == Shape::Unary
             && let Some(plain) = frame.plain
         {
-            match bounded(plain.take(body, self.rules.message_bytes_max), context.deadline).await {
-                Ok(Taken::Message(message)) => {
-                    let answer = self.answer(plain, frame, message, context, &entry).await;
-                    watch.succeed();
-                    return sent(answer, entry);
+            let taken = bounded(plain.take(body, self.rules.message_bytes_max), context.deadline).await;
+            let message = match taken {
+                Ok(Taken::Message(message)) => Some(message),
+                Ok(Taken::Other(whole)) => {
+                    *body = whole;
+                    None
                 }
-                Ok(Taken::Other(whole)) => body = whole,
                 Err(error) => {
                     watch.fail(&error);
                     return sent(frame.failure(&error, reply::Parts::default()), entry);
                 }
+            };
+            if let Some(message) = message {
+                let answer = self.answer(plain, frame, message, context, &entry).await;
+                watch.succeed();
+                return sent(answer, entry);
             }
         }
         // Boxed, so that plain calls do not carry room for it.
+        let body = std::mem::take(body);
         let answer = Box::pin(self.engine(frame, head, body, context, &entry)).await;
         watch.succeed();
         sent(answer, entry)
@@ -175,14 +181,13 @@ impl Mounted {
         context: Context,
         entry: &Entry,
     ) -> Response<Body> {
-        let (reply, metadata, deadline) = (context.reply.clone(), context.metadata.clone(), context.deadline);
-        let call = self.service.dispatcher().plain(plain, message, context, entry.clone());
-        let answered = bounded(call, deadline).await;
-        let said = reply.take();
+        let call = self.service.dispatcher().plain(plain, message, context.clone(), entry.clone());
+        let answered = bounded(call, context.deadline).await;
+        let said = context.reply.take();
         let answered = match answered {
             Ok(message) => {
                 let Rules { compression, codings, .. } = &*self.rules;
-                plain.answer(message, said, metadata.headers(), compression, codings)
+                plain.answer(message, said, context.metadata.headers(), compression, codings)
             }
             Err(error) => {
                 entry.fail(&error);

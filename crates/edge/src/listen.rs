@@ -271,7 +271,8 @@ struct Conversation {
 impl Conversation {
     async fn answer(&self, head: Box<Parts>, body: Incoming) -> Response<Body> {
         let spoken = head.version;
-        let mut answer = self.edge.answer(head, body.into(), self.peer.clone()).await;
+        let mut body = body.into();
+        let mut answer = self.edge.answer(head, &mut body, self.peer.clone()).await;
         let is_unwelcome = self.peer.is_guessing();
         if is_unwelcome {
             self.farewell.cancel();

@@ -114,7 +114,7 @@ impl Doors {
         match found {
             Match::Route(Target::Call(plan), segments) => {
                 let dialect = plan.method.surface.dialect;
-                let result = self.call(plan, &segments, head, inlet, peer, &id).await;
+                let result = self.call(plan, &segments, head, &mut inlet, peer, &id).await;
                 result.unwrap_or_else(|error| dialect::render(&error, dialect, &id))
             }
             Match::Route(Target::Socket(plan), segments) => {
@@ -137,7 +137,7 @@ impl Doors {
         plan: &Plan,
         segments: &Segments<'_>,
         mut head: Box<Parts>,
-        mut inlet: Inlet,
+        inlet: &mut Inlet,
         peer: Peer,
         id: &RequestId,
     ) -> Result<Response<Body>> {
@@ -150,7 +150,7 @@ impl Doors {
             .admit(Arc::clone(&plan.method), Head { headers, peer, door, id: id.clone(), deadline, bearer: None });
         let Admission { context, entry } = admission.await?;
         inlet.metered(entry.clone());
-        let exchanged = plan.exchange(segments, request, &asked, inlet, context, &entry, &self.tasks).await;
+        let exchanged = plan.exchange(segments, &request, &asked, inlet, context, &entry, &self.tasks).await;
         let mut response = exchanged.unwrap_or_else(|error| {
             entry.fail(&error);
             // Rendered here, so that its bytes are counted like those of every answer.

@@ -28,27 +28,28 @@ const MEDIA_TYPES: HeaderValue = HeaderValue::from_static(
 impl Edge {
     /// Answers one request.
     pub async fn call(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        let (head, body) = request.into_parts();
-        self.answer(Box::new(head), body, peer).await
+        let (head, mut body) = request.into_parts();
+        self.answer(Box::new(head), &mut body, peer).await
     }
 
-    /// Answers one request. Its head is boxed, because it is large and handed on.
-    pub(super) async fn answer(&self, mut head: Box<Parts>, mut body: Body, peer: Peer) -> Response<Body> {
-        let outline = Outline::of(&head.headers);
-        body.discarded_by(&self.tasks, head.version, outline.expect.is_some());
-        let id = request_id(outline.request_id);
+    /// Answers one request. Its head is boxed and its body lent, because they are large and handed on.
+    pub(super) async fn answer(&self, mut head: Box<Parts>, body: &mut Body, peer: Peer) -> Response<Body> {
+        let (id, kind, way) = {
+            let outline = Outline::of(&head.headers);
+            body.discarded_by(&self.tasks, head.version, outline.expect.is_some());
+            let kind = classify(&head, &outline);
+            (request_id(outline.request_id), kind, self.way(kind, &head, &outline))
+        };
         let origin = self.cors.get().verdict(&head.headers);
-        let kind = classify(&head, &outline);
-        let way = self.way(kind, &head, &outline);
 
         let mut response = if kind == Kind::Preflight {
             origin.preflight()
         } else {
             // Pinned here, because the shield would move it about.
             let answered = pin!(async {
-                Ok(match (way, &self.web) {
+                Ok(match (&way, &self.web) {
                     (Way::Call(call), _) => self.gate(call, &mut head, body, peer, id.clone()).await,
-                    (Way::Elsewhere, Some(web)) => web.call(head, body, peer, id.clone()).await,
+                    (Way::Elsewhere, Some(web)) => web.call(head, std::mem::take(body), peer, id.clone()).await,
                     // Boxed, as everything that is rare: the others do not carry room for it.
                     (Way::Elsewhere, None) => Box::pin(bare(StatusCode::NOT_FOUND, head.version, body)).await,
                     (Way::Astray(astray), _) => Box::pin(astray.answer(&head, body)).await,
@@ -93,18 +94,25 @@ impl Edge {
     }
 
     /// Asks the gate, before a byte of the body is read, then calls.
-    async fn gate(&self, call: Call<'_>, head: &mut Parts, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
+    async fn gate(
+        &self,
+        call: &Call<'_>,
+        head: &mut Parts,
+        body: &mut Body,
+        peer: Peer,
+        id: RequestId,
+    ) -> Response<Body> {
         let Call { mounted, protocol, frame, timeout } = call;
         let deadline = match timeout {
             Ok(timeout) => timeout.map_or(Deadline::NONE, Deadline::after),
-            Err(error) => return Box::pin(refuse(&error, &frame, head.version, body)).await,
+            Err(error) => return Box::pin(refuse(error, frame, head.version, body)).await,
         };
         // The gate gets all headers, the engine the few that frame messages: neither needs a copy of the rest.
         let headers = std::mem::take(&mut head.headers);
         let asked = Head { headers, peer, door: protocol.door(), id, deadline, bearer: None };
         match self.admit.admit(Arc::clone(&mounted.method), asked).await {
-            Ok(Admission { context, entry }) => mounted.call(&frame, head, body, context, entry).await,
-            Err(error) => Box::pin(refuse(&error, &frame, head.version, body)).await,
+            Ok(Admission { context, entry }) => mounted.call(frame, head, body, context, entry).await,
+            Err(error) => Box::pin(refuse(&error, frame, head.version, body)).await,
         }
     }
 }
@@ -128,6 +136,7 @@ struct Call<'e> {
 }
 
 /// What is wrong with a call before it is one.
+#[derive(Clone, Copy)]
 enum Astray {
     /// No method has this path.
     NoMethod(Protocol, Kind),
@@ -140,7 +149,7 @@ enum Astray {
 }
 
 impl Astray {
-    async fn answer(self, head: &Parts, body: Body) -> Response<Body> {
+    async fn answer(self, head: &Parts, body: &mut Body) -> Response<Body> {
         match self {
             Astray::NoMethod(protocol, kind) => {
                 let frame = match kind {
@@ -196,13 +205,13 @@ fn no_such_method(path: &str) -> Error {
 }
 
 /// A refusal in the protocol of the caller.
-async fn refuse(error: &Error, frame: &engine::Frame, version: Version, body: Body) -> Response<Body> {
+async fn refuse(error: &Error, frame: &engine::Frame, version: Version, body: &mut Body) -> Response<Body> {
     drain(version, body).await;
     frame.refusal(error)
 }
 
 /// A refusal in HTTP alone, for requests that speak no protocol of ours.
-async fn bare(status: StatusCode, version: Version, body: Body) -> Response<Body> {
+async fn bare(status: StatusCode, version: Version, body: &mut Body) -> Response<Body> {
     drain(version, body).await;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -210,9 +219,9 @@ async fn bare(status: StatusCode, version: Version, body: Body) -> Response<Body
 }
 
 /// Lets an HTTP/1.1 client finish what it sends, so that it keeps its connection. HTTP/2 ends one stream without the others.
-async fn drain(version: Version, mut body: Body) {
+async fn drain(version: Version, body: &mut Body) {
     if version < Version::HTTP_2 {
         // Whatever came, the answer is the same.
-        let _broken = unread::ended(&mut body).await.is_err();
+        let _broken = unread::ended(body).await.is_err();
     }
 }

@@ -85,16 +85,16 @@ impl Plain {
     ///
     /// # Errors
     /// When the caller has gone, or `upload_timeout` when nothing comes for too long.
-    pub(super) async fn take(self, mut body: Body, message_bytes_max: usize) -> Result<Taken> {
+    pub(super) async fn take(self, body: &mut Body, message_bytes_max: usize) -> Result<Taken> {
         let mut read = Bytes::new();
         let mut patience = Patience::new(Shape::Unary);
-        while let Some(frame) = next(&mut body, &mut patience).await? {
+        while let Some(frame) = next(body, &mut patience).await? {
             // Trailers of a request mean nothing here.
             let Ok(data) = frame.into_data() else { continue };
             read = if read.is_empty() { data } else { joined(read, &data) };
             if read.len() > message_bytes_max.saturating_add(ENVELOPE_BYTES) {
                 let first = stream::iter([Ok(Frame::data(read))]);
-                let rest = http_body_util::BodyStream::new(body);
+                let rest = http_body_util::BodyStream::new(std::mem::take(body));
                 return Ok(Taken::Other(Body::boxed(StreamBody::new(stream::StreamExt::chain(first, rest)))));
             }
         }
@@ -251,14 +251,14 @@ mod tests {
     async fn a_body_that_does_not_come_is_not_waited_for() {
         let grpc = Plain { protocol: Protocol::Grpc, is_json: false, media_type: "" };
         let silent = StreamBody::new(stream::pending::<Result<Frame<Bytes>>>());
-        let error = grpc.take(Body::boxed(silent), 2).await.err().unwrap();
+        let error = grpc.take(&mut Body::boxed(silent), 2).await.err().unwrap();
         assert_eq!(error.reason(), portico_base::reason::UPLOAD_TIMEOUT);
     }
 
     #[tokio::test]
     async fn one_whole_message_is_taken_and_the_engine_gets_every_byte_of_anything_else() {
         let grpc = plain(Protocol::Grpc, &[("content-type", "application/grpc")]).unwrap();
-        match grpc.take(Body::from(Bytes::from_static(b"\0\0\0\0\x02ab")), 2).await.unwrap() {
+        match grpc.take(&mut Body::from(Bytes::from_static(b"\0\0\0\0\x02ab")), 2).await.unwrap() {
             Taken::Message(message) => assert_eq!(message, "ab"),
             Taken::Other(_) => panic!("a whole message is plain"),
         }
@@ -271,7 +271,7 @@ mod tests {
             b"\0\0\0\0\x09abcdefghi",
         ];
         for bytes in others {
-            match grpc.take(Body::from(Bytes::from_static(bytes)), 2).await.unwrap() {
+            match grpc.take(&mut Body::from(Bytes::from_static(bytes)), 2).await.unwrap() {
                 Taken::Message(message) => panic!("{bytes:?} became {message:?}"),
                 Taken::Other(body) => assert_eq!(body.collect().await.unwrap().to_bytes(), bytes),
             }

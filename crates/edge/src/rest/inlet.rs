@@ -27,6 +27,7 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 pub(crate) const BODY_MAX: Duration = Duration::from_secs(600);
 
 /// The body of one request.
+#[derive(Default)]
 pub(super) struct Inlet {
     body: Option<Body>,
     /// Set when reading begins: most requests have no body, and never wait.
@@ -45,6 +46,11 @@ impl Inlet {
         if let Some(body) = &mut self.body {
             body.received_by(entry);
         }
+    }
+
+    /// Reads no more, whatever is left.
+    pub(super) fn close(&mut self) {
+        self.body = None;
     }
 
     /// Whether there is nothing to read.
