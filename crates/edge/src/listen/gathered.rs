@@ -22,6 +22,8 @@ use super::{aside::Call, streams::Streams};
 
 /// Most that is gathered: a usual frame. What is larger is not copied, and takes with it what was gathered before.
 const GATHERED_BYTES_MAX: usize = 16 << 10;
+/// Room to begin with: some small answers.
+const ROOM_BYTES: usize = 1 << 10;
 
 /// A connection whose small writes leave together.
 pub(super) struct Gathered<I> {
@@ -70,10 +72,8 @@ impl<I> Gathered<I> {
     fn has_left(&mut self) {
         self.state = State::Gathers;
         self.left = 0;
-        self.bytes.clear();
-        if !self.streams.are_open() {
-            self.bytes = Vec::new();
-        }
+        // A connection may have nothing to say for hours.
+        self.bytes = Vec::new();
     }
 }
 
@@ -95,7 +95,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.bytes.len() + bytes.len() <= GATHERED_BYTES_MAX {
-            this.bytes.reserve_exact(GATHERED_BYTES_MAX - this.bytes.len());
+            if this.bytes.capacity() == 0 {
+                this.bytes.reserve(ROOM_BYTES);
+            }
             this.bytes.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
