@@ -100,6 +100,8 @@ pub struct Listener {
     tls: Option<Certificates>,
     tasks: Tasks,
     slots: Arc<Semaphore>,
+    /// What is being answered, on all connections.
+    calls: Streams,
 }
 
 impl Listener {
@@ -117,7 +119,8 @@ impl Listener {
         let address = socket.local_addr().map_err(unbound)?;
         let tls = config.tls.as_ref().map(Certificates::new).transpose()?;
         let slots = Arc::new(Semaphore::new(config.connections_max));
-        Ok(Listener { socket, address, tls, tasks, slots })
+        let calls = Streams::new(tasks.clone());
+        Ok(Listener { socket, address, tls, tasks, slots, calls })
     }
 
     /// The address that is bound.
@@ -167,6 +170,7 @@ impl Listener {
             edge: Arc::clone(edge),
             tls: self.tls.as_ref().map(Certificates::acceptor),
             tasks: self.tasks.clone(),
+            calls: self.calls.clone(),
             slot,
         };
         // The house waits for all of its connections.
@@ -182,6 +186,7 @@ struct Connection {
     edge: Arc<Edge>,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
+    calls: Streams,
     slot: OwnedSemaphorePermit,
 }
 
@@ -213,8 +218,8 @@ impl Connection {
     {
         let (leaving, cut) = (self.tasks.leaving_token(), self.tasks.cut_token());
         let farewell = CancellationToken::new();
-        let (edge, tasks) = (self.edge, self.tasks.clone());
-        let conversation = Arc::new(Conversation { edge, tasks, peer, farewell: farewell.clone() });
+        let (edge, tasks, calls) = (self.edge, self.tasks.clone(), self.calls.clone());
+        let conversation = Arc::new(Conversation { edge, tasks, calls, peer, farewell: farewell.clone() });
         let service = service_fn(move |request: Request<Incoming>| {
             let (head, body) = request.into_parts();
             let (conversation, head) = (Arc::clone(&conversation), Box::new(head));
@@ -225,7 +230,8 @@ impl Connection {
         let line = Line::new(io, self.slot);
         match version {
             Version::Http1 => {
-                let mut connection = pin!(http1(heard).serve_connection(TokioIo::new(line), service).with_upgrades());
+                let io = TokioIo::new(Gathered::new(line, self.calls, true));
+                let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
                 tokio::select! {
                     biased;
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
@@ -235,7 +241,7 @@ impl Connection {
             }
             Version::Http2 => {
                 let streams = Streams::new(self.tasks);
-                let io = TokioIo::new(Gathered::new(line, streams.clone()));
+                let io = TokioIo::new(Gathered::new(line, streams.clone(), false));
                 let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
                 let parting = Aside::new(async {
                     tokio::select! {
@@ -263,6 +269,7 @@ impl Connection {
 struct Conversation {
     edge: Arc<Edge>,
     tasks: Tasks,
+    calls: Streams,
     peer: Peer,
     /// Cancelled when the peer has shown that it guesses keys.
     farewell: CancellationToken,
@@ -271,6 +278,7 @@ struct Conversation {
 impl Conversation {
     async fn answer(&self, head: Box<Parts>, body: Incoming) -> Response<Body> {
         let spoken = head.version;
+        let _open = self.calls.begin();
         let mut body = body.into();
         let mut answer = self.edge.answer(head, &mut body, self.peer.clone()).await;
         let is_unwelcome = self.peer.is_guessing();
