@@ -30,15 +30,20 @@ pub fn random(prefix: &str, symbols: usize) -> String {
     while left > 0 {
         let few = left.min(bytes.len());
         let bytes = &mut bytes[..few];
-        draw(bytes);
-        for byte in &mut *bytes {
-            *byte = ALPHABET[usize::from(*byte & 31)];
-        }
+        draw_symbols(bytes);
         // The alphabet is ASCII, so this is always text.
         text.push_str(str::from_utf8(bytes).unwrap_or_default());
         left -= few;
     }
     text
+}
+
+/// Fills the buffer with random base32 symbols.
+pub fn draw_symbols(bytes: &mut [u8]) {
+    draw(bytes);
+    for byte in bytes {
+        *byte = ALPHABET[usize::from(*byte & 31)];
+    }
 }
 
 /// Fills the buffer from the thread's stock. For ids, which are unique and not secret; keys and nonces take [`fill`].

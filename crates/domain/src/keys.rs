@@ -39,7 +39,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    digest::{Digest, Digester},
+    digest::{Digest, Names},
     live::Live,
     peppers::FIRST,
     record::{ACTIVE, ACTIVE_BY_TENANT, BY_KEY_ID, BY_TENANT, First},
@@ -82,8 +82,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     audit: Audit,
     peppers: Peppers,
-    /// Names credentials for the cache, under a pepper that this process alone knows and nothing is stored under.
-    cache: Digester,
+    /// Names credentials for the cache.
+    names: Names,
     bootstrap: Option<Bootstrap>,
     /// The prefixes of keys that credentials of another kind stand for, by id. They are few, and never change.
     bound: Mutex<HashMap<Box<str>, Arc<str>>>,
@@ -151,17 +151,15 @@ impl Keys {
     /// `validation_failed` when the bootstrap key does not begin with `pod_admin_` or is shorter than 32 characters.
     pub fn new(parts: Parts, tasks: &Tasks) -> Result<Keys> {
         let (uses, queue) = mpsc::channel(WAITING_USES_MAX);
-        let mut pepper = zeroize::Zeroizing::new([0; 32]);
-        id::fill(&mut *pepper);
-        let cache = Digester::new(&pepper);
-        let bootstrap = parts.bootstrap.map(|key| Bootstrap::new(&key, &cache)).transpose()?;
+        let names = Names::new();
+        let bootstrap = parts.bootstrap.map(|key| Bootstrap::new(&key, &names)).transpose()?;
         let keys = Keys(Arc::new(Inner {
             table: Table::new(parts.records),
             bus: parts.bus,
             clock: parts.clock,
             audit: parts.audit,
             peppers: parts.peppers,
-            cache,
+            names,
             bootstrap,
             bound: Mutex::default(),
             live: Live::new(),
@@ -318,7 +316,7 @@ impl Inner {
     async fn revoke(&self, cx: &Context, name: &str) -> Result<()> {
         // The operator's own key need not be of the grammar.
         let is_bootstrap =
-            |bootstrap: &Bootstrap| name == bootstrap.prefix || self.cache.digest(name) == bootstrap.digest;
+            |bootstrap: &Bootstrap| name == bootstrap.prefix || self.names.name(name) == bootstrap.digest;
         if name == BOOTSTRAP_ID || self.bootstrap.as_ref().is_some_and(is_bootstrap) {
             let message = "the bootstrap key is part of the configuration and is changed there";
             return Err(Error::new(Code::FailedPrecondition, reason::CANNOT_REVOKE_BOOTSTRAP, message));
@@ -385,7 +383,7 @@ impl Inner {
 }
 
 impl Bootstrap {
-    fn new(key: &Secret, cache: &Digester) -> Result<Bootstrap> {
+    fn new(key: &Secret, names: &Names) -> Result<Bootstrap> {
         let text = key.reveal();
         let fits = (BOOTSTRAP_CHARACTERS_MIN..=grammar::CHARACTERS_MAX).contains(&text.len())
             && text.starts_with(grammar::ADMIN_KIND)
@@ -406,7 +404,7 @@ impl Bootstrap {
             proof: Proof::Key(BOOTSTRAP_ID.into()),
         };
         Ok(Bootstrap {
-            digest: cache.digest(text),
+            digest: names.name(text),
             prefix: grammar::prefix(text).unwrap_or_default().to_owned(),
             resolved: Resolved { caller: Arc::new(caller), rate_limit_rpm: None, ended: Arc::default() },
             used_at: AtomicI64::new(0),

@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, request::Parts};
+use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -93,43 +93,35 @@ impl Body {
         Body::of(Kind::Trailed(body))
     }
 
-    /// The same body, with its bytes counted as received. It fails when the credential of the call is revoked.
-    #[must_use]
-    pub fn received_by(mut self, entry: Entry) -> Body {
+    /// Has its bytes counted as received. It fails when the credential of the call is revoked.
+    pub fn received_by(&mut self, entry: Entry) {
         self.meter = Some(Meter::In(entry, Credential::default()));
-        self
     }
 
-    /// The same body, with its bytes counted as sent. It holds the record open until its end.
-    #[must_use]
-    pub fn sent_by(mut self, entry: Entry) -> Body {
+    /// Has its bytes counted as sent. It holds the record open until its end.
+    pub fn sent_by(&mut self, entry: Entry) {
         self.meter = Some(Meter::Out(entry));
-        self
     }
 
     /// The same body, sent for the record of a refusal where one is kept.
     #[must_use]
-    pub(super) fn refused_by(self, entry: Option<Entry>) -> Body {
-        match entry {
-            Some(entry) => self.sent_by(entry),
-            None => self,
+    pub(super) fn refused_by(mut self, entry: Option<Entry>) -> Body {
+        if let Some(entry) = entry {
+            self.sent_by(entry);
         }
+        self
     }
 
-    /// The same body of this request. What nobody reads of it is thrown away by these tasks for a while.
-    #[must_use]
-    pub(super) fn discarded_by(mut self, tasks: &Tasks, head: &Parts) -> Body {
+    /// Has what nobody reads of a request thrown away by these tasks for a while.
+    pub(super) fn discarded_by(&mut self, tasks: &Tasks, version: Version, expects: bool) {
         if let Kind::Arriving(body) = &mut self.kind {
-            body.discarded_by(tasks, head);
+            body.discarded_by(tasks, version, expects);
         }
-        self
     }
 
-    /// The same body, on its way out: in pieces, and watched.
-    #[must_use]
-    pub(super) fn leaving(mut self) -> Body {
+    /// Puts it on its way out: in pieces, and watched.
+    pub(super) fn leaving(&mut self) {
         self.leaves = true;
-        self
     }
 
     /// The next piece of a frame that did not leave at once.
@@ -203,6 +195,12 @@ impl Meter {
         }
         credential.unchecked = 0;
         credential.revoked.get_or_insert_with(|| entry.revoked()).as_mut().poll(cx).is_ready()
+    }
+}
+
+impl Default for Body {
+    fn default() -> Body {
+        Body::empty()
     }
 }
 

@@ -5,10 +5,10 @@
 //!
 //! *Knows:* the media types of Connect, gRPC and gRPC-Web. *Does not know:* methods, routes.
 
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderValue, Method, header, request::Parts};
 use portico_gate::Door;
 
-use super::engine::PROTOCOL_VERSION;
+use super::Outline;
 
 /// What the head of a request says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +57,11 @@ impl Protocol {
 }
 
 /// Reads the head.
-pub fn classify(head: &Parts) -> Kind {
+pub fn classify(head: &Parts, outline: &Outline<'_>) -> Kind {
     if head.method == Method::OPTIONS && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
         return Kind::Preflight;
     }
-    let media_type = media_type(&head.headers);
+    let media_type = media_type(outline.content_type);
     if let Some(codec) = media_type.strip_prefix("application/grpc-web-text") {
         return coded(Protocol::GrpcWebText, matches!(codec, "" | "+proto"));
     }
@@ -74,7 +74,7 @@ pub fn classify(head: &Parts) -> Kind {
     match media_type {
         "application/connect+proto" | "application/connect+json" => Kind::Rpc(Protocol::ConnectStream),
         "application/proto" => Kind::Rpc(Protocol::Connect),
-        "application/json" if head.headers.contains_key(PROTOCOL_VERSION) => Kind::Rpc(Protocol::Connect),
+        "application/json" if outline.protocol_version.is_some() => Kind::Rpc(Protocol::Connect),
         "application/json" => Kind::ConnectOrWeb,
         _ if head.method == Method::GET => Kind::ConnectOrWeb,
         _ => Kind::Web,
@@ -86,8 +86,8 @@ fn coded(protocol: Protocol, known: bool) -> Kind {
 }
 
 /// The Content-Type without its parameters; empty when there is none.
-fn media_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn media_type(value: Option<&HeaderValue>) -> &str {
+    let value = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
@@ -113,7 +113,8 @@ mod tests {
         ];
         for (verb, media_type, kind) in cases {
             let request = http::Request::builder().method(*verb).header("content-type", *media_type).body(()).unwrap();
-            assert_eq!(classify(&request.into_parts().0), *kind, "{verb} {media_type}");
+            let head = request.into_parts().0;
+            assert_eq!(classify(&head, &Outline::of(&head.headers)), *kind, "{verb} {media_type}");
         }
     }
 }

@@ -30,12 +30,12 @@ use connectrpc::{
     compression::{GzipProvider, ZstdProvider},
 };
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request::Parts};
 use http_body::SizeHint;
 use http_body_util::{BodyExt, Full};
 use portico_base::{Context, Error, reply, tasks::Tasks};
 use portico_gate::Entry;
-use portico_schema::{Method, Schema, Shape};
+use portico_schema::{Schema, Shape};
 use portico_wire::Handlers;
 use tower::Service as _;
 
@@ -46,7 +46,7 @@ use self::{
     plain::{Plain, Taken},
 };
 use super::{
-    Body, Protocol,
+    Body, Outline, Protocol,
     rest::{bounded, in_time},
 };
 
@@ -66,7 +66,7 @@ const FRAMING_HEADERS: [HeaderName; 7] = [
     GRPC_ENCODING,
     GRPC_ACCEPT_ENCODING,
 ];
-pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -80,7 +80,7 @@ pub struct Engine {
 /// A method with what serves it.
 pub struct Mounted {
     /// What is known of it.
-    pub method: Arc<Method>,
+    pub method: Arc<portico_schema::Method>,
     service: ConnectRpcService<Dispatch>,
     rules: Arc<Rules>,
 }
@@ -138,36 +138,42 @@ impl Mounted {
         &self,
         frame: &Frame,
         head: &Parts,
-        body: Body,
+        body: &mut Body,
         context: Context,
         entry: Entry,
     ) -> Response<Body> {
         let mut watch = Watch::new(entry.clone(), context.deadline);
         if let Err(error) = in_time(context.deadline) {
             watch.fail(&error);
-            return frame.failure(&error, reply::Parts::default()).map(|body| body.sent_by(entry));
+            return sent(frame.failure(&error, reply::Parts::default()), entry);
         }
-        let mut body = body.received_by(entry.clone());
+        body.received_by(entry.clone());
         if self.method.shape == Shape::Unary
-            && let Some(plain) = Plain::of(frame.protocol, &head.method, context.metadata.headers())
+            && let Some(plain) = frame.plain
         {
-            match bounded(plain.take(body, self.rules.message_bytes_max), context.deadline).await {
-                Ok(Taken::Message(message)) => {
-                    let answer = self.answer(plain, frame, message, context, &entry).await;
-                    watch.succeed();
-                    return answer.map(|body| body.sent_by(entry));
+            let taken = bounded(plain.take(body, self.rules.message_bytes_max), context.deadline).await;
+            let message = match taken {
+                Ok(Taken::Message(message)) => Some(message),
+                Ok(Taken::Other(whole)) => {
+                    *body = whole;
+                    None
                 }
-                Ok(Taken::Other(whole)) => body = whole,
                 Err(error) => {
                     watch.fail(&error);
-                    return frame.failure(&error, reply::Parts::default()).map(|body| body.sent_by(entry));
+                    return sent(frame.failure(&error, reply::Parts::default()), entry);
                 }
+            };
+            if let Some(message) = message {
+                let answer = self.answer(plain, frame, message, context, &entry).await;
+                watch.succeed();
+                return sent(answer, entry);
             }
         }
         // Boxed, so that plain calls do not carry room for it.
+        let body = std::mem::take(body);
         let answer = Box::pin(self.engine(frame, head, body, context, &entry)).await;
         watch.succeed();
-        answer.map(|body| body.sent_by(entry))
+        sent(answer, entry)
     }
 
     /// Answers a plain call.
@@ -179,14 +185,13 @@ impl Mounted {
         context: Context,
         entry: &Entry,
     ) -> Response<Body> {
-        let (reply, metadata, deadline) = (context.reply.clone(), context.metadata.clone(), context.deadline);
-        let call = self.service.dispatcher().plain(plain, message, context, entry.clone());
-        let answered = bounded(call, deadline).await;
-        let said = reply.take();
+        let call = self.service.dispatcher().plain(plain, message, context.clone(), entry.clone());
+        let answered = bounded(call, context.deadline).await;
+        let said = context.reply.take();
         let answered = match answered {
             Ok(message) => {
                 let Rules { compression, codings, .. } = &*self.rules;
-                plain.answer(message, said, metadata.headers(), compression, codings)
+                plain.answer(message, said, context.metadata.headers(), compression, codings)
             }
             Err(error) => {
                 entry.fail(&error);
@@ -226,20 +231,27 @@ impl Mounted {
     }
 }
 
+/// The answer, whose bytes this record counts.
+fn sent(mut answer: Response<Body>, entry: Entry) -> Response<Body> {
+    answer.body_mut().sent_by(entry);
+    answer
+}
+
 /// How the messages of one call are framed.
 pub struct Frame {
     protocol: Protocol,
     media_type: Option<HeaderValue>,
+    plain: Option<Plain>,
 }
 
 impl Frame {
     /// Reads it off the head of a request.
-    pub fn new(protocol: Protocol, head: &Parts) -> Frame {
+    pub fn new(protocol: Protocol, verb: &Method, outline: &Outline<'_>) -> Frame {
         let media_type = match protocol {
             Protocol::GrpcWebText => Some(text::INNER_MEDIA_TYPE),
-            _ => head.headers.get(header::CONTENT_TYPE).cloned(),
+            _ => outline.content_type.cloned(),
         };
-        Frame { protocol, media_type }
+        Frame { protocol, media_type, plain: Plain::of(protocol, verb, outline) }
     }
 
     /// The frame of answers to a request whose encoding is not spoken here.
@@ -250,7 +262,7 @@ impl Frame {
             Protocol::Grpc => "application/grpc+proto",
             Protocol::GrpcWeb | Protocol::GrpcWebText => "application/grpc-web+proto",
         });
-        Frame { protocol, media_type: Some(media_type) }
+        Frame { protocol, media_type: Some(media_type), plain: None }
     }
 
     /// An error as this protocol says it, when no message was answered yet.

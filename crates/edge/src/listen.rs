@@ -5,6 +5,8 @@
 //!
 //! *Knows:* TCP, TLS, HTTP/1.1 and HTTP/2, how to stop in order. *Does not know:* paths, protocols of calls.
 
+mod aside;
+mod gathered;
 mod greeting;
 mod head;
 mod line;
@@ -34,6 +36,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    aside::Aside,
+    gathered::Gathered,
     greeting::{Greeted, Version},
     head::{HeadTimer, Heard, IDLE_PATIENCE},
     line::Line,
@@ -96,6 +100,8 @@ pub struct Listener {
     tls: Option<Certificates>,
     tasks: Tasks,
     slots: Arc<Semaphore>,
+    /// What is being answered, on all connections.
+    calls: Streams,
 }
 
 impl Listener {
@@ -113,7 +119,8 @@ impl Listener {
         let address = socket.local_addr().map_err(unbound)?;
         let tls = config.tls.as_ref().map(Certificates::new).transpose()?;
         let slots = Arc::new(Semaphore::new(config.connections_max));
-        Ok(Listener { socket, address, tls, tasks, slots })
+        let calls = Streams::new(tasks.clone());
+        Ok(Listener { socket, address, tls, tasks, slots, calls })
     }
 
     /// The address that is bound.
@@ -163,6 +170,7 @@ impl Listener {
             edge: Arc::clone(edge),
             tls: self.tls.as_ref().map(Certificates::acceptor),
             tasks: self.tasks.clone(),
+            calls: self.calls.clone(),
             slot,
         };
         // The house waits for all of its connections.
@@ -178,6 +186,7 @@ struct Connection {
     edge: Arc<Edge>,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
+    calls: Streams,
     slot: OwnedSemaphorePermit,
 }
 
@@ -209,8 +218,8 @@ impl Connection {
     {
         let (leaving, cut) = (self.tasks.leaving_token(), self.tasks.cut_token());
         let farewell = CancellationToken::new();
-        let (edge, tasks) = (self.edge, self.tasks.clone());
-        let conversation = Arc::new(Conversation { edge, tasks, peer, farewell: farewell.clone() });
+        let (edge, tasks, calls) = (self.edge, self.tasks.clone(), self.calls.clone());
+        let conversation = Arc::new(Conversation { edge, tasks, calls, peer, farewell: farewell.clone() });
         let service = service_fn(move |request: Request<Incoming>| {
             let (head, body) = request.into_parts();
             let (conversation, head) = (Arc::clone(&conversation), Box::new(head));
@@ -218,28 +227,38 @@ impl Connection {
             Box::pin(async move { Ok::<_, Infallible>(conversation.answer(head, body).await) })
         });
         let (version, heard) = (io.version(), io.heard());
-        let io = TokioIo::new(Line::new(io, self.slot));
+        let line = Line::new(io, self.slot);
         match version {
             Version::Http1 => {
+                let io = TokioIo::new(Gathered::new(line, self.calls, true));
                 let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
                 tokio::select! {
+                    biased;
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
-                    () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = Aside::new(leaving.cancelled()) => connection.as_mut().graceful_shutdown(),
                 }
                 finish(cut, connection).await
             }
             Version::Http2 => {
                 let streams = Streams::new(self.tasks);
+                let io = TokioIo::new(Gathered::new(line, streams.clone(), false));
                 let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
+                let parting = Aside::new(async {
+                    tokio::select! {
+                        () = leaving.cancelled() => {}
+                        () = farewell.cancelled() => {}
+                        () = streams.none_for(IDLE_PATIENCE) => {}
+                    }
+                });
                 tokio::select! {
+                    biased;
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
-                    () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
-                    () = farewell.cancelled() => connection.as_mut().graceful_shutdown(),
-                    () = streams.none_for(IDLE_PATIENCE) => connection.as_mut().graceful_shutdown(),
+                    () = parting => connection.as_mut().graceful_shutdown(),
                 }
                 tokio::select! {
+                    biased;
                     ended = finish(cut, connection) => ended,
-                    () = streams.none_for(FAREWELL_PATIENCE) => Err("the peer stayed although it was to go".to_owned()),
+                    () = Aside::new(streams.none_for(FAREWELL_PATIENCE)) => Err("the peer stayed although it was to go".to_owned()),
                 }
             }
         }
@@ -250,6 +269,7 @@ impl Connection {
 struct Conversation {
     edge: Arc<Edge>,
     tasks: Tasks,
+    calls: Streams,
     peer: Peer,
     /// Cancelled when the peer has shown that it guesses keys.
     farewell: CancellationToken,
@@ -258,10 +278,12 @@ struct Conversation {
 impl Conversation {
     async fn answer(&self, head: Box<Parts>, body: Incoming) -> Response<Body> {
         let spoken = head.version;
+        let _open = self.calls.begin();
+        let mut body = body.into();
         let mut answer = if is_addressed(&head) {
-            self.edge.answer(head, body.into(), self.peer.clone()).await
+            self.edge.answer(head, &mut body, self.peer.clone()).await
         } else {
-            Box::pin(self.edge.refuse_unaddressed(&head, body.into(), &self.peer)).await
+            Box::pin(self.edge.refuse_unaddressed(&head, &mut body, &self.peer)).await
         };
         let is_unwelcome = self.peer.is_guessing();
         if is_unwelcome {
@@ -274,7 +296,8 @@ impl Conversation {
         {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        answer.map(Body::leaving)
+        answer.body_mut().leaving();
+        answer
     }
 }
 

@@ -121,7 +121,7 @@ impl Doors {
             let _broken = inlet.ended().await.is_err();
         }
         match found {
-            Match::Route(Target::Call(plan), segments) => self.call(plan, &segments, head, inlet, peer, &id).await,
+            Match::Route(Target::Call(plan), segments) => self.call(plan, &segments, head, &mut inlet, peer, &id).await,
             Match::Route(Target::Socket(plan), segments) => {
                 let dialect = plan.method.surface.dialect;
                 let sockets = Sockets { admit: &*self.admit, tasks: &self.tasks };
@@ -154,7 +154,7 @@ impl Doors {
         plan: &Plan,
         segments: &Segments<'_>,
         mut head: Box<Parts>,
-        mut inlet: Inlet,
+        inlet: &mut Inlet,
         peer: Peer,
         id: &RequestId,
     ) -> Response<Body> {
@@ -174,16 +174,16 @@ impl Doors {
         };
         inlet.metered(entry.clone());
         let reply = context.reply.clone();
-        match plan.exchange(segments, request, &asked, inlet, context, &reply, &entry, &self.tasks).await {
-            Ok(response) => response.map(|body| body.sent_by(entry)),
-            Err(error) => {
-                entry.fail(&error);
-                // Rendered here, so that its bytes are counted like those of every answer.
-                let mut refusal = dialect::render(&error, plan.method.surface.dialect, id);
-                render::beside(&mut refusal, reply.take());
-                refusal.map(|body| body.sent_by(entry))
-            }
-        }
+        let exchanged = plan.exchange(segments, &request, &asked, inlet, context, &reply, &entry, &self.tasks).await;
+        let mut response = exchanged.unwrap_or_else(|error| {
+            entry.fail(&error);
+            // Rendered here, so that its bytes are counted like those of every answer.
+            let mut refusal = dialect::render(&error, plan.method.surface.dialect, id);
+            render::beside(&mut refusal, reply.take());
+            refusal
+        });
+        response.body_mut().sent_by(entry);
+        response
     }
 }
 

@@ -199,7 +199,8 @@ impl Sockets<'_> {
                 entry.fail(&error);
                 let mut refusal = refusal(&error);
                 beside(&mut refusal, context.reply.take());
-                return Ok(refusal.map(|body| body.sent_by(entry)));
+                refusal.body_mut().sent_by(entry);
+                return Ok(refusal);
             }
         };
         let said = context.reply.take();

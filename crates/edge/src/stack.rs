@@ -5,16 +5,14 @@
 //!
 //! *Knows:* the order. *Does not know:* what happens inside a room.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
-};
-use portico_base::{Code, Deadline, Error, RequestId, reason};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use portico_base::{Code, Deadline, Error, RequestId, Result, reason};
 use portico_gate::{Admission, Admit, Door, Head, Peer, Refusal, Stray};
 use portico_schema::{Idempotency, Shape, Surface};
 
-use super::{Body, Edge, Kind, Protocol, classify::classify, dialect, engine, shield, unread};
+use super::{Body, Edge, Kind, Outline, Protocol, classify::classify, dialect, engine, shield, unread};
 
 /// Takes a caller's id of the request and gives it back.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,30 +28,31 @@ const MEDIA_TYPES: HeaderValue = HeaderValue::from_static(
 impl Edge {
     /// Answers one request.
     pub async fn call(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        let (head, body) = request.into_parts();
-        self.answer(Box::new(head), body, peer).await
+        let (head, mut body) = request.into_parts();
+        self.answer(Box::new(head), &mut body, peer).await
     }
 
-    /// Answers one request. Its head is boxed, because it is large and handed on.
-    pub(super) async fn answer(&self, mut head: Box<Parts>, body: Body, peer: Peer) -> Response<Body> {
-        let body = body.discarded_by(&self.tasks, &head);
-        let id = request_id(&head.headers);
+    /// Answers one request. Its head is boxed and its body lent, because they are large and handed on.
+    pub(super) async fn answer(&self, mut head: Box<Parts>, body: &mut Body, peer: Peer) -> Response<Body> {
+        let (id, kind, way) = {
+            let outline = Outline::of(&head.headers);
+            body.discarded_by(&self.tasks, head.version, outline.expect.is_some());
+            let kind = classify(&head, &outline);
+            (request_id(outline.request_id), kind, self.way(kind, &head, &outline))
+        };
         let origin = self.cors.get().verdict(&head.headers);
-        let kind = classify(&head);
 
         let response = if kind == Kind::Preflight {
             origin.preflight()
         } else {
             // Pinned here, because the shield would move it about.
             let answered = pin!(async {
-                Ok(match (self.way(kind, &head), &self.web) {
-                    (Way::Call(mounted, protocol), _) => {
-                        self.gate(mounted, protocol, &mut head, body, peer, id.clone()).await
-                    }
-                    (Way::Elsewhere, Some(web)) => web.call(head, body, peer, id.clone()).await,
+                Ok(match (&way, &self.web) {
+                    (Way::Call(call), _) => self.gate(call, &mut head, body, peer, id.clone()).await,
+                    (Way::Elsewhere, Some(web)) => web.call(head, std::mem::take(body), peer, id.clone()).await,
                     // Boxed, as everything that is rare: the others do not carry room for it.
                     (Way::Elsewhere, None) => Box::pin(self.astray(Astray::NoWeb, &head, body, &peer, &id)).await,
-                    (Way::Astray(astray), _) => Box::pin(self.astray(astray, &head, body, &peer, &id)).await,
+                    (Way::Astray(astray), _) => Box::pin(self.astray(*astray, &head, body, &peer, &id)).await,
                 })
             });
             shield::call(answered).await.unwrap_or_else(|panic| broken(&panic, &id))
@@ -65,24 +64,33 @@ impl Edge {
     }
 
     /// Refuses a request that does not say whom it is for, or says it twice: a proxy may have read another one than we would.
-    pub(super) async fn refuse_unaddressed(&self, head: &Parts, body: Body, peer: &Peer) -> Response<Body> {
-        let id = request_id(&head.headers);
+    pub(super) async fn refuse_unaddressed(&self, head: &Parts, body: &mut Body, peer: &Peer) -> Response<Body> {
+        let outline = Outline::of(&head.headers);
+        let id = request_id(outline.request_id);
         let words = "an HTTP/1.1 request has exactly one Host header";
         let error = Error::new(Code::InvalidArgument, reason::INVALID_MESSAGE, words);
-        drain(head.version, body.discarded_by(&self.tasks, head)).await;
+        body.discarded_by(&self.tasks, head.version, outline.expect.is_some());
+        drain(head.version, body).await;
         let answer = named(dialect::render(&error, Surface::NEUTRAL.dialect, &id), &id);
         recorded(&*self.admit, &Stray { door: Door::Rest, method: "", id: &id, peer, error: &error }, answer)
     }
 
     /// Answers what is no call, and records it.
-    async fn astray(&self, astray: Astray, head: &Parts, body: Body, peer: &Peer, id: &RequestId) -> Response<Body> {
+    async fn astray(
+        &self,
+        astray: Astray,
+        head: &Parts,
+        body: &mut Body,
+        peer: &Peer,
+        id: &RequestId,
+    ) -> Response<Body> {
         let (door, method, error) = (astray.door(), astray.method(), astray.error(head));
         let answer = astray.answer(&error, head, body).await;
         recorded(&*self.admit, &Stray { door, method, id, peer, error: &error }, answer)
     }
 
     /// Finds the method. What is neither a method nor spoken like a call goes to the web.
-    fn way(&self, kind: Kind, head: &Parts) -> Way<'_> {
+    fn way(&self, kind: Kind, head: &Parts, outline: &Outline<'_>) -> Way<'_> {
         let Some(mounted) = self.engine.find(head.uri.path()) else {
             return match kind {
                 Kind::Rpc(protocol) | Kind::UnknownCodec(protocol) => Way::Astray(Astray::NoMethod(protocol, kind)),
@@ -94,9 +102,13 @@ impl Edge {
         if head.method != Method::POST && !(head.method == Method::GET && gettable) {
             return Way::Astray(Astray::Verb(method.path, if gettable { "GET, POST" } else { "POST" }));
         }
+        let call = |protocol| {
+            let timeout = engine::timeout::read(outline, protocol);
+            Way::Call(Call { mounted, protocol, frame: engine::Frame::new(protocol, &head.method, outline), timeout })
+        };
         match kind {
-            Kind::Rpc(protocol) if fits(protocol, method.shape) => Way::Call(mounted, protocol),
-            Kind::ConnectOrWeb if fits(Protocol::Connect, method.shape) => Way::Call(mounted, Protocol::Connect),
+            Kind::Rpc(protocol) if fits(protocol, method.shape) => call(protocol),
+            Kind::ConnectOrWeb if fits(Protocol::Connect, method.shape) => call(Protocol::Connect),
             Kind::UnknownCodec(protocol) => Way::Astray(Astray::Codec(method.path, protocol)),
             _ => Way::Astray(Astray::MediaType(method.path)),
         }
@@ -105,29 +117,28 @@ impl Edge {
     /// Asks the gate, before a byte of the body is read, then calls.
     async fn gate(
         &self,
-        mounted: &engine::Mounted,
-        protocol: Protocol,
+        call: &Call<'_>,
         head: &mut Parts,
-        body: Body,
+        body: &mut Body,
         peer: Peer,
         id: RequestId,
     ) -> Response<Body> {
-        let frame = engine::Frame::new(protocol, head);
-        let deadline = match engine::timeout::read(&head.headers, protocol) {
+        let Call { mounted, protocol, frame, timeout } = call;
+        let deadline = match timeout {
             Ok(timeout) => timeout.map_or(Deadline::NONE, Deadline::after),
             Err(error) => {
-                let (door, method, answer) = (protocol.door(), mounted.method.path, refuse(&error, &frame, head, body));
-                let answer = Box::pin(answer).await;
-                return recorded(&*self.admit, &Stray { door, method, id: &id, peer: &peer, error: &error }, answer);
+                let (door, method) = (protocol.door(), mounted.method.path);
+                let answer = Box::pin(refuse(error, frame, head.version, body)).await;
+                return recorded(&*self.admit, &Stray { door, method, id: &id, peer: &peer, error }, answer);
             }
         };
         // The gate gets all headers, the engine the few that frame messages: neither needs a copy of the rest.
         let headers = std::mem::take(&mut head.headers);
         let asked = Head { headers, peer, door: protocol.door(), id, deadline, bearer: None };
         match self.admit.admit(Arc::clone(&mounted.method), asked).await {
-            Ok(Admission { context, entry }) => mounted.call(&frame, head, body, context, entry).await,
+            Ok(Admission { context, entry }) => mounted.call(frame, head, body, context, entry).await,
             Err(Refusal { error, entry }) => {
-                Box::pin(refuse(&error, &frame, head, body)).await.map(|body| body.refused_by(entry))
+                Box::pin(refuse(&error, frame, head.version, body)).await.map(|body| body.refused_by(entry))
             }
         }
     }
@@ -135,15 +146,24 @@ impl Edge {
 
 /// Where a request goes.
 enum Way<'e> {
-    /// To this method.
-    Call(&'e engine::Mounted, Protocol),
+    /// To a method.
+    Call(Call<'e>),
     /// To whatever is no call.
     Elsewhere,
     /// Nowhere.
     Astray(Astray),
 }
 
+/// A call of a method, as the head of its request has it.
+struct Call<'e> {
+    mounted: &'e engine::Mounted,
+    protocol: Protocol,
+    frame: engine::Frame,
+    timeout: Result<Option<Duration>>,
+}
+
 /// What is wrong with a call before it is one.
+#[derive(Clone, Copy)]
 enum Astray {
     /// No method has this path.
     NoMethod(Protocol, Kind),
@@ -184,22 +204,23 @@ impl Astray {
         Error::new(Code::Unimplemented, reason, words)
     }
 
-    async fn answer(self, error: &Error, head: &Parts, body: Body) -> Response<Body> {
+    async fn answer(self, error: &Error, head: &Parts, body: &mut Body) -> Response<Body> {
         match self {
             Astray::NoMethod(protocol, Kind::Rpc(_)) => {
-                refuse(error, &engine::Frame::new(protocol, head), head, body).await
+                let frame = engine::Frame::new(protocol, &head.method, &Outline::of(&head.headers));
+                refuse(error, &frame, head.version, body).await
             }
             Astray::NoMethod(protocol, _) | Astray::Codec(_, protocol) => {
-                refuse(error, &engine::Frame::of_unknown_codec(protocol), head, body).await
+                refuse(error, &engine::Frame::of_unknown_codec(protocol), head.version, body).await
             }
-            Astray::NoWeb => bare(StatusCode::NOT_FOUND, head, body).await,
+            Astray::NoWeb => bare(StatusCode::NOT_FOUND, head.version, body).await,
             Astray::Verb(_, verbs) => {
-                let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, head, body).await;
+                let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, head.version, body).await;
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(verbs));
                 response
             }
             Astray::MediaType(_) => {
-                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, head, body).await;
+                let mut response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, head.version, body).await;
                 response.headers_mut().insert(ACCEPT_POST, MEDIA_TYPES);
                 response
             }
@@ -238,8 +259,8 @@ fn broken(panic: &Error, id: &RequestId) -> Response<Body> {
     dialect::render(panic, Surface::NEUTRAL.dialect, id)
 }
 
-fn request_id(headers: &HeaderMap) -> RequestId {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).and_then(RequestId::parse);
+fn request_id(given: Option<&HeaderValue>) -> RequestId {
+    let given = given.and_then(|value| value.to_str().ok()).and_then(RequestId::parse);
     given.unwrap_or_else(RequestId::generate)
 }
 
@@ -248,23 +269,23 @@ fn no_such_method(path: &str) -> Error {
 }
 
 /// A refusal in the protocol of the caller.
-async fn refuse(error: &Error, frame: &engine::Frame, head: &Parts, body: Body) -> Response<Body> {
-    drain(head.version, body).await;
+async fn refuse(error: &Error, frame: &engine::Frame, version: Version, body: &mut Body) -> Response<Body> {
+    drain(version, body).await;
     frame.refusal(error)
 }
 
 /// A refusal in HTTP alone, for requests that speak no protocol of ours.
-async fn bare(status: StatusCode, head: &Parts, body: Body) -> Response<Body> {
-    drain(head.version, body).await;
+async fn bare(status: StatusCode, version: Version, body: &mut Body) -> Response<Body> {
+    drain(version, body).await;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }
 
 /// Lets an HTTP/1.1 client finish what it sends, so that it keeps its connection. HTTP/2 ends one stream without the others.
-async fn drain(version: Version, mut body: Body) {
+async fn drain(version: Version, body: &mut Body) {
     if version < Version::HTTP_2 {
         // Whatever came, the answer is the same.
-        let _broken = unread::ended(&mut body).await.is_err();
+        let _broken = unread::ended(body).await.is_err();
     }
 }

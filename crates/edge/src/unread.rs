@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Version, header, request::Parts};
+use http::Version;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::{Incoming, SizeHint};
@@ -62,10 +62,10 @@ pub(super) struct Arriving {
 
 impl Arriving {
     /// Has what nobody reads thrown away by these tasks, so that the caller gets to read the answer.
-    pub(super) fn discarded_by(&mut self, tasks: &Tasks, head: &Parts) {
+    pub(super) fn discarded_by(&mut self, tasks: &Tasks, version: Version, expects: bool) {
         // A caller of HTTP/1.1 that waits to be told to go on sends nothing when it is answered instead; looking for its
         // body would tell it.
-        let waits = head.version < Version::HTTP_2 && head.headers.contains_key(header::EXPECT);
+        let waits = version < Version::HTTP_2 && expects;
         if !waits && !self.is_end_stream() {
             self.tasks = Some(tasks.clone());
         }

@@ -17,7 +17,8 @@ use portico_wire::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Admission, Admit, Admitted, Bindings, Entry, Head, Ledger, Stray, TRACEPARENT, credential,
+    Admission, Admit, Admitted, Bindings, Entry, Head, Ledger, Peer, Stray,
+    credential::{self, Told},
     failures::Failures,
     ledger::Line,
     limits::{self, Limits},
@@ -80,26 +81,27 @@ impl Admit for Guard {
 }
 
 impl Parts {
-    async fn admit(self: Arc<Self>, method: Arc<Method>, mut head: Head) -> Admitted {
-        let traceparent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    async fn admit(self: Arc<Self>, method: Arc<Method>, head: Head) -> Admitted {
+        let Head { mut headers, peer, door, id, deadline, bearer } = head;
+        let Told { traceparent, bearer } = Told::by(&headers, bearer.as_deref());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();
-        let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
-        let mut line = Line { method, door, id, trace, caller: Caller::anonymous(), peer, reply: reply.clone() };
+        let caller = Caller::anonymous();
+        let mut line = Line { method, door, id: id.clone(), trace, caller, peer, reply: reply.clone() };
 
-        let decided = self.decide(&mut line, &mut head, &reply).await;
+        let decided = self.decide(&mut line, bearer, &reply).await;
         let (permit, ended) = match decided {
             Ok(decided) => decided,
             Err(error) => return Err(self.ledger.refused(line, error)),
         };
-        credential::strip(&mut head.headers);
+        credential::strip(&mut headers);
         let context = Context::new(Facts {
             caller: Arc::clone(&line.caller),
             procedure: line.method.path,
-            deadline: head.deadline,
-            id: head.id,
+            deadline,
+            id,
             trace,
-            metadata: Metadata::new(head.headers),
+            metadata: Metadata::new(headers),
             reply,
             clock: Arc::clone(&self.clock),
         });
@@ -109,10 +111,10 @@ impl Parts {
     async fn decide(
         &self,
         line: &mut Line,
-        head: &mut Head,
+        bearer: Result<Option<&str>>,
         reply: &Reply,
     ) -> Result<(limits::Permit, Arc<CancellationToken>)> {
-        let known = self.identify(&line.method, head).await?;
+        let known = self.identify(&line.method, &line.peer, bearer).await?;
         line.caller = known.caller;
         allowed(line.method.access, &line.caller)?;
         if line.method.needs_registry() {
@@ -129,11 +131,11 @@ impl Parts {
     ///
     /// A credential that holds is always taken, however many wrong ones came from the same address: many callers share
     /// addresses, and a guesser must not lock them out.
-    async fn identify(&self, method: &Method, head: &mut Head) -> Result<Known> {
-        let bound = head.peer.certificate().and_then(|der| self.certificates.key_id(der));
-        let found = match (credential::bearer(&head.headers, head.bearer.take()), bound) {
-            (Ok(Some(presented)), None) => self.keys.resolve(presented.reveal()).await,
-            (Ok(Some(presented)), Some(bound)) => self.keys.resolve(presented.reveal()).await.and_then(|resolved| {
+    async fn identify(&self, method: &Method, peer: &Peer, bearer: Result<Option<&str>>) -> Result<Known> {
+        let bound = peer.certificate().and_then(|der| self.certificates.key_id(der));
+        let found = match (bearer, bound) {
+            (Ok(Some(presented)), None) => self.keys.resolve(presented).await,
+            (Ok(Some(presented)), Some(bound)) => self.keys.resolve(presented).await.and_then(|resolved| {
                 // The key that the certificate stands for is no second credential; every other one is.
                 if resolved.caller.key_id() == Some(bound) { Ok(resolved) } else { Err(credential::conflicting()) }
             }),
@@ -146,8 +148,8 @@ impl Parts {
             Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),
             Err(_) if method.access == Access::Public => Ok(Known::nobody()),
             Err(error) if error.code() == Code::Unauthenticated => {
-                head.peer.note_failure();
-                Err(self.failures.note(head.peer.address().ip()).map_or(error, too_many_failures))
+                peer.note_failure();
+                Err(self.failures.note(peer.address().ip()).map_or(error, too_many_failures))
             }
             Err(error) => Err(error),
         }

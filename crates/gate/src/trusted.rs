@@ -26,7 +26,8 @@ use super::{
 };
 
 /// Carries what gateways and hosts know and nobody else.
-pub const TOKEN: HeaderName = HeaderName::from_static("x-podium-internal-token");
+pub const TOKEN: HeaderName = HeaderName::from_static(TOKEN_NAME);
+pub(super) const TOKEN_NAME: &str = "x-podium-internal-token";
 /// Carries whose call it is, as the gateway has settled it.
 pub const TENANT: HeaderName = HeaderName::from_static("x-podium-tenant");
 /// Longest name of a tenant that is taken from a gateway.

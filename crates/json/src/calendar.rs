@@ -36,7 +36,7 @@ pub(crate) fn write_timestamp(seconds: i64, nanos: i32, out: &mut Vec<u8>) -> Re
     }
     let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
     let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
-    put_digits(out, year, 4);
+    put_digits::<4>(out, year);
     for (before, value) in [
         (b'-', month),
         (b'-', day),
@@ -45,7 +45,7 @@ pub(crate) fn write_timestamp(seconds: i64, nanos: i32, out: &mut Vec<u8>) -> Re
         (b':', second_of_day % 60),
     ] {
         out.push(before);
-        put_digits(out, value, 2);
+        put_digits::<2>(out, value);
     }
     put_fraction(out, nanos);
     out.push(b'Z');
@@ -145,21 +145,26 @@ fn fraction(text: &[u8]) -> Option<(i32, &[u8])> {
 }
 
 fn put_fraction(out: &mut Vec<u8>, nanos: i32) {
-    let (value, width) = match nanos {
-        0 => return,
-        nanos if nanos % 1_000_000 == 0 => (nanos / 1_000_000, 3),
-        nanos if nanos % 1_000 == 0 => (nanos / 1_000, 6),
-        nanos => (nanos, 9),
-    };
+    if nanos == 0 {
+        return;
+    }
     out.push(b'.');
-    put_digits(out, i64::from(value), width);
+    let nanos = i64::from(nanos);
+    match nanos {
+        _ if nanos % 1_000_000 == 0 => put_digits::<3>(out, nanos / 1_000_000),
+        _ if nanos % 1_000 == 0 => put_digits::<6>(out, nanos / 1_000),
+        _ => put_digits::<9>(out, nanos),
+    }
 }
 
-fn put_digits(out: &mut Vec<u8>, value: i64, width: usize) {
-    let mut buffer = itoa::Buffer::new();
-    let digits = buffer.format(value);
-    out.extend(std::iter::repeat_n(b'0', width.saturating_sub(digits.len())));
-    out.extend_from_slice(digits.as_bytes());
+/// A number that is not negative and has no more digits than that.
+fn put_digits<const WIDTH: usize>(out: &mut Vec<u8>, value: i64) {
+    let (mut digits, mut rest) = ([b'0'; WIDTH], value as u32);
+    for digit in digits.iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits);
 }
 
 fn number(digits: &[u8]) -> Option<i64> {

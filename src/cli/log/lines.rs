@@ -21,6 +21,8 @@ const GATHERED_FOR: Duration = Duration::from_millis(20);
 const GATHERED_BYTES_MAX: usize = 1 << 20;
 /// Bytes that may wait while nobody reads: some seconds of a busy gateway. Lines beyond that are dropped and counted.
 const WAITING_BYTES_MAX: usize = 8 << 20;
+/// Room that is kept for the next lines: what a busy gateway gathers.
+const KEPT_BYTES_MAX: usize = 256 << 10;
 /// How long the last lines may take to be read.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 
@@ -59,6 +61,7 @@ pub(super) fn begin(
 
 impl Queue {
     fn write_to(&self, mut out: impl Write, told: impl Fn(u64)) {
+        let mut leaving = Vec::new();
         loop {
             let mut state = self.state();
             while state.waiting.is_empty() && !state.is_closed {
@@ -72,10 +75,13 @@ impl Queue {
             let gathered = |state: &mut State| !state.is_closed && state.waiting.len() < GATHERED_BYTES_MAX;
             let waited = self.changed.wait_timeout_while(state, GATHERED_FOR, gathered);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            let (waiting, lost) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.lost));
+            std::mem::swap(&mut state.waiting, &mut leaving);
+            let lost = std::mem::take(&mut state.lost);
             drop(state);
             // A log that cannot be written has nowhere to say so.
-            let _written = out.write_all(&waiting).and_then(|()| out.flush());
+            let _written = out.write_all(&leaving).and_then(|()| out.flush());
+            leaving.clear();
+            leaving.shrink_to(KEPT_BYTES_MAX);
             if lost > 0 {
                 told(lost);
             }

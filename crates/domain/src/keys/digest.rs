@@ -3,12 +3,14 @@
 //! A newcomer's usual mistake is a slow password hash. Keys carry 256 random bits, so nobody can try them out; what the
 //! pepper adds is that a stolen store alone cannot even confirm a key.
 //!
-//! *Knows:* HMAC-SHA-256 and constant-time comparison. *Does not know:* which keys exist.
+//! *Knows:* HMAC-SHA-256, SHA-256 and constant-time comparison. *Does not know:* which keys exist.
 
 use std::hash::{Hash, Hasher};
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::{constant_time, digest, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use portico_base::id;
+use zeroize::Zeroizing;
 
 /// The digest of a key under one pepper.
 #[derive(Clone, Copy)]
@@ -23,6 +25,15 @@ impl Digest {
     /// The digest as text, to store.
     pub(super) fn stored(&self) -> String {
         STANDARD_NO_PAD.encode(self.0)
+    }
+
+    /// Both algorithms give 32 bytes.
+    fn of(bytes: &[u8]) -> Digest {
+        let mut digest = [0; 32];
+        for (to, from) in digest.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Digest(digest)
     }
 
     /// A byte that spreads evenly and is not used for hashing.
@@ -79,11 +90,27 @@ impl Digester {
     }
 
     pub(super) fn digest(&self, key: &str) -> Digest {
-        let mut digest = [0; 32];
-        let tag = hmac::sign(&self.0, key.as_bytes());
-        for (to, from) in digest.iter_mut().zip(tag.as_ref()) {
-            *to = *from;
-        }
-        Digest(digest)
+        Digest::of(hmac::sign(&self.0, key.as_bytes()).as_ref())
+    }
+}
+
+/// Names credentials within this process: nobody else can tell what a name is of, and nothing is stored under one.
+///
+/// What names prove is that two credentials are the same, so a hash behind a secret is enough, and every call needs one.
+pub(super) struct Names(Zeroizing<[u8; 32]>);
+
+impl Names {
+    /// Under a fresh secret.
+    pub(super) fn new() -> Names {
+        let mut secret = Zeroizing::new([0; 32]);
+        id::fill(&mut *secret);
+        Names(secret)
+    }
+
+    pub(super) fn name(&self, credential: &str) -> Digest {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(&*self.0);
+        hash.update(credential.as_bytes());
+        Digest::of(hash.finish().as_ref())
     }
 }

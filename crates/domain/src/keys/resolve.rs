@@ -1,7 +1,7 @@
 //! From a presented key to a caller.
 //!
 //! A newcomer's usual mistake is to slow the usual case down for the rare one. A key that was seen in the last seconds
-//! costs one HMAC and one look into a map; only then come grammar, lanes, the store.
+//! costs one hash and one look into a map; only then come grammar, lanes, the store.
 //!
 //! A question to the store is not dropped with its caller: a store closes the connection of one that is, and strangers who
 //! hang up would cost it a connection each.
@@ -53,7 +53,7 @@ impl Inner {
         if presented.len() > grammar::CHARACTERS_MAX || Kind::of(presented).is_none() {
             return Err(unauthorized());
         }
-        let digest = self.cache.digest(presented);
+        let digest = self.names.name(presented);
         if let Some(resolution) = self.live.fresh(&digest) {
             return self.admit(&resolution);
         }
@@ -73,7 +73,7 @@ impl Inner {
             return self.bootstrap.as_ref().map(|bootstrap| bootstrap.used(now)).ok_or_else(unauthorized);
         }
         // No key looks like an id.
-        let digest = self.cache.digest(key_id);
+        let digest = self.names.name(key_id);
         if let Some(resolution) = self.live.fresh(&digest) {
             return self.admit(&resolution);
         }

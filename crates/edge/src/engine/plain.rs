@@ -24,10 +24,8 @@ use portico_base::{Error, Result, reply};
 use portico_json::MessageType;
 use portico_schema::Shape;
 
-use super::{
-    COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_STATUS, PROTOCOL_VERSION, patience::Patience,
-};
-use crate::{Body, Protocol, body::Trailed, rest::too_slow};
+use super::{COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_STATUS, patience::Patience};
+use crate::{Body, Outline, Protocol, body::Trailed, rest::too_slow};
 
 /// An envelope's flags and length.
 pub(super) const ENVELOPE_BYTES: usize = 5;
@@ -59,8 +57,8 @@ pub(super) enum Taken {
 
 impl Plain {
     /// Whether the head of a unary call is plain.
-    pub(super) fn of(protocol: Protocol, verb: &Method, headers: &HeaderMap) -> Option<Plain> {
-        let media_type = headers.get(header::CONTENT_TYPE)?.as_bytes();
+    pub(super) fn of(protocol: Protocol, verb: &Method, outline: &Outline<'_>) -> Option<Plain> {
+        let media_type = outline.content_type?.as_bytes();
         let (is_json, media_type): (bool, &'static str) = match (protocol, media_type) {
             (Protocol::Connect, b"application/json") => (true, "application/json"),
             (Protocol::Connect, b"application/proto") => (false, "application/proto"),
@@ -70,9 +68,9 @@ impl Plain {
             }
             _ => return None,
         };
-        let coding = headers.get(if protocol == Protocol::Connect { header::CONTENT_ENCODING } else { GRPC_ENCODING });
+        let coding = if protocol == Protocol::Connect { outline.content_encoding } else { outline.grpc_encoding };
         let is_coded = coding.is_some_and(|coding| coding != "identity");
-        let is_other_version = headers.get(PROTOCOL_VERSION).is_some_and(|version| version != "1");
+        let is_other_version = outline.protocol_version.is_some_and(|version| version != "1");
         let is_plain = *verb == Method::POST && !is_coded && !(protocol == Protocol::Connect && is_other_version);
         is_plain.then_some(Plain { protocol, is_json, media_type })
     }
@@ -86,16 +84,16 @@ impl Plain {
     ///
     /// # Errors
     /// When the caller has gone, or `upload_timeout` when nothing comes for too long.
-    pub(super) async fn take(self, mut body: Body, message_bytes_max: usize) -> Result<Taken> {
+    pub(super) async fn take(self, body: &mut Body, message_bytes_max: usize) -> Result<Taken> {
         let mut read = Bytes::new();
         let mut patience = Patience::new(Shape::Unary);
-        while let Some(frame) = next(&mut body, &mut patience).await? {
+        while let Some(frame) = next(body, &mut patience).await? {
             // Trailers of a request mean nothing here.
             let Ok(data) = frame.into_data() else { continue };
             read = if read.is_empty() { data } else { joined(read, &data) };
             if read.len() > message_bytes_max.saturating_add(ENVELOPE_BYTES) {
                 let first = stream::iter([Ok(Frame::data(read))]);
-                let rest = http_body_util::BodyStream::new(body);
+                let rest = http_body_util::BodyStream::new(std::mem::take(body));
                 return Ok(Taken::Other(Body::boxed(StreamBody::new(stream::StreamExt::chain(first, rest)))));
             }
         }
@@ -132,9 +130,12 @@ impl Plain {
             Protocol::Connect => (header::ACCEPT_ENCODING, header::CONTENT_ENCODING),
             _ => (GRPC_ACCEPT_ENCODING, GRPC_ENCODING),
         };
-        let offered = asked.get(&offers).and_then(|offered| offered.to_str().ok());
+        let is_large = message.len() >= COMPRESSED_BYTES_MIN;
+        // Without envelopes a small answer says nothing of codings.
+        let offered = if is_large || self.protocol != Protocol::Connect { asked.get(&offers) } else { None };
+        let offered = offered.and_then(|offered| offered.to_str().ok());
         let coding = offered.and_then(|offered| compression.negotiate_encoding(Some(offered), None));
-        let packed = match coding.filter(|_| message.len() >= COMPRESSED_BYTES_MIN) {
+        let packed = match coding.filter(|_| is_large) {
             Some(coding) => Some(compression.compress(coding, &message).map_err(Error::internal)?),
             None => None,
         };
@@ -229,7 +230,7 @@ mod tests {
             .iter()
             .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        Plain::of(protocol, &Method::POST, &headers)
+        Plain::of(protocol, &Method::POST, &Outline::of(&headers))
     }
 
     #[test]
@@ -249,14 +250,14 @@ mod tests {
     async fn a_body_that_does_not_come_is_not_waited_for() {
         let grpc = Plain { protocol: Protocol::Grpc, is_json: false, media_type: "" };
         let silent = StreamBody::new(stream::pending::<Result<Frame<Bytes>>>());
-        let error = grpc.take(Body::boxed(silent), 2).await.err().unwrap();
+        let error = grpc.take(&mut Body::boxed(silent), 2).await.err().unwrap();
         assert_eq!(error.reason(), portico_base::reason::UPLOAD_TIMEOUT);
     }
 
     #[tokio::test]
     async fn one_whole_message_is_taken_and_the_engine_gets_every_byte_of_anything_else() {
         let grpc = plain(Protocol::Grpc, &[("content-type", "application/grpc")]).unwrap();
-        match grpc.take(Body::from(Bytes::from_static(b"\0\0\0\0\x02ab")), 2).await.unwrap() {
+        match grpc.take(&mut Body::from(Bytes::from_static(b"\0\0\0\0\x02ab")), 2).await.unwrap() {
             Taken::Message(message) => assert_eq!(message, "ab"),
             Taken::Other(_) => panic!("a whole message is plain"),
         }
@@ -269,7 +270,7 @@ mod tests {
             b"\0\0\0\0\x09abcdefghi",
         ];
         for bytes in others {
-            match grpc.take(Body::from(Bytes::from_static(bytes)), 2).await.unwrap() {
+            match grpc.take(&mut Body::from(Bytes::from_static(bytes)), 2).await.unwrap() {
                 Taken::Message(message) => panic!("{bytes:?} became {message:?}"),
                 Taken::Other(body) => assert_eq!(body.collect().await.unwrap().to_bytes(), bytes),
             }

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use portico_base::{Code, Error, Result, reason};
 
-use crate::Protocol;
+use crate::{Outline, Protocol};
 
 const CONNECT: HeaderName = HeaderName::from_static("connect-timeout-ms");
 const GRPC: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -25,12 +25,13 @@ const GRPC_NUMBER_MAX: u128 = 99_999_999;
 ///
 /// # Errors
 /// `invalid_message` when it says so in another form than the protocol has.
-pub fn read(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Duration>> {
-    let (name, parse): (HeaderName, fn(&str) -> Option<Duration>) = match protocol {
-        Protocol::Connect | Protocol::ConnectStream => (CONNECT, connect),
-        Protocol::Grpc | Protocol::GrpcWeb | Protocol::GrpcWebText => (GRPC, grpc),
+pub fn read(outline: &Outline<'_>, protocol: Protocol) -> Result<Option<Duration>> {
+    let is_connect = matches!(protocol, Protocol::Connect | Protocol::ConnectStream);
+    let Some(value) = (if is_connect { outline.connect_timeout } else { outline.grpc_timeout }) else {
+        return Ok(None);
     };
-    let Some(value) = headers.get(&name) else { return Ok(None) };
+    let (name, parse): (HeaderName, fn(&str) -> Option<Duration>) =
+        if is_connect { (CONNECT, connect) } else { (GRPC, grpc) };
     match value.to_str().ok().and_then(parse) {
         Some(timeout) => Ok(Some(timeout)),
         None => Err(Error::new(Code::InvalidArgument, reason::INVALID_MESSAGE, format!("{name} is malformed"))),

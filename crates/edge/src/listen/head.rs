@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -38,17 +38,28 @@ impl Heard {
 
 /// The timer of one connection. The library asks it for a sleep when it begins to wait for a head.
 ///
-/// One sleep serves the whole connection: setting a timer further away costs next to nothing, making and removing one
-/// for every request would.
+/// One alarm serves the whole connection: making, setting or asking a timer for every request would cost more than all
+/// else that is done here.
 pub(super) struct HeadTimer {
     heard: Heard,
-    alarm: Arc<Mutex<Pin<Box<time::Sleep>>>>,
+    alarm: Arc<Mutex<Alarm>>,
+}
+
+/// Rings at a moment that is put off time and again.
+struct Alarm {
+    rings_at: time::Instant,
+    /// Wakes the connection, often too early: then it is set anew.
+    timer: Pin<Box<time::Sleep>>,
+    /// Whether the timer knows whom to wake. It is always the task of the connection.
+    is_watched: bool,
 }
 
 impl HeadTimer {
     /// For the connection that these bytes come by.
     pub(super) fn new(heard: Heard) -> HeadTimer {
-        HeadTimer { heard, alarm: Arc::new(Mutex::new(Box::pin(time::sleep(IDLE_PATIENCE)))) }
+        let timer = Box::pin(time::sleep(IDLE_PATIENCE));
+        let alarm = Alarm { rings_at: timer.deadline(), timer, is_watched: false };
+        HeadTimer { heard, alarm: Arc::new(Mutex::new(alarm)) }
     }
 }
 
@@ -59,7 +70,7 @@ impl Timer for HeadTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         self.heard.0.store(false, Ordering::Relaxed);
-        set(&self.alarm, deadline.into());
+        alarm(&self.alarm).put_to(deadline.into());
         Box::pin(Waiting { heard: self.heard.clone(), begun: false, alarm: Arc::clone(&self.alarm) })
     }
 
@@ -72,7 +83,7 @@ impl Timer for HeadTimer {
 struct Waiting {
     heard: Heard,
     begun: bool,
-    alarm: Arc<Mutex<Pin<Box<time::Sleep>>>>,
+    alarm: Arc<Mutex<Alarm>>,
 }
 
 impl Future for Waiting {
@@ -82,18 +93,41 @@ impl Future for Waiting {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if !self.begun && self.heard.0.load(Ordering::Relaxed) {
             self.begun = true;
-            set(&self.alarm, time::Instant::now() + HEAD_PATIENCE);
+            alarm(&self.alarm).put_to(time::Instant::now() + HEAD_PATIENCE);
         }
-        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
-        alarm.as_mut().poll(cx)
+        alarm(&self.alarm).poll(cx)
     }
 }
 
 impl Sleep for Waiting {}
 
+impl Alarm {
+    fn put_to(&mut self, moment: time::Instant) {
+        self.rings_at = moment;
+        if moment < self.timer.deadline() {
+            self.timer.as_mut().reset(moment);
+            self.is_watched = false;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_watched && !self.timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if time::Instant::now() >= self.rings_at {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(self.rings_at);
+        }
+        self.is_watched = true;
+        Poll::Pending
+    }
+}
+
 /// What this lock guards is whole after every statement, so a poisoned lock is still good. Only one connection takes it.
-fn set(alarm: &Mutex<Pin<Box<time::Sleep>>>, deadline: time::Instant) {
-    alarm.lock().unwrap_or_else(PoisonError::into_inner).as_mut().reset(deadline);
+fn alarm(alarm: &Mutex<Alarm>) -> MutexGuard<'_, Alarm> {
+    alarm.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

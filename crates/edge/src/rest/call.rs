@@ -67,9 +67,10 @@ pub(crate) fn in_time(deadline: Deadline) -> Result<()> {
 /// Waits until the deadline. A function and not an `async fn`, which would hold the work three times.
 pub(crate) fn bounded<T>(work: impl Future<Output = Result<T>>, deadline: Deadline) -> impl Future<Output = Result<T>> {
     match deadline.instant() {
+        // Boxed, so that the many that have none do not carry room for a timer.
         Some(instant) => {
             let waiting = timeout_at(instant, work);
-            waiting.map(|ended| ended.unwrap_or_else(|_| Err(too_late()))).left_future()
+            Box::pin(waiting.map(|ended| ended.unwrap_or_else(|_| Err(too_late())))).left_future()
         }
         None => work.right_future(),
     }

@@ -27,6 +27,7 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 pub(crate) const BODY_MAX: Duration = Duration::from_secs(600);
 
 /// The body of one request.
+#[derive(Default)]
 pub(super) struct Inlet {
     body: Option<Body>,
     /// Set when reading begins: most requests have no body, and never wait.
@@ -42,7 +43,14 @@ impl Inlet {
 
     /// The same inlet, with its bytes counted.
     pub(super) fn metered(&mut self, entry: portico_gate::Entry) {
-        self.body = self.body.take().map(|body| body.received_by(entry));
+        if let Some(body) = &mut self.body {
+            body.received_by(entry);
+        }
+    }
+
+    /// Reads no more, whatever is left.
+    pub(super) fn close(&mut self) {
+        self.body = None;
     }
 
     /// Whether there is nothing to read.

@@ -146,9 +146,9 @@ impl Plan {
     pub(super) async fn exchange(
         &self,
         segments: &Segments<'_>,
-        asking: Asking,
+        asking: &Asking,
         asked: &Asked,
-        inlet: Inlet,
+        inlet: &mut Inlet,
         context: Context,
         reply: &Reply,
         entry: &Entry,
@@ -163,19 +163,19 @@ impl Plan {
         let (deadline, repeating) = (context.deadline, self.method.idempotency);
         let given = match handler {
             Handler::Unary(call) => {
-                let work = call(context, self.message(segments, &asking, inlet).await?);
+                let work = call(context, self.message(segments, asking, inlet).await?);
                 Given::One(run(work, repeating, deadline, entry, tasks).await?)
             }
             Handler::ServerStream(call) => {
-                let work = call(context, self.message(segments, &asking, inlet).await?);
+                let work = call(context, self.message(segments, asking, inlet).await?);
                 Given::Many(begun(run(work, repeating, deadline, entry, tasks), entry).await?)
             }
             Handler::ClientStream(call) => {
-                let work = call(context, self.messages(segments, &asking, inlet)?);
+                let work = call(context, self.messages(segments, asking, inlet)?);
                 Given::One(run(work, repeating, deadline, entry, tasks).await?)
             }
             Handler::Bidi(call) => {
-                let work = call(context, self.messages(segments, &asking, inlet)?);
+                let work = call(context, self.messages(segments, asking, inlet)?);
                 Given::Many(begun(run(work, repeating, deadline, entry, tasks), entry).await?)
             }
         };
@@ -206,10 +206,10 @@ impl Plan {
         &self,
         flow: Flow,
         mut parts: portico_base::reply::Parts,
-        asking: Asking,
+        asking: &Asking,
         asked: &Asked,
     ) -> Response<Body> {
-        let (output, surface, request_id) = (self.method.output.clone(), self.method.surface, asking.id);
+        let (output, surface, request_id) = (self.method.output.clone(), self.method.surface, asking.id.clone());
         if asking.wants_events {
             sse::describe(&mut parts.headers);
             let body = sse::Events { flow, output, surface, event_id: self.event_id, request_id }.body();
@@ -220,7 +220,7 @@ impl Plan {
     }
 
     /// The one request message.
-    async fn message(&self, segments: &Segments<'_>, asking: &Asking, mut inlet: Inlet) -> Result<Bytes> {
+    async fn message(&self, segments: &Segments<'_>, asking: &Asking, inlet: &mut Inlet) -> Result<Bytes> {
         let binding = self.binding();
         let mut message = Message::new(&self.method.input);
         match (&binding.body, self.intake) {
@@ -228,9 +228,10 @@ impl Plan {
                 field.append(&inlet.collect(JSON_BYTES_MAX).await?, message.bytes_mut());
             }
             (BodyRule::None, _) => inlet.ended().await?,
-            (BodyRule::Whole, _) => message.whole(&json(asking, &mut inlet).await?, self.method.rest.flat)?,
-            (BodyRule::Field(field), _) => message.field(field, &json(asking, &mut inlet).await?)?,
+            (BodyRule::Whole, _) => message.whole(&json(asking, inlet).await?, self.method.rest.flat)?,
+            (BodyRule::Field(field), _) => message.field(field, &json(asking, inlet).await?)?,
         }
+        inlet.close();
         self.address(&mut message, segments, asking)?;
         Ok(message.into_bytes())
     }
@@ -240,8 +241,9 @@ impl Plan {
         &self,
         segments: &Segments<'_>,
         asking: &Asking,
-        inlet: Inlet,
+        inlet: &mut Inlet,
     ) -> Result<portico_base::Incoming<Bytes>> {
+        let inlet = std::mem::take(inlet);
         let mut first = Message::new(&self.method.input);
         self.address(&mut first, segments, asking)?;
         match self.intake {
