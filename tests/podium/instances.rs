@@ -176,10 +176,32 @@ async fn duplicate_create_retry_is_200_by_id_and_by_idempotency_key() {
 }
 
 #[tokio::test]
+async fn a_path_with_encoded_slashes_is_the_same_path() {
+    let stage = Stage::set().await;
+    let at = |path: &str| format!("{PATH}/echo-1/files/{path}");
+    let wrote = stage.house.ask(&stage.tenant, "POST", &at("notes%2Fdeep%2fa.txt")).bytes("text/plain", "a").await;
+    assert_eq!(wrote.expect(201)["path"], "notes/deep/a.txt");
+    let read = stage.house.ask(&stage.tenant, "GET", &at("notes/deep/a.txt")).send().await;
+    assert_eq!((read.status.as_u16(), &*read.body), (200, &b"a"[..]));
+
+    // The folder itself is listed and never written.
+    for verb in ["POST", "PUT"] {
+        let folder = stage.house.ask(&stage.tenant, verb, &format!("{PATH}/echo-1/files")).send().await;
+        assert_eq!(folder.refusal(), (405, "method_not_allowed".to_owned()), "{verb}");
+        assert_eq!(folder.header("allow"), "GET, HEAD, OPTIONS", "{verb}");
+    }
+    stage.house.close().await;
+}
+
+#[tokio::test]
 async fn a_path_does_not_leave_the_workspace() {
     let stage = Stage::set().await;
     for path in ["..%2Fagent.sock", "a/..%2F..%2Fb", "%2Fetc/passwd", "/etc/passwd", "a//b"] {
         let answer = stage.house.ask(&stage.tenant, "GET", &format!("{PATH}/echo-1/files/{path}")).send().await;
+        assert_eq!(answer.refusal(), (400, "invalid_path".to_owned()), "{path}");
+    }
+    for path in ["%2e%2e/a", "a%2F%2e%2e%2Fb", "a%00b", "%252e%252e/a", "a%252fb", "a%5Cb"] {
+        let answer = stage.house.ask(&stage.tenant, "POST", &format!("{PATH}/echo-1/files/{path}")).send().await;
         assert_eq!(answer.refusal(), (400, "invalid_path".to_owned()), "{path}");
     }
     let answer = stage.house.ask(&stage.tenant, "GET", &format!("{PATH}/echo-1/files/nothing")).send().await;

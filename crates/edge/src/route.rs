@@ -1,7 +1,7 @@
 //! Finds the route of a path: a tree over the segments of all templates.
 //!
 //! A newcomer's usual mistake is to decode a path before it is split. Segments are split first and decoded one by one,
-//! so that an encoded slash is text; and a colon is only special when what follows it is the verb of a template, so that
+//! so that an encoded slash parts nothing; and a colon is only special when what follows it is the verb of a template, so that
 //! ids may contain colons.
 //!
 //! *Knows:* templates, verbs. *Does not know:* methods, what a route leads to.
@@ -131,20 +131,20 @@ impl<T> Router<T> {
 impl Segments<'_> {
     /// The text that a variable captures, decoded; `None` when that is not UTF-8.
     ///
-    /// A variable of one segment is decoded as a whole. One that may span several keeps an encoded slash as it is, so that
-    /// it cannot be taken for a separator.
+    /// A variable of one segment is decoded as a whole, and so is one that takes whatever follows: makers of clients encode
+    /// the slashes of a path that is a parameter, and whoever takes the text judges it as it is then. One with a form of its
+    /// own keeps an encoded slash as it is, so that it cannot be taken for a separator.
     pub fn capture(&self, template: &Template, variable: &Variable) -> Option<String> {
         let spanned = &template.segments[variable.start..variable.end];
         let is_open = matches!(spanned.last(), Some(Segment::Rest));
         let end = if is_open { self.0.len() } else { variable.end };
         let captured = self.0.get(variable.start..end)?;
-        match captured {
-            [only] if !is_open && spanned.len() == 1 => decoded(only).map(Cow::into_owned),
-            many => {
-                let parts: Option<Vec<String>> = many.iter().map(|part| decoded_but_slashes(part)).collect();
-                parts.map(|parts| parts.join("/"))
-            }
-        }
+        let is_free = spanned.len() == 1;
+        let parts: Option<Vec<String>> = captured
+            .iter()
+            .map(|part| if is_free { decoded(part).map(Cow::into_owned) } else { decoded_but_slashes(part) })
+            .collect();
+        parts.map(|parts| parts.join("/"))
     }
 }
 
@@ -158,6 +158,10 @@ impl<T> Node<T> {
             None => {
                 if let Some(target) = search.among(&self.ends) {
                     return Some(target);
+                }
+                // Where the path has a route of its own, `**` stands for what is below it.
+                if self.ends.iter().any(|leaf| leaf.suffix.as_deref() == search.suffix) {
+                    return None;
                 }
             }
             Some((first, rest)) => {
@@ -250,6 +254,8 @@ mod tests {
         ("GET", "/v1/things/{id}/logs"),
         ("GET", "/v1/things/{id}/logs:follow"),
         ("GET", "/v1/things/{id}/files/{path=**}"),
+        ("GET", "/v1/things/{id}/notes"),
+        ("POST", "/v1/things/{id}/notes/{path=**}"),
         ("GET", "/v1/{name=shelves/*/books/*}"),
         ("SOCKET", "/agent/{id}"),
     ];
@@ -293,9 +299,13 @@ mod tests {
             ("POST", "/v1/things/a:stop", r#"/v1/things/{id}:stop ["a"]"#),
             ("GET", "/v1/things/a:stop", r#"/v1/things/{id} ["a:stop"]"#),
             ("GET", "/v1/things/a/logs:follow", r#"/v1/things/{id}/logs:follow ["a"]"#),
-            ("GET", "/v1/things/a/files/b/c%20d%2Fe:x", r#"/v1/things/{id}/files/{path=**} ["a", "b/c d%2Fe:x"]"#),
+            ("GET", "/v1/things/a/files/b/c%20d%2Fe:x", r#"/v1/things/{id}/files/{path=**} ["a", "b/c d/e:x"]"#),
             ("GET", "/v1/things/a/files", r#"/v1/things/{id}/files/{path=**} ["a", ""]"#),
             ("GET", "/v1/things/a/files//b/", r#"/v1/things/{id}/files/{path=**} ["a", "/b/"]"#),
+            ("GET", "/v1/things/a/files/%2e%2e%2fb", r#"/v1/things/{id}/files/{path=**} ["a", "../b"]"#),
+            ("GET", "/v1/things/a/files/%252e", r#"/v1/things/{id}/files/{path=**} ["a", "%2e"]"#),
+            ("POST", "/v1/things/a/notes", "[GET] false"),
+            ("POST", "/v1/things/a/notes/b", r#"/v1/things/{id}/notes/{path=**} ["a", "b"]"#),
             ("GET", "/v1/shelves/1/books/2%2f3", r#"/v1/{name=shelves/*/books/*} ["shelves/1/books/2%2f3"]"#),
             ("SOCKET", "/agent/a", r#"/agent/{id} ["a"]"#),
             ("DELETE", "/v1/things", "[GET, POST] false"),
