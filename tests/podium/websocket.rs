@@ -60,5 +60,8 @@ async fn proxies_stripping_upgrade_are_told_so_with_426() {
     let plain = asked.send().await;
     assert_eq!(plain.refusal(), (426, "upgrade_required".to_owned()));
     assert!(plain.json()["error"]["message"].as_str().unwrap().contains("WebSocket handshake"), "{plain:?}");
+    // Who may not open one is told that first.
+    let stranger = stage.house.ask("", "GET", "/agent/echo-1").send().await;
+    assert_eq!(stranger.refusal(), (401, "unauthorized".to_owned()));
     stage.house.close().await;
 }

@@ -132,15 +132,34 @@ impl Doors {
                     self.refuse(&Stray { door, method, id: &id, peer: &peer, error: &error }, dialect)
                 })
             }
-            Match::Others(others) => elsewhere(&head.method, &others).unwrap_or_else(|error| {
-                let stray = Stray { door: Door::Rest, method: "", id: &id, peer: &peer, error: &error };
-                self.refuse(&stray, self.stranger.dialect)
-            }),
+            Match::Others(others) => match self.socket(&path, &head.method, &others) {
+                Some(plan) => {
+                    let sockets = Sockets { admit: &*self.admit, tasks: &self.tasks };
+                    let mut refusal = Box::pin(sockets.turn_away(plan, head.headers, peer, &id)).await;
+                    refusal.headers_mut().extend(told(&others));
+                    refusal
+                }
+                None => elsewhere(&head.method, &others).unwrap_or_else(|error| {
+                    let stray = Stray { door: Door::Rest, method: "", id: &id, peer: &peer, error: &error };
+                    self.refuse(&stray, self.stranger.dialect)
+                }),
+            },
             Match::Nothing => {
                 let error = Error::new(Code::NotFound, reason::NO_SUCH_ROUTE, "no route has this path");
                 let stray = Stray { door: Door::Rest, method: "", id: &id, peer: &peer, error: &error };
                 self.refuse(&stray, self.stranger.dialect)
             }
+        }
+    }
+
+    /// The socket that a plain GET stands in front of, where it leads nowhere else.
+    fn socket(&self, path: &str, asked: &Method, others: &Others) -> Option<&socket::Plan> {
+        if !others.socket || asked != Method::GET {
+            return None;
+        }
+        match self.router.find(&Verb::Socket, path) {
+            Match::Route(Target::Socket(plan), _) => Some(plan),
+            _ => None,
         }
     }
 
@@ -192,23 +211,18 @@ impl Doors {
 /// # Errors
 /// The refusal, unless the verbs themselves were asked for.
 fn elsewhere(asked: &Method, others: &Others) -> Result<Response<Body>> {
-    let mut headers = HeaderMap::new();
-    if let Ok(allowed) = HeaderValue::try_from(allowed(others)) {
-        headers.insert(header::ALLOW, allowed);
-    }
     if *asked == Method::OPTIONS {
         let mut answer = Response::new(Body::empty());
         *answer.status_mut() = StatusCode::NO_CONTENT;
-        *answer.headers_mut() = headers;
+        *answer.headers_mut() = told(others);
         return Ok(answer);
     }
-    let error = if others.socket && *asked == Method::GET {
-        headers.extend(socket::spoken());
-        socket::upgrade_required()
-    } else {
-        Error::new(Code::Unimplemented, reason::METHOD_NOT_ALLOWED, "the path does not take this method")
-    };
-    Err(error.with_metadata(headers))
+    let error = Error::new(Code::Unimplemented, reason::METHOD_NOT_ALLOWED, "the path does not take this method");
+    Err(error.with_metadata(told(others)))
+}
+
+fn told(others: &Others) -> HeaderMap {
+    HeaderValue::try_from(allowed(others)).map(|allowed| (header::ALLOW, allowed)).into_iter().collect()
 }
 
 fn allowed(others: &Others) -> String {

@@ -75,7 +75,6 @@ struct Handshake {
     /// What proves to an HTTP/1.1 client that it was understood.
     accept: Option<HeaderValue>,
     subprotocol: Option<&'static str>,
-    bearer: Option<String>,
 }
 
 /// Whether a request asks for a WebSocket.
@@ -87,13 +86,13 @@ pub(super) fn is_asked(head: &Parts) -> bool {
 }
 
 /// The refusal of what is not a handshake. It says which one would be.
-pub(super) fn upgrade_required() -> Error {
+fn upgrade_required() -> Error {
     Error::new(Code::FailedPrecondition, reason::UPGRADE_REQUIRED, "a WebSocket handshake is needed here")
         .with_metadata(spoken())
 }
 
 /// What is to be upgraded to. HTTP/2 leaves out what has no meaning there.
-pub(super) fn spoken() -> HeaderMap {
+fn spoken() -> HeaderMap {
     HeaderMap::from_iter([
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
@@ -171,19 +170,22 @@ impl Sockets<'_> {
         peer: Peer,
         id: &RequestId,
     ) -> Result<Response<Body>> {
-        let handshake = Handshake::read(head, plan.method.surface)?;
+        let handshake = Handshake::read(head, plan.method.surface);
         if self.tasks.is_leaving() {
             return Err(draining());
         }
-        let mut headers = std::mem::take(&mut head.headers);
-        // It may hold a key, and it means nothing to handlers.
-        headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-        let bearer = handshake.bearer.clone();
-        let admitted = Head { headers, peer, door: Door::Socket, id: id.clone(), deadline: Deadline::NONE, bearer };
+        let headers = std::mem::take(&mut head.headers);
         let refusal = |error| dialect::render(error, plan.method.surface.dialect, id);
-        let Admission { context, entry } = match self.admit.admit(Arc::clone(&plan.method), admitted).await {
+        let Admission { context, entry } = match self.ask(plan, headers, peer, id).await {
             Ok(admission) => admission,
             Err(Refusal { error, entry }) => return Ok(refusal(&error).map(|body| body.refused_by(entry))),
+        };
+        let handshake = match handshake {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                entry.fail(&error);
+                return Ok(refusal(&error).map(|body| body.refused_by(Some(entry))));
+            }
         };
 
         let (sender, receiver) = mpsc::channel(0);
@@ -210,6 +212,40 @@ impl Sockets<'_> {
         self.tasks.serve(pump::run(handshake.upgrade, pump, bytes_max));
         Ok(answer)
     }
+
+    /// Turns away who asks without a handshake: as the gate does, or else because there is none.
+    pub(super) async fn turn_away(
+        &self,
+        plan: &Plan,
+        headers: HeaderMap,
+        peer: Peer,
+        id: &RequestId,
+    ) -> Response<Body> {
+        let refusal = |error| dialect::render(error, plan.method.surface.dialect, id);
+        match self.ask(plan, headers, peer, id).await {
+            Ok(Admission { entry, .. }) => {
+                let error = upgrade_required();
+                entry.fail(&error);
+                refusal(&error).map(|body| body.refused_by(Some(entry)))
+            }
+            Err(Refusal { error, entry }) => refusal(&error).map(|body| body.refused_by(entry)),
+        }
+    }
+
+    /// Asks the gate.
+    async fn ask(
+        &self,
+        plan: &Plan,
+        mut headers: HeaderMap,
+        peer: Peer,
+        id: &RequestId,
+    ) -> std::result::Result<Admission, Refusal> {
+        let bearer = offers(&headers).iter().find_map(|offer| offer.strip_prefix(BEARER)).map(str::to_owned);
+        // It may hold a key, and it means nothing to handlers.
+        headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        let head = Head { headers, peer, door: Door::Socket, id: id.clone(), deadline: Deadline::NONE, bearer };
+        self.admit.admit(Arc::clone(&plan.method), head).await
+    }
 }
 
 impl Handshake {
@@ -230,10 +266,9 @@ impl Handshake {
             Some(HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(Error::internal)?)
         };
         let offers = offers(headers);
-        let bearer = offers.iter().find_map(|offer| offer.strip_prefix(BEARER)).map(str::to_owned);
         let subprotocol = surface.subprotocol.filter(|name| offers.iter().any(|offer| offer == name));
         let upgrade = head.extensions.remove::<OnUpgrade>().ok_or_else(upgrade_required)?;
-        Ok(Handshake { upgrade, accept, subprotocol, bearer })
+        Ok(Handshake { upgrade, accept, subprotocol })
     }
 
     fn answer(&self, headers: HeaderMap) -> Response<Body> {
