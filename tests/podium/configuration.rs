@@ -21,6 +21,18 @@ async fn with(ensemble: &Ensemble) -> TestHouse {
 }
 
 #[tokio::test]
+async fn a_change_without_a_body_is_none_and_changes_nothing() {
+    let house = TestHouse::start().await;
+    let bare = house.ask(ADMIN, "PUT", PATH).send().await;
+    assert_eq!(bare.refusal(), (400, "invalid_json".to_owned()));
+    let empty = house.ask(ADMIN, "PUT", PATH).bytes("application/json", "").await;
+    assert_eq!(empty.refusal(), (400, "invalid_json".to_owned()));
+    assert_eq!(house.ask(ADMIN, "PUT", PATH).json(&json!(null)).await.refusal(), (422, "validation_failed".to_owned()));
+    assert_eq!(house.ask(ADMIN, "GET", PATH).send().await.expect(200)["version"], 0);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_change_merges_and_guards_against_lost_updates() {
     let house = TestHouse::start().await;
     let tenant = house.key("acme", &[]).await;

@@ -63,16 +63,19 @@ impl<'m> Message<'m> {
         !member.contains('.') && self.input.path(member).is_some()
     }
 
-    /// Takes a JSON body as this field. An empty body leaves it unset.
+    /// Takes a JSON body as this field.
     ///
     /// # Errors
     /// `invalid_json` or `validation_failed`.
     pub(crate) fn field(&mut self, field: &FieldPath, json: &[u8]) -> Result<()> {
-        if json.is_empty() {
-            return Ok(());
-        }
+        let before = self.bytes.len();
         let read = field.append_json(json, Parse::default(), &mut self.bytes);
-        read.map_err(|error| unfit(json, &error, &field.proto_path()))
+        read.map_err(|error| unfit(json, &error, &field.proto_path()))?;
+        // Null is how JSON says nothing, and nothing was not asked for.
+        if self.bytes.len() == before && json.trim_ascii() == b"null" {
+            return Err(Error::invalid(field.proto_path(), "must not be null"));
+        }
+        Ok(())
     }
 
     /// Takes a value as this field.
@@ -280,6 +283,13 @@ mod tests {
             bound("podium.v1.SetSecretsRequest", move |message| message.whole(json.as_bytes(), flat))
         };
         assert_eq!(whole("", None), "{}");
+        let patched = |json: &'static str| {
+            let field = schema().types().message("podium.v1.UpdateConfigRequest").unwrap().path("patch").unwrap();
+            bound("podium.v1.UpdateConfigRequest", move |message| message.field(&field, json.as_bytes()))
+        };
+        assert_eq!(patched("{}"), r#"{"patch":{}}"#);
+        assert!(patched("").starts_with("invalid_json "), "{}", patched(""));
+        assert!(patched(" null ").starts_with("validation_failed patch: "), "{}", patched(" null "));
         assert_eq!(whole(r#"{"agent_type":"a","x":1}"#, None), r#"{"agentType":"a"}"#);
         assert_eq!(whole(r#"{"K":"x"}"#, Some("secrets")), r#"{"secrets":{"K":"x"}}"#);
         assert_eq!(whole(r#"{"secrets.fields":"x"}"#, Some("secrets")), r#"{"secrets":{"secrets.fields":"x"}}"#);
