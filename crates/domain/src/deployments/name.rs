@@ -11,6 +11,8 @@ use crate::agents;
 
 /// Longest version.
 const VERSION_CHARACTERS_MAX: usize = 64;
+/// Longest id: the longest type, version and hash.
+const ID_CHARACTERS_MAX: usize = 193;
 /// How many digits of the hash are in an id that we make. Fewer are never taken.
 pub(super) const HASH_PREFIX_CHARACTERS: usize = 8;
 /// A whole SHA-256.
@@ -77,9 +79,16 @@ impl DeploymentId {
             let field = Detail::Field { path: "deployment_id".to_owned(), reason: problem.to_owned() };
             Error::new(Code::InvalidArgument, reason::INVALID_DEPLOYMENT_ID, message).with(field)
         };
+        if text.len() > ID_CHARACTERS_MAX {
+            return Err(malformed("must have at most 193 characters"));
+        }
         let (name, hash) = text.rsplit_once('@').ok_or_else(|| malformed("has no hash"))?;
         let (agent_type, version) = name.split_once(':').ok_or_else(|| malformed("has no version"))?;
-        let name = Name::parse(agent_type, version).map_err(|error| malformed(error.message()))?;
+        // A version that is too long to be stored is well-formed all the same: there is no such deployment.
+        agents::check_type(agent_type)
+            .and_then(|()| grammatical(version))
+            .map_err(|error| malformed(error.message()))?;
+        let name = Name { agent_type: agent_type.to_owned(), version: version.to_owned() };
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let hash = match hash {
             "local" if local_ids => Hash::Local,
@@ -97,12 +106,17 @@ impl DeploymentId {
 }
 
 fn check_version(text: &str) -> Result<()> {
-    if text.len() <= VERSION_CHARACTERS_MAX && semver::Version::parse(text).is_ok() {
-        return Ok(());
-    }
+    if text.len() > VERSION_CHARACTERS_MAX { Err(no_version()) } else { grammatical(text) }
+}
+
+fn grammatical(version: &str) -> Result<()> {
+    if semver::Version::parse(version).is_ok() { Ok(()) } else { Err(no_version()) }
+}
+
+fn no_version() -> Error {
     let problem = "must be a semantic version like 1.0.0, without a leading v, at most 64 characters";
     let detail = Detail::Field { path: "version".to_owned(), reason: problem.to_owned() };
-    Err(Error::new(Code::InvalidArgument, reason::INVALID_VERSION, format!("version {problem}")).with(detail))
+    Error::new(Code::InvalidArgument, reason::INVALID_VERSION, format!("version {problem}")).with(detail)
 }
 
 /// The id of the record of a version. No agent type contains a colon.
@@ -140,6 +154,8 @@ mod tests {
             assert_eq!(error.reason(), reason::INVALID_DEPLOYMENT_ID, "{text}");
         }
         assert!(DeploymentId::parse("a:1.0.0@local", false).is_err());
+        let version = |letters: usize| DeploymentId::parse(&format!("a:1.0.0-{}@local", "a".repeat(letters)), true);
+        assert!(version(179).is_ok() && version(180).is_err());
         assert!(Name::parse(&"a".repeat(64), "1.0.0").is_err());
         assert!(Name::parse("a", &format!("1.0.0-{}", "a".repeat(59))).is_err());
     }
