@@ -6,5 +6,6 @@ mod documents;
 mod examples;
 mod keys;
 mod layers;
+mod narrowed;
 mod openapi;
 mod redacted;

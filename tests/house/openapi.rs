@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::gateway::{TestHouse, schema};
 
@@ -66,6 +66,28 @@ async fn openapi_file_generated_from_the_code_is_whole() {
     let parameters = document["paths"]["/api/v1/secrets/{agent_type}"]["put"]["parameters"].as_array().unwrap();
     let named: Vec<&str> = parameters.iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(named, ["agent_type", "If-Match", "mode", "tenant_id"]);
+
+    // What may be left out, may be null, and may go wrong.
+    let body = |pointer: &str| &document["paths"][pointer];
+    assert_eq!(body("/api/v1/config")["put"]["requestBody"]["required"], true);
+    assert_eq!(body("/api/v1/peppers")["post"]["requestBody"]["required"], false);
+    let key = &body("/api/v1/keys")["post"]["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(key["required"], json!(["tenant_id"]));
+    let rate = &key["properties"]["rate_limit_rpm"];
+    assert_eq!((&rate["type"], &rate["minimum"]), (&json!(["integer", "null"]), &json!(0)));
+    let statuses = |path: &str, verb: &str| -> Vec<String> {
+        document["paths"][path][verb]["responses"].as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(statuses("/health/live", "get"), ["200", "default"]);
+    assert_eq!(statuses("/api/v1/peppers", "get"), ["200", "401", "403", "429", "503", "default"]);
+    assert_eq!(
+        statuses("/api/v1/config", "put"),
+        ["200", "400", "401", "403", "404", "409", "412", "413", "415", "422", "429", "503", "default"]
+    );
+    for (name, response) in document["components"]["responses"].as_object().unwrap() {
+        let example = &response["content"]["application/json"]["example"];
+        assert!(example["error"]["code"].is_string() || example["code"].is_string(), "{name}");
+    }
 
     let mut references = BTreeSet::new();
     collect(&document, &mut references);

@@ -5,8 +5,10 @@
 //!
 //! *Knows:* the schema, examples, the dialects' error shapes. *Does not know:* handlers.
 
+mod answers;
 mod comments;
 mod operation;
+mod rules;
 mod shapes;
 
 use std::collections::BTreeMap;
@@ -36,7 +38,7 @@ pub fn document(schema: &Schema, examples: &Examples) -> Value {
             item.insert(binding.verb.as_str().to_ascii_lowercase(), operation);
         }
         if let Some(socket) = &method.socket {
-            let operation = operation::socket(method, &socket.template);
+            let operation = operation::socket(method, &socket.template, example);
             paths.entry(operation::path(&socket.template)).or_default().insert("get".to_owned(), operation);
         }
     }
@@ -49,7 +51,9 @@ pub fn document(schema: &Schema, examples: &Examples) -> Value {
         })
         .collect();
     let mut components = shapes.into_components();
-    components.extend(surfaces(schema).into_iter().map(|surface| (error_name(surface), error_shape(surface))));
+    let surfaces = surfaces(schema);
+    let responses: Map<String, Value> = surfaces.iter().flat_map(|surface| answers::components(surface)).collect();
+    components.extend(surfaces.into_iter().map(|surface| (error_name(surface), error_shape(surface))));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -63,6 +67,7 @@ pub fn document(schema: &Schema, examples: &Examples) -> Value {
         "paths": paths,
         "components": {
             "schemas": components,
+            "responses": responses,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key: `pod_…`, or `pod_admin_…` for administrators."}},
         },
     })

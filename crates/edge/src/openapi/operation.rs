@@ -1,11 +1,19 @@
 //! One operation per REST route.
+//!
+//! *Knows:* routes, bodies, examples. *Does not know:* what is answered.
 
-use portico_json::FieldPath;
-use portico_schema::{Access, Binding, Body, Method, Schema, Shape, Template};
+use std::collections::BTreeSet;
+
+use portico_json::{FieldPath, Style};
+use portico_schema::{Access, Binding, Body, Method, Schema, Template};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 
-use super::{error_name, operation_id, shapes::Shapes};
+use super::{
+    answers, operation_id,
+    rules::Rule,
+    shapes::{Shapes, Side},
+};
 
 /// The template in OpenAPI's form: variables lose their patterns.
 pub(super) fn path(template: &Template) -> String {
@@ -53,30 +61,30 @@ pub(super) fn rest(
         return Value::Null;
     };
     let mut operation = described(method, operation_id(method, index));
-    operation["parameters"] = parameters(method, binding, &input, shapes);
+    operation["parameters"] = parameters(method, binding, &input, example, shapes);
     if let Some(body) = request_body(method, binding, &input, example, shapes) {
         operation["requestBody"] = body;
     }
-    let error = json!({"$ref": format!("#/components/schemas/{}", error_name(method.surface))});
-    let success = answer(method, binding, &output, example, shapes);
-    operation["responses"] = json!({
-        "default": {"description": "Why the call did not succeed.", "content": {"application/json": {"schema": error}}},
-    });
-    for status in [method.rest.success, method.rest.existing, method.rest.out_of_service] {
-        operation["responses"][status.to_string()] = success.clone();
-    }
+    operation["responses"] = answers::rest(method, binding, (&input, &output), example, shapes);
     operation
 }
 
-/// The upgrade request of a WebSocket.
-pub(super) fn socket(method: &Method, template: &Template) -> Value {
+/// The upgrade request of a WebSocket. What travels then has no place in OpenAPI but the description.
+pub(super) fn socket(method: &Method, template: &Template, example: Option<&Value>) -> Value {
     let mut operation = described(method, operation_id(method, 0));
+    let frames = [("sent", "request"), ("received", "response")].into_iter().filter_map(|(frame, member)| {
+        let text = example?.get(member)?.get("text")?.as_str()?;
+        Some(format!("\n\nA frame that is {frame}:\n\n```json\n{text}\n```"))
+    });
+    let description = operation["description"].as_str().unwrap_or_default();
+    operation["description"] = format!(
+        "{description}\n\nThe request is a WebSocket handshake (RFC 6455, or RFC 8441 over HTTP/2); any other is refused.{}",
+        frames.collect::<String>()
+    )
+    .into();
     let names = template.variables.iter().map(|variable| variable.field.as_str());
     operation["parameters"] = names.map(|name| path_parameter(name, json!({"type": "string"}))).collect();
-    operation["responses"] = json!({
-        "101": {"description": "The connection is a WebSocket from here on."},
-        "default": {"description": "Why the connection was not upgraded."},
-    });
+    operation["responses"] = answers::socket(method);
     operation
 }
 
@@ -101,15 +109,21 @@ fn described(method: &Method, id: String) -> Value {
     })
 }
 
-fn parameters(method: &Method, binding: &Binding, input: &MessageDescriptor, shapes: &mut Shapes<'_>) -> Value {
+fn parameters(
+    method: &Method,
+    binding: &Binding,
+    input: &MessageDescriptor,
+    example: Option<&Value>,
+    shapes: &mut Shapes<'_>,
+) -> Value {
     let style = method.surface.json;
     let mut all: Vec<Value> = Vec::new();
     for variable in &binding.template.variables {
-        let shape = input.get_field_by_name(&variable.field).map(|field| shapes.field(&field, style));
+        let shape = input.get_field_by_name(&variable.field).map(|field| shapes.field(&field, style, Side::Asked));
         all.push(path_parameter(&variable.field, shape.unwrap_or_else(|| json!({"type": "string"}))));
     }
     for name in &method.rest.headers {
-        all.push(json!({"name": name, "in": "header", "schema": {"type": "string"}}));
+        all.push(json!({"name": name, "in": "header", "schema": header(name)}));
     }
     let taken = match (&binding.body, method.rest.flat) {
         (Body::Whole, None) => return all.into(),
@@ -125,10 +139,27 @@ fn parameters(method: &Method, binding: &Binding, input: &MessageDescriptor, sha
     let free =
         input.fields().filter(|field| Some(field.name()) != taken.as_deref() && !captured(binding, field.name()));
     for field in free.filter(is_plain) {
-        let shape = shapes.field(&field, style);
-        all.push(json!({"name": field.name(), "in": "query", "schema": shape}));
+        let shape = shapes.field(&field, style, Side::Asked);
+        let mut parameter = json!({"name": field.name(), "in": "query", "schema": shape});
+        if Rule::of(&field).required {
+            parameter["required"] = true.into();
+        }
+        if let Some(value) = example.and_then(|example| example.get("request")?.get(field.name())) {
+            parameter["example"] = value.clone();
+        }
+        all.push(parameter);
     }
     all.into()
+}
+
+/// What a header that has a grammar of its own may hold.
+fn header(name: &str) -> Value {
+    match name {
+        "Idempotency-Key" => json!({"type": "string", "pattern": "^[!-~]{1,255}$"}),
+        // Empty from a reader who has seen no event yet.
+        "Last-Event-ID" => json!({"type": "string", "pattern": "^(|0|[1-9][0-9]{0,17})$"}),
+        _ => json!({"type": "string"}),
+    }
 }
 
 fn path_parameter(name: &str, shape: Value) -> Value {
@@ -143,75 +174,59 @@ fn request_body(
     shapes: &mut Shapes<'_>,
 ) -> Option<Value> {
     let style = method.surface.json;
+    let mut examples = example.and_then(|example| example.get("request"));
+    let is_given = |field: &FieldDescriptor| !captured(binding, field.name());
     let (media, shape) = match &binding.body {
         Body::None => return None,
         Body::Whole if method.rest.multipart => {
-            let mut shape = shapes.object(input, style, |_| true);
-            let required: Vec<String> = input.fields().map(|field| field.name().to_owned()).collect();
+            let mut shape = shapes.object(input, style, Side::Asked, |_| true);
             for field in input.fields().filter(|field| matches!(field.kind(), Kind::Bytes)) {
                 shape["properties"][field.name()] = json!({"type": "string", "format": "binary"});
             }
-            shape["required"] = required.into();
+            examples = None;
             ("multipart/form-data", shape)
         }
         Body::Whole if is_raw_input(method, input) => {
+            examples = None;
             ("application/octet-stream", json!({"type": "string", "format": "binary"}))
         }
-        Body::Whole => ("application/json", shapes.object(input, style, |field| !captured(binding, field.name()))),
+        Body::Whole => {
+            let whole = shapes.object(input, style, Side::Given, is_given);
+            let flat = method.rest.flat.and_then(|name| input.get_field_by_name(name));
+            ("application/json", flat.map_or(whole, |field| flat_or_in_full(&field, input, style, shapes)))
+        }
         Body::Field(_) => {
             let field = body_field(binding).and_then(|name| input.get_field_by_name(&name));
-            ("application/json", field.map_or(json!({}), |field| shapes.field(&field, style)))
+            ("application/json", field.map_or(json!({}), |field| shapes.field(&field, style, Side::Given)))
         }
     };
     let mut content = json!({"schema": shape});
-    if let Some(request) = example.and_then(|example| example.get("request")).filter(|_| media == "application/json") {
-        content["example"] = sent(binding, request);
+    if let Some(request) = examples {
+        content["example"] = sent(binding, method.rest.flat, request);
     }
-    Some(json!({"required": true, "content": {media: content}}))
+    // A message that has nothing to say may be left out.
+    let required = media != "application/json" || input.fields().any(|field| is_given(&field));
+    Some(json!({"required": required, "content": {media: content}}))
 }
 
-fn answer(
-    method: &Method,
-    binding: &Binding,
-    output: &MessageDescriptor,
-    example: Option<&Value>,
-    shapes: &mut Shapes<'_>,
-) -> Value {
-    let style = method.surface.json;
-    let raw = method.rest.raw.and_then(|name| output.get_field_by_name(name));
-    if raw.is_some() {
-        return json!({"description": "The content.", "content": {"*/*": {"schema": {}}}});
-    }
-    if method.rest.success == 204 {
-        return json!({"description": "Done."});
-    }
-    let shape = match &binding.response {
-        Some(path) => match path.leaf_message().and_then(|it| output.parent_pool().get_message_by_name(it.name())) {
-            Some(message) => shapes.reference(&message, style),
-            None => json!({}),
-        },
-        None => shapes.reference(output, style),
-    };
-    if method.shape == Shape::ServerStream {
-        return json!({"description": "One message after the other.", "content": {
-            "text/event-stream": {"schema": {"type": "string"}},
-            "application/x-ndjson": {"schema": shape},
-        }});
-    }
-    let mut content = json!({"schema": shape});
-    if let Some(response) = example.and_then(|example| example.get("response")) {
-        content["example"] = part(binding.response.as_ref(), response);
-    }
-    json!({"description": "Done.", "content": {"application/json": content}})
+/// A body that is one field, or an object with that field and what else there is room for.
+fn flat_or_in_full(field: &FieldDescriptor, input: &MessageDescriptor, style: Style, shapes: &mut Shapes<'_>) -> Value {
+    let name = field.name();
+    let mut full = shapes.object(input, style, Side::Given, |it| it == field);
+    full["description"] = format!("`{name}` by name. What the query says may stand here instead.").into();
+    let mut flat = shapes.field(field, style, Side::Given);
+    let taken: Vec<String> = input.fields().flat_map(|it| [it.name().to_owned(), it.json_name().to_owned()]).collect();
+    flat["propertyNames"]["not"] = json!({"enum": BTreeSet::from_iter(taken)});
+    json!({"anyOf": [full, flat]})
 }
 
-/// What of an example request goes into the body.
-fn sent(binding: &Binding, request: &Value) -> Value {
+/// What of an example request goes into the body: where a flat one is taken, not what the query says then.
+fn sent(binding: &Binding, flat: Option<&str>, request: &Value) -> Value {
     match (&binding.body, request) {
         (Body::Field(field), request) => part(Some(field), request),
         (_, Value::Object(members)) => members
             .iter()
-            .filter(|(name, _)| !captured(binding, name))
+            .filter(|(name, _)| !captured(binding, name) && flat.is_none_or(|flat| flat == name.as_str()))
             .map(|(name, it)| (name.clone(), it.clone()))
             .collect(),
         (_, other) => other.clone(),
@@ -219,7 +234,7 @@ fn sent(binding: &Binding, request: &Value) -> Value {
 }
 
 /// The member of an example that is the body; all of it when none is named.
-fn part(field: Option<&FieldPath>, message: &Value) -> Value {
+pub(super) fn part(field: Option<&FieldPath>, message: &Value) -> Value {
     let pointer = field.map(|field| format!("/{}", field.proto_path().replace('.', "/"))).unwrap_or_default();
     message.pointer(&pointer).cloned().unwrap_or_default()
 }
