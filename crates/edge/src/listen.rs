@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     aside::Aside,
-    gathered::Gathered,
+    gathered::{Gathered, Handover},
     greeting::{Greeted, Version},
     head::{HeadTimer, Heard, IDLE_PATIENCE},
     line::Line,
@@ -217,9 +217,10 @@ impl Connection {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (leaving, cut) = (self.tasks.leaving_token(), self.tasks.cut_token());
-        let farewell = CancellationToken::new();
+        let (farewell, handover) = (CancellationToken::new(), Handover::default());
         let (edge, tasks, calls) = (self.edge, self.tasks.clone(), self.calls.clone());
-        let conversation = Arc::new(Conversation { edge, tasks, calls, peer, farewell: farewell.clone() });
+        let conversation =
+            Arc::new(Conversation { edge, tasks, calls, peer, farewell: farewell.clone(), handover: handover.clone() });
         let service = service_fn(move |request: Request<Incoming>| {
             let (head, body) = request.into_parts();
             let (conversation, head) = (Arc::clone(&conversation), Box::new(head));
@@ -230,7 +231,7 @@ impl Connection {
         let line = Line::new(io, self.slot);
         match version {
             Version::Http1 => {
-                let io = TokioIo::new(Gathered::new(line, self.calls, true));
+                let io = TokioIo::new(Gathered::new(line, self.calls, handover, true));
                 let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
                 tokio::select! {
                     biased;
@@ -241,7 +242,7 @@ impl Connection {
             }
             Version::Http2 => {
                 let streams = Streams::new(self.tasks);
-                let io = TokioIo::new(Gathered::new(line, streams.clone(), false));
+                let io = TokioIo::new(Gathered::new(line, streams.clone(), handover, false));
                 let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
                 let parting = Aside::new(async {
                     tokio::select! {
@@ -273,6 +274,7 @@ struct Conversation {
     peer: Peer,
     /// Cancelled when the peer has shown that it guesses keys.
     farewell: CancellationToken,
+    handover: Handover,
 }
 
 impl Conversation {
@@ -288,6 +290,9 @@ impl Conversation {
         let is_unwelcome = self.peer.is_guessing();
         if is_unwelcome {
             self.farewell.cancel();
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.handover.is_now();
         }
         // HTTP/2 has GOAWAY for this.
         if (is_unwelcome || self.tasks.is_draining())

@@ -10,7 +10,10 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
 };
 
@@ -26,10 +29,26 @@ const GATHERED_BYTES_MAX: usize = 16 << 10;
 /// Room to begin with: some small answers.
 const ROOM_BYTES: usize = 1 << 10;
 
+/// Says that a connection is no HTTP any more. Whoever has it then may leave without a flush, so nothing is kept back.
+#[derive(Clone, Default)]
+pub(super) struct Handover(Arc<AtomicBool>);
+
+impl Handover {
+    /// From here on whatever is written leaves at once.
+    pub(super) fn is_now(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn has_been(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// A connection whose small writes leave together.
 pub(super) struct Gathered<I> {
     io: I,
     streams: Streams,
+    handover: Handover,
     /// Without room while nothing is under way.
     bytes: Vec<u8>,
     /// How much of them has left.
@@ -53,15 +72,15 @@ enum State {
 }
 
 impl<I> Gathered<I> {
-    /// What is written to `io`. While any of these is to be answered, others have their turn first.
-    pub(super) fn new(io: I, streams: Streams, takes_slices: bool) -> Gathered<I> {
+    /// What is written to `io`. While any of these is to be answered, others have their turn first, until the handover.
+    pub(super) fn new(io: I, streams: Streams, handover: Handover, takes_slices: bool) -> Gathered<I> {
         let (turn, waker) = Call::new();
-        Gathered { io, streams, bytes: Vec::new(), left: 0, state: State::Gathers, takes_slices, turn, waker }
+        Gathered { io, streams, handover, bytes: Vec::new(), left: 0, state: State::Gathers, takes_slices, turn, waker }
     }
 
     /// Whether to write now. While other streams are to be answered, their tasks run first.
     fn is_time(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.state == State::Gathers && self.streams.are_open() {
+        if self.state == State::Gathers && self.streams.are_open() && !self.handover.has_been() {
             self.state = State::Waits;
             // Has its waker called when nothing else can run, and does nothing else: it need not be kept.
             let _comes_later = pin!(yield_now()).poll(&mut Context::from_waker(&self.waker)).is_pending();
@@ -104,7 +123,7 @@ impl<I: AsyncWrite + Unpin> Gathered<I> {
 impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.bytes.len() + bytes.len() <= GATHERED_BYTES_MAX {
+        if this.bytes.len() + bytes.len() <= GATHERED_BYTES_MAX && !this.handover.has_been() {
             this.gather(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -130,7 +149,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        if self.bytes.len() + length <= GATHERED_BYTES_MAX {
+        if self.bytes.len() + length <= GATHERED_BYTES_MAX && !self.handover.has_been() {
             let this = self.get_mut();
             slices.iter().for_each(|slice| this.gather(slice));
             return Poll::Ready(Ok(length));
@@ -200,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn answers_that_are_ready_together_leave_together_and_the_last_one_leaves_at_once() {
         let streams = Streams::new(Tasks::new());
-        let mut gathered = Gathered::new(Sink::default(), streams.clone(), false);
+        let mut gathered = Gathered::new(Sink::default(), streams.clone(), Handover::default(), false);
         gathered.write_all(b"alone").await.unwrap();
         assert!(futures_util::poll!(pin!(gathered.flush())).is_ready());
 
@@ -218,7 +237,7 @@ mod tests {
     async fn what_is_large_is_not_gathered_and_nothing_changes_its_place() {
         let streams = Streams::new(Tasks::new());
         streams.execute(pending::<()>());
-        let mut gathered = Gathered::new(Sink::default(), streams, false);
+        let mut gathered = Gathered::new(Sink::default(), streams, Handover::default(), false);
         let large = vec![b'x'; GATHERED_BYTES_MAX];
         for piece in [&b"head"[..], &large, b"tail"] {
             gathered.write_all(piece).await.unwrap();
@@ -226,5 +245,17 @@ mod tests {
         assert_eq!(gathered.io.0.concat(), [&b"head"[..], &large].concat());
         poll_fn(|cx| Pin::new(&mut gathered).poll_shutdown(cx)).await.unwrap();
         assert_eq!(gathered.io.0.concat(), [&b"head"[..], &large, b"tail"].concat());
+    }
+
+    #[tokio::test]
+    async fn after_the_handover_nothing_is_kept_back() {
+        let (streams, handover) = (Streams::new(Tasks::new()), Handover::default());
+        streams.execute(pending::<()>());
+        let mut gathered = Gathered::new(Sink::default(), streams, handover.clone(), true);
+        gathered.write_all(b"answer").await.unwrap();
+        assert_eq!(gathered.io.0.concat(), b"");
+        handover.is_now();
+        gathered.write_all(b", frame").await.unwrap();
+        assert_eq!(gathered.io.0.concat(), b"answer, frame");
     }
 }
