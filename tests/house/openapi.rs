@@ -67,6 +67,11 @@ async fn openapi_file_generated_from_the_code_is_whole() {
     let named: Vec<&str> = parameters.iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(named, ["agent_type", "If-Match", "mode", "tenant_id"]);
 
+    // Forms that patterns name are written out.
+    let text = document.to_string();
+    let patterns: Vec<&str> = text.split(r#""pattern":""#).skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(patterns.len() > 9 && patterns.iter().all(|pattern| !pattern.contains('<')), "{patterns:?}");
+
     // What may be left out, may be null, and may go wrong.
     let body = |pointer: &str| &document["paths"][pointer];
     assert_eq!(body("/api/v1/config")["put"]["requestBody"]["required"], true);

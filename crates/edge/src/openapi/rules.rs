@@ -1,11 +1,15 @@
-//! What the proto files say a request may hold: `(portico.v1.field)` and `(portico.v1.schema)`, as JSON Schema.
+//! What the proto files say a request may hold: `(portico.v1.field)`, `(portico.v1.form)` and `(portico.v1.schema)`, as JSON
+//! Schema.
 //!
 //! A newcomer's usual mistake is to add a rule here. What may be said of a field stands at the field.
 //!
-//! *Knows:* the two options, JSON Schema. *Does not know:* any message, or who refuses what does not fit.
+//! *Knows:* these options, JSON Schema. *Does not know:* any message, or who refuses what does not fit.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, Value as Said};
 use serde_json::{Map, Value, json};
+
+/// How many levels of forms within forms are written out.
+const FORM_LEVELS_MAX: usize = 8;
 
 /// What is said of a field.
 #[derive(Default)]
@@ -29,7 +33,11 @@ impl Rule {
         if !options.has_extension(&extension) {
             return Rule::default();
         }
-        options.get_extension(&extension).as_message().map(Rule::read).unwrap_or_default()
+        let mut rule = options.get_extension(&extension).as_message().map(Rule::read).unwrap_or_default();
+        for pattern in [&mut rule.pattern, &mut rule.names].into_iter().flatten() {
+            written_out(pattern, field.parent_message());
+        }
+        rule
     }
 
     fn read(said: &DynamicMessage) -> Rule {
@@ -83,6 +91,33 @@ impl Rule {
             shape["minLength"] = 1.into();
         }
     }
+}
+
+/// Writes the forms that a pattern names out, which the files of its package share.
+fn written_out(pattern: &mut String, message: &MessageDescriptor) {
+    for _ in 0..FORM_LEVELS_MAX {
+        if !pattern.contains('<') {
+            return;
+        }
+        for (name, form) in forms(message) {
+            *pattern = pattern.replace(&format!("<{name}>"), &form);
+        }
+    }
+}
+
+fn forms(message: &MessageDescriptor) -> Vec<(String, String)> {
+    let pool = message.parent_pool();
+    let Some(extension) = pool.get_extension_by_name("portico.v1.form") else { return Vec::new() };
+    let package = pool.files().filter(|file| file.package_name() == message.package_name());
+    let said = package.flat_map(|file| {
+        let options = file.options();
+        options.get_extension(&extension).as_list().map(<[Said]>::to_vec).unwrap_or_default()
+    });
+    said.filter_map(|form| {
+        let text = |name: &str| form.as_message()?.get_field_by_name(name)?.as_str().map(str::to_owned);
+        Some((text("name")?, text("pattern")?))
+    })
+    .collect()
 }
 
 /// What is said of the fields of a message together.
