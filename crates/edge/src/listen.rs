@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     aside::Aside,
-    gathered::{Gathered, Handover},
+    gathered::Gathered,
     greeting::{Greeted, Version},
     head::{HeadTimer, Heard, IDLE_PATIENCE},
     line::Line,
@@ -100,8 +100,6 @@ pub struct Listener {
     tls: Option<Certificates>,
     tasks: Tasks,
     slots: Arc<Semaphore>,
-    /// What is being answered, on all connections.
-    calls: Streams,
 }
 
 impl Listener {
@@ -119,8 +117,7 @@ impl Listener {
         let address = socket.local_addr().map_err(unbound)?;
         let tls = config.tls.as_ref().map(Certificates::new).transpose()?;
         let slots = Arc::new(Semaphore::new(config.connections_max));
-        let calls = Streams::new(tasks.clone());
-        Ok(Listener { socket, address, tls, tasks, slots, calls })
+        Ok(Listener { socket, address, tls, tasks, slots })
     }
 
     /// The address that is bound.
@@ -170,7 +167,6 @@ impl Listener {
             edge: Arc::clone(edge),
             tls: self.tls.as_ref().map(Certificates::acceptor),
             tasks: self.tasks.clone(),
-            calls: self.calls.clone(),
             slot,
         };
         // The house waits for all of its connections.
@@ -186,7 +182,6 @@ struct Connection {
     edge: Arc<Edge>,
     tls: Option<TlsAcceptor>,
     tasks: Tasks,
-    calls: Streams,
     slot: OwnedSemaphorePermit,
 }
 
@@ -217,10 +212,9 @@ impl Connection {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (leaving, cut) = (self.tasks.leaving_token(), self.tasks.cut_token());
-        let (farewell, handover) = (CancellationToken::new(), Handover::default());
-        let (edge, tasks, calls) = (self.edge, self.tasks.clone(), self.calls.clone());
-        let conversation =
-            Arc::new(Conversation { edge, tasks, calls, peer, farewell: farewell.clone(), handover: handover.clone() });
+        let farewell = CancellationToken::new();
+        let (edge, tasks) = (self.edge, self.tasks.clone());
+        let conversation = Arc::new(Conversation { edge, tasks, peer, farewell: farewell.clone() });
         let service = service_fn(move |request: Request<Incoming>| {
             let (head, body) = request.into_parts();
             let (conversation, head) = (Arc::clone(&conversation), Box::new(head));
@@ -231,8 +225,7 @@ impl Connection {
         let line = Line::new(io, self.slot);
         match version {
             Version::Http1 => {
-                let io = TokioIo::new(Gathered::new(line, self.calls, handover, true));
-                let mut connection = pin!(http1(heard).serve_connection(io, service).with_upgrades());
+                let mut connection = pin!(http1(heard).serve_connection(TokioIo::new(line), service).with_upgrades());
                 tokio::select! {
                     biased;
                     ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
@@ -242,7 +235,7 @@ impl Connection {
             }
             Version::Http2 => {
                 let streams = Streams::new(self.tasks);
-                let io = TokioIo::new(Gathered::new(line, streams.clone(), handover, false));
+                let io = TokioIo::new(Gathered::new(line, streams.clone()));
                 let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
                 let parting = Aside::new(async {
                     tokio::select! {
@@ -270,17 +263,14 @@ impl Connection {
 struct Conversation {
     edge: Arc<Edge>,
     tasks: Tasks,
-    calls: Streams,
     peer: Peer,
     /// Cancelled when the peer has shown that it guesses keys.
     farewell: CancellationToken,
-    handover: Handover,
 }
 
 impl Conversation {
     async fn answer(&self, head: Box<Parts>, body: Incoming) -> Response<Body> {
         let spoken = head.version;
-        let _open = self.calls.begin();
         let mut body = body.into();
         let mut answer = if is_addressed(&head) {
             self.edge.answer(head, &mut body, self.peer.clone()).await
@@ -290,9 +280,6 @@ impl Conversation {
         let is_unwelcome = self.peer.is_guessing();
         if is_unwelcome {
             self.farewell.cancel();
-        }
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.handover.is_now();
         }
         // HTTP/2 has GOAWAY for this.
         if (is_unwelcome || self.tasks.is_draining())

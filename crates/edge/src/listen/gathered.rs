@@ -1,8 +1,7 @@
-//! What is written to a peer, gathered until every task that is ready has run.
+//! What is written to an HTTP/2 peer, gathered until everybody who has something to write has written.
 //!
-//! A newcomer's usual mistake is to send each answer as soon as it is there. Answers become ready together. On one
-//! connection of HTTP/2, a system call and a packet for each cost more than some of them take to make; on many of HTTP/1.1,
-//! each write wakes a peer, or a proxy that speaks for many, which is dear, and a second one next to it is not.
+//! A newcomer's usual mistake is to send each answer as soon as it is there. The answers of one connection become ready
+//! together, and a system call and a packet for each cost more than some of them take to make.
 //!
 //! *Knows:* bytes, whether answers are still to come. *Does not know:* frames.
 
@@ -10,10 +9,7 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -29,33 +25,15 @@ const GATHERED_BYTES_MAX: usize = 16 << 10;
 /// Room to begin with: some small answers.
 const ROOM_BYTES: usize = 1 << 10;
 
-/// Says that a connection is no HTTP any more. Whoever has it then may leave without a flush, so nothing is kept back.
-#[derive(Clone, Default)]
-pub(super) struct Handover(Arc<AtomicBool>);
-
-impl Handover {
-    /// From here on whatever is written leaves at once.
-    pub(super) fn is_now(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn has_been(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
 /// A connection whose small writes leave together.
 pub(super) struct Gathered<I> {
     io: I,
     streams: Streams,
-    handover: Handover,
     /// Without room while nothing is under way.
     bytes: Vec<u8>,
     /// How much of them has left.
     left: usize,
     state: State,
-    /// Whether to tell writers that they may give many slices. HTTP/2 then keeps small bodies apart, to copy nothing.
-    takes_slices: bool,
     /// Comes when every task that was ready to run has run.
     turn: Arc<Call>,
     waker: Waker,
@@ -72,15 +50,15 @@ enum State {
 }
 
 impl<I> Gathered<I> {
-    /// What is written to `io`. While any of these is to be answered, others have their turn first, until the handover.
-    pub(super) fn new(io: I, streams: Streams, handover: Handover, takes_slices: bool) -> Gathered<I> {
+    /// What is written to `io`, on which these streams are answered.
+    pub(super) fn new(io: I, streams: Streams) -> Gathered<I> {
         let (turn, waker) = Call::new();
-        Gathered { io, streams, handover, bytes: Vec::new(), left: 0, state: State::Gathers, takes_slices, turn, waker }
+        Gathered { io, streams, bytes: Vec::new(), left: 0, state: State::Gathers, turn, waker }
     }
 
     /// Whether to write now. While other streams are to be answered, their tasks run first.
     fn is_time(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.state == State::Gathers && self.streams.are_open() && !self.handover.has_been() {
+        if self.state == State::Gathers && self.streams.are_open() {
             self.state = State::Waits;
             // Has its waker called when nothing else can run, and does nothing else: it need not be kept.
             let _comes_later = pin!(yield_now()).poll(&mut Context::from_waker(&self.waker)).is_pending();
@@ -89,13 +67,6 @@ impl<I> Gathered<I> {
             self.state = State::Leaves;
         }
         self.state == State::Leaves
-    }
-
-    fn gather(&mut self, bytes: &[u8]) {
-        if self.bytes.capacity() == 0 {
-            self.bytes.reserve(ROOM_BYTES);
-        }
-        self.bytes.extend_from_slice(bytes);
     }
 
     fn has_left(&mut self) {
@@ -123,8 +94,11 @@ impl<I: AsyncWrite + Unpin> Gathered<I> {
 impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.bytes.len() + bytes.len() <= GATHERED_BYTES_MAX && !this.handover.has_been() {
-            this.gather(bytes);
+        if this.bytes.len() + bytes.len() <= GATHERED_BYTES_MAX {
+            if this.bytes.capacity() == 0 {
+                this.bytes.reserve(ROOM_BYTES);
+            }
+            this.bytes.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         while this.left < this.bytes.len() {
@@ -141,26 +115,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
         }
         this.has_left();
         Pin::new(&mut this.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        if self.bytes.len() + length <= GATHERED_BYTES_MAX && !self.handover.has_been() {
-            let this = self.get_mut();
-            slices.iter().for_each(|slice| this.gather(slice));
-            return Poll::Ready(Ok(length));
-        }
-        let this = self.get_mut();
-        ready!(this.poll_leave(cx))?;
-        Pin::new(&mut this.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.takes_slices
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -219,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn answers_that_are_ready_together_leave_together_and_the_last_one_leaves_at_once() {
         let streams = Streams::new(Tasks::new());
-        let mut gathered = Gathered::new(Sink::default(), streams.clone(), Handover::default(), false);
+        let mut gathered = Gathered::new(Sink::default(), streams.clone());
         gathered.write_all(b"alone").await.unwrap();
         assert!(futures_util::poll!(pin!(gathered.flush())).is_ready());
 
@@ -237,7 +191,7 @@ mod tests {
     async fn what_is_large_is_not_gathered_and_nothing_changes_its_place() {
         let streams = Streams::new(Tasks::new());
         streams.execute(pending::<()>());
-        let mut gathered = Gathered::new(Sink::default(), streams, Handover::default(), false);
+        let mut gathered = Gathered::new(Sink::default(), streams);
         let large = vec![b'x'; GATHERED_BYTES_MAX];
         for piece in [&b"head"[..], &large, b"tail"] {
             gathered.write_all(piece).await.unwrap();
@@ -245,17 +199,5 @@ mod tests {
         assert_eq!(gathered.io.0.concat(), [&b"head"[..], &large].concat());
         poll_fn(|cx| Pin::new(&mut gathered).poll_shutdown(cx)).await.unwrap();
         assert_eq!(gathered.io.0.concat(), [&b"head"[..], &large, b"tail"].concat());
-    }
-
-    #[tokio::test]
-    async fn after_the_handover_nothing_is_kept_back() {
-        let (streams, handover) = (Streams::new(Tasks::new()), Handover::default());
-        streams.execute(pending::<()>());
-        let mut gathered = Gathered::new(Sink::default(), streams, handover.clone(), true);
-        gathered.write_all(b"answer").await.unwrap();
-        assert_eq!(gathered.io.0.concat(), b"");
-        handover.is_now();
-        gathered.write_all(b", frame").await.unwrap();
-        assert_eq!(gathered.io.0.concat(), b"answer, frame");
     }
 }

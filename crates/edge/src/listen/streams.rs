@@ -38,17 +38,11 @@ struct Count {
 }
 
 /// One stream, until it is dropped.
-pub(super) struct Open(Arc<Count>);
+struct Open(Arc<Count>);
 
 impl Streams {
     pub(super) fn new(tasks: Tasks) -> Streams {
         Streams { tasks, count: Arc::default() }
-    }
-
-    /// Counts one that runs elsewhere, until what is answered is dropped.
-    pub(super) fn begin(&self) -> Open {
-        self.count.begun.fetch_add(1, Ordering::Relaxed);
-        Open(Arc::clone(&self.count))
     }
 
     /// Whether any stream has not ended.
@@ -80,7 +74,8 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, work: F) {
-        let open = self.begin();
+        self.count.begun.fetch_add(1, Ordering::Relaxed);
+        let open = Open(Arc::clone(&self.count));
         // Nobody waits for one stream; the house waits for all of its tasks.
         drop(self.tasks.serve(taking::Watched::new(work).map(move |_| drop(open))));
     }
@@ -129,8 +124,7 @@ mod tests {
         let edge = Edge::new(&schema, &handlers, Arc::new(gate::Open), tasks.clone(), Config::default());
         let slots = Arc::new(Semaphore::new(1));
         let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
-        let calls = Streams::new(tasks.clone());
-        let connection = Connection { edge: Arc::new(edge), tls: None, tasks: tasks.clone(), calls, slot };
+        let connection = Connection { edge: Arc::new(edge), tls: None, tasks: tasks.clone(), slot };
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         tasks.spawn(async move {
             let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), None);
