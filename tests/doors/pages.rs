@@ -2,12 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::gateway::TestHouse;
-
-/// What stands between these two, each time.
-fn between<'t>(text: &'t str, before: &'t str, after: char) -> impl Iterator<Item = &'t str> {
-    text.split(before).skip(1).filter_map(move |rest| rest.split(after).next())
-}
+use crate::support::{gateway::TestHouse, source::enclosed};
 
 #[tokio::test]
 async fn every_link_of_the_served_documents_leads_somewhere_on_this_server() {
@@ -22,8 +17,8 @@ async fn every_link_of_the_served_documents_leads_somewhere_on_this_server() {
         let page = house.ask("", "GET", &path).send().await;
         assert!(page.status.is_success(), "{path}: {}", page.status);
         let html = String::from_utf8_lossy(&page.body);
-        ids.insert(path.clone(), between(&html, " id=\"", '"').map(str::to_owned).collect());
-        for link in between(&html, "<a href=\"", '"').filter(|link| !link.contains(':')) {
+        ids.insert(path.clone(), enclosed(&html, " id=\"", '"').map(str::to_owned).collect());
+        for link in enclosed(&html, "<a href=\"", '"').filter(|link| !link.contains(':')) {
             let (target, fragment) = link.split_once('#').unwrap_or((link, ""));
             let target = if target.is_empty() { path.clone() } else { target.to_owned() };
             if !fragment.is_empty() {

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::gateway::{TestHouse, schema};
+use crate::support::{
+    gateway::{TestHouse, schema},
+    source::enclosed,
+};
 
 /// Every path with its verbs. A change here is a change of the interface.
 const PATHS: &str = "\
@@ -69,7 +72,7 @@ async fn openapi_file_generated_from_the_code_is_whole() {
 
     // Forms that patterns name are written out.
     let text = document.to_string();
-    let patterns: Vec<&str> = text.split(r#""pattern":""#).skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let patterns: Vec<&str> = enclosed(&text, r#""pattern":""#, '"').collect();
     assert!(patterns.len() > 9 && patterns.iter().all(|pattern| !pattern.contains('<')), "{patterns:?}");
 
     // What may be left out, may be null, and may go wrong.

@@ -52,6 +52,11 @@ pub(crate) fn modules_declared(file: &SourceFile) -> Vec<String> {
     names.map(|name| format!("{folder}/{name}.rs")).collect()
 }
 
+/// What stands between these two, each time.
+pub(crate) fn enclosed<'t>(text: &'t str, before: &'t str, after: char) -> impl Iterator<Item = &'t str> {
+    text.match_indices(before).filter_map(move |(at, found)| text[at + found.len()..].split(after).next())
+}
+
 /// The line, from 1, of a place in a text.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
