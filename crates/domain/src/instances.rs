@@ -13,6 +13,7 @@ mod owed;
 mod places;
 mod record;
 mod remove;
+mod rounds;
 mod rules;
 mod upkeep;
 mod view;
@@ -140,8 +141,21 @@ impl Instances {
             attached: Mutex::default(),
             places: Places::default(),
         }));
-        instances.0.ground.tasks.spawn(upkeep::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
-        instances.0.ground.tasks.spawn(owed::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone()));
+        let tasks = &instances.0.ground.tasks;
+        tasks.spawn(rounds::run(
+            Arc::downgrade(&instances.0),
+            tasks.clone(),
+            upkeep::ROUND_INTERVAL,
+            "records of instances could not be held against their hosts",
+            |inner| async move { inner.round(inner.ground.clock.now()).await },
+        ));
+        tasks.spawn(rounds::run(
+            Arc::downgrade(&instances.0),
+            tasks.clone(),
+            owed::ROUND_INTERVAL,
+            "hosts could not be told what was deleted while they were away",
+            |inner| async move { inner.pay().await },
+        ));
         let told = configure::run(Arc::downgrade(&instances.0), instances.0.ground.tasks.clone());
         instances.0.ground.tasks.spawn(told);
         instances

@@ -5,12 +5,11 @@
 //!
 //! *Knows:* tombstones that owe, hosts that are here. *Does not know:* why a host was away.
 
-use std::{collections::HashSet, sync::Weak, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use portico_base::{Result, page::PageRequest, reason, tasks::Tasks};
+use portico_base::{Result, page::PageRequest, reason};
 use portico_port::{fleet::Stop, records::Expect};
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     HOSTS_ASKED_MAX, Inner,
@@ -20,28 +19,13 @@ use super::{
 use crate::table::Stored;
 
 /// How often debts are looked through.
-const ROUND_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 /// Tombstones looked at in one go.
 const PAGE: usize = 200;
 
-/// Goes on until the house closes or nobody holds instances any more.
-pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
-    let mut tick = interval(ROUND_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = tasks.closing() => return,
-            _ = tick.tick() => {}
-        }
-        let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.pay().await {
-            tracing::warn!(problem = error.report(), "hosts could not be told what was deleted while they were away");
-        }
-    }
-}
-
 impl Inner {
-    async fn pay(&self) -> Result<()> {
+    /// Tells the hosts that are here.
+    pub(super) async fn pay(&self) -> Result<()> {
         let mut page = PageRequest { limit: PAGE, after: None };
         let mut here: Option<HashSet<String>> = None;
         loop {

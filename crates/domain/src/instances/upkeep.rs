@@ -6,14 +6,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use portico_base::{Result, Timestamp, page::PageRequest, reason, tasks::Tasks};
+use portico_base::{Result, Timestamp, page::PageRequest, reason};
 use portico_port::fleet::{At, Incarnation, Running, State, Stop, failure};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::{
     HOSTS_ASKED_MAX, Inner,
@@ -22,7 +22,7 @@ use super::{
 use crate::table::Stored;
 
 /// How often records are held against hosts.
-const ROUND_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const ROUND_INTERVAL: Duration = Duration::from_secs(30);
 /// How long an instance may be on its way: the time that creating may take, and some.
 const DEPLOYING_MAX: Duration = Duration::from_secs(90);
 /// How long a host may take to say what it runs.
@@ -41,22 +41,6 @@ struct Here {
 
 /// An instance that runs and is written down nowhere: host, id and incarnation.
 pub(super) type Orphan = (String, String, Incarnation);
-
-/// Goes on until the house closes or nobody holds instances any more.
-pub(super) async fn run(inner: Weak<Inner>, tasks: Tasks) {
-    let mut tick = interval(ROUND_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = tasks.closing() => return,
-            _ = tick.tick() => {}
-        }
-        let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.round(inner.ground.clock.now()).await {
-            tracing::warn!(problem = error.report(), "records of instances could not be held against their hosts");
-        }
-    }
-}
 
 impl Inner {
     pub(super) async fn round(self: &Arc<Self>, now: Timestamp) -> Result<()> {
