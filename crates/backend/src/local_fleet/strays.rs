@@ -54,6 +54,11 @@ impl Strays {
 
 /// Ends every process of agents whose workspace lies in this folder: a gateway that was killed could not do it.
 pub(super) fn sweep(instances: &Path) {
+    // Most gateways were not killed, and a new one has had no agents.
+    let has_left = std::fs::read_dir(instances).is_ok_and(|mut left| left.next().is_some());
+    if !has_left {
+        return;
+    }
     let prefix = [b"AGENT_WORKSPACE=", instances.as_os_str().as_encoded_bytes(), b"/"].concat();
     kill_all(|entry| entry.starts_with(&prefix));
 }
