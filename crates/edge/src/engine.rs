@@ -224,7 +224,7 @@ impl Mounted {
             return frame.refusal(&error);
         }
         if !fault.has_reached() {
-            answer = in_one_block(answer);
+            answer = in_one_block(answer, frame.protocol);
             entry.fail(&failure::told(&mut answer, frame.protocol));
         }
         frame.answer(answer)
@@ -277,7 +277,7 @@ impl Frame {
 
     fn answer(&self, answer: Response<ConnectRpcBody>) -> Response<Body> {
         let is_text = self.protocol == Protocol::GrpcWebText;
-        let mut answer = in_one_block(answer).map(|inner| Body::rpc(RpcBody { inner, is_text }));
+        let mut answer = in_one_block(answer, self.protocol).map(|inner| Body::rpc(RpcBody { inner, is_text }));
         if is_text {
             answer.headers_mut().insert(header::CONTENT_TYPE, text::MEDIA_TYPE);
         }
@@ -304,10 +304,11 @@ impl Frame {
     }
 }
 
-/// The crate says how a failed gRPC call ended in the headers, and again in trailers that follow. gRPC has one or the other:
-/// where no message comes, the trailers are the headers.
-fn in_one_block(mut answer: Response<ConnectRpcBody>) -> Response<ConnectRpcBody> {
-    if answer.headers().contains_key(GRPC_STATUS)
+/// The crate says how a failed gRPC call ended in the headers, and again in trailers that follow at once. gRPC has one or the
+/// other: where no message comes, the trailers are the headers.
+fn in_one_block(mut answer: Response<ConnectRpcBody>, protocol: Protocol) -> Response<ConnectRpcBody> {
+    if protocol == Protocol::Grpc
+        && answer.headers().contains_key(GRPC_STATUS)
         && let Some(Some(Ok(frame))) = answer.body_mut().frame().now_or_never()
         && let Ok(trailers) = frame.into_trailers()
     {

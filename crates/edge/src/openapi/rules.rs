@@ -95,12 +95,10 @@ impl Rule {
 
 /// Writes the forms that a pattern names out, which the files of its package share.
 fn written_out(pattern: &mut String, message: &MessageDescriptor) {
+    let forms = if pattern.contains('<') { forms(message) } else { Vec::new() };
     for _ in 0..FORM_LEVELS_MAX {
-        if !pattern.contains('<') {
-            return;
-        }
-        for (name, form) in forms(message) {
-            *pattern = pattern.replace(&format!("<{name}>"), &form);
+        for (name, form) in &forms {
+            *pattern = pattern.replace(&format!("<{name}>"), form);
         }
     }
 }
