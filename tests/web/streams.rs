@@ -159,6 +159,17 @@ async fn a_file_streams_as_it_is_and_breaks_off_on_failure() {
         (&"text/html".parse().unwrap(), &"sandbox".parse().unwrap())
     );
     assert_eq!(&whole.into_body().collect().await.unwrap().to_bytes()[..], b"ab\xff");
+    // Its messages are there for whoever asks for them by name.
+    for (form, content) in [
+        ("application/x-ndjson", "{\"content\":\"YWI=\",\"content_type\":\"text/html\"}\n"),
+        ("text/event-stream", "data: {\"content\":\"YWI=\",\"content_type\":\"text/html\"}\n\n"),
+    ] {
+        let messages =
+            begin(&door, "GET", "/api/v1/instances/i/files/a/whole", &[("accept", form)], Body::empty()).await;
+        assert_eq!(messages.headers()["content-type"], form);
+        let told = messages.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&told).contains(content), "{told:?}");
+    }
     let broken = get("/api/v1/instances/i/files/broken").await;
     assert_eq!(broken.status(), 200);
     assert_eq!(

@@ -190,7 +190,13 @@ fn success(
         if let Some(example) = response.and_then(|response| bytes(response, name)) {
             content["example"] = example;
         }
-        return json!({"description": "The content.", "content": {"*/*": content}});
+        let description = match method.shape {
+            Shape::ServerStream => {
+                "The content. Whoever accepts `text/event-stream` or `application/x-ndjson` by name gets messages with its chunks."
+            }
+            _ => "The content.",
+        };
+        return json!({"description": description, "content": {"*/*": content}});
     }
     if method.rest.success == 204 {
         return json!({"description": "Done."});

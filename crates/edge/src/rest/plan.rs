@@ -55,9 +55,18 @@ pub(super) struct Asking {
     query: Option<String>,
     content_type: Option<String>,
     last_event_id: Option<String>,
-    wants_events: bool,
+    form: Form,
     is_encoded: bool,
     id: RequestId,
+}
+
+/// How an answer of many messages looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The bytes of one field, one after the other.
+    Bytes,
+    Events,
+    Lines,
 }
 
 /// What a handler gave.
@@ -122,19 +131,28 @@ impl Plan {
             content_type: text(header::CONTENT_TYPE),
             // An empty one is that of a reader who has seen no event yet.
             last_event_id: self.resumed.as_ref().and_then(|_| text(LAST_EVENT_ID)).filter(|id| !id.is_empty()),
-            wants_events: self.method.shape.streams_out()
-                && accept::prefers(headers, sse::MEDIA_TYPE, ndjson::MEDIA_TYPE),
+            form: self.form(headers),
             is_encoded: text(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity"),
             id: id.clone(),
         }
     }
 
+    /// How the answer looks if it is many messages. A download is one unless messages are asked for by name.
+    fn form(&self, headers: &HeaderMap) -> Form {
+        let rather = |one, other| self.method.shape.streams_out() && accept::prefers(headers, one, other);
+        let is_download = self.download.is_some();
+        if is_download && !rather(sse::MEDIA_TYPE, OCTETS) && !rather(ndjson::MEDIA_TYPE, OCTETS) {
+            return Form::Bytes;
+        }
+        if rather(sse::MEDIA_TYPE, ndjson::MEDIA_TYPE) { Form::Events } else { Form::Lines }
+    }
+
     /// The door that the record names.
     pub(super) fn door(&self, asking: &Asking) -> Door {
-        match (self.method.shape.streams_out() && self.download.is_none(), asking.wants_events) {
-            (true, true) => Door::Sse,
-            (true, false) => Door::Ndjson,
-            (false, _) => Door::Rest,
+        match asking.form {
+            Form::Events => Door::Sse,
+            Form::Lines if self.method.shape.streams_out() => Door::Ndjson,
+            Form::Lines | Form::Bytes => Door::Rest,
         }
     }
 
@@ -186,12 +204,12 @@ impl Plan {
             }
             Given::Many(messages) => {
                 let mut flow = Flow::begin(messages, entry, tasks, deadline).await?;
-                if let Some(download) = self.download {
+                if let (Some(download), Form::Bytes) = (self.download, asking.form) {
                     let first = flow.first().await?;
                     let mut parts = reply.take();
                     download.describe(&first.clone().unwrap_or_default(), &mut parts.headers);
                     let body = download.body(first, flow);
-                    return Ok(render::stream(&self.method, parts, OCTETS, asked, body));
+                    return Ok(render::stream(&self.method, parts, HeaderValue::from_static(OCTETS), asked, body));
                 }
                 Ok(self.streamed(flow, reply.take(), asking, asked))
             }
@@ -210,7 +228,7 @@ impl Plan {
         asked: &Asked,
     ) -> Response<Body> {
         let (output, surface, request_id) = (self.method.output.clone(), self.method.surface, asking.id.clone());
-        if asking.wants_events {
+        if asking.form == Form::Events {
             sse::describe(&mut parts.headers);
             let body = sse::Events { flow, output, surface, event_id: self.event_id, request_id }.body();
             return render::stream(&self.method, parts, HeaderValue::from_static(sse::MEDIA_TYPE), asked, body);
@@ -282,7 +300,7 @@ impl Plan {
 }
 
 const LAST_EVENT_ID: http::HeaderName = http::HeaderName::from_static("last-event-id");
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const OCTETS: &str = "application/octet-stream";
 
 /// The JSON body. No body needs no media type.
 async fn json(asking: &Asking, inlet: &mut Inlet) -> Result<Bytes> {
