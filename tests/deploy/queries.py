@@ -27,6 +27,9 @@ def main() -> None:
     arguments.add_argument("--seconds-max", type=float, required=True)
     told = arguments.parse_args()
     deadline = time.monotonic() + told.seconds_max
+    wait(f"{told.gateway}/health", deadline)
+    # It listens before it answers queries, and says 503 in between.
+    wait(f"{told.prometheus}/-/ready", deadline)
 
     shown = list(dashboard())
     assert len(shown) > 10, "the dashboard holds hardly any query"
@@ -43,6 +46,18 @@ def main() -> None:
     for query in rules:
         ask(told.prometheus, query)
     print(f"{len(shown)} queries of the dashboard find something, {len(rules)} of the alerts are understood")
+
+
+def wait(url: str, deadline: float) -> None:
+    """Until what is behind the address is up."""
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+            return
+        except OSError as refused:
+            if time.monotonic() > deadline:
+                sys.exit(f"not up: {url}: {refused}")
+        time.sleep(PAUSE_SECONDS)
 
 
 def call(gateway: str, key: str) -> None:
@@ -65,8 +80,6 @@ def call(gateway: str, key: str) -> None:
             urllib.request.urlopen(request, timeout=5).read()
         except urllib.error.HTTPError as refused:
             refused.read()
-        except urllib.error.URLError:
-            return  # not up yet
 
 
 @functools.cache
@@ -91,8 +104,6 @@ def ask(prometheus: str, query: str) -> list:
             return json.load(answer)["data"]["result"]
     except urllib.error.HTTPError as refused:
         sys.exit(f"not understood: {query}: {refused.read().decode()}")
-    except urllib.error.URLError:
-        return []  # not up yet
 
 
 def dashboard():
