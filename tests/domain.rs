@@ -2,6 +2,7 @@
 
 mod deployments;
 mod gateways;
+mod hosts;
 mod instances;
 mod keys;
 mod models;

@@ -43,17 +43,29 @@ fn gateway(registry: &(impl Registry + Clone), tasks: &Tasks) -> Coordinators {
     Coordinators::start(config(), Arc::new(registry.clone()), tasks.clone()).unwrap()
 }
 
-/// Announces a host by hand.
-async fn announce(registry: &LocalRegistry, address: SocketAddr) {
+/// Announces a host by hand, whose clock shows this.
+async fn announce(registry: &impl Registry, id: &str, address: SocketAddr, at: i64) {
     let said = Announced {
         url: format!("http://{address}"),
         environment: "dev".to_owned(),
         status: "healthy".to_owned(),
         max_agents: 9,
+        started_at: at,
+        heartbeat_at: at,
         ..Announced::default()
     };
-    let announcement = Announcement { id: "host-1".to_owned(), body: serde_json::to_string(&said).unwrap() };
+    let announcement = Announcement { id: id.to_owned(), body: serde_json::to_string(&said).unwrap() };
     registry.announce(ANNOUNCED, announcement, TTL).await.unwrap();
+}
+
+fn bundle() -> Bundle {
+    Bundle {
+        deployment_id: "echo:1.0.0@2b795103".to_owned(),
+        agent_type: "echo".to_owned(),
+        version: "1.0.0".to_owned(),
+        checksum: "0".repeat(64),
+        blob_key: "echo".to_owned(),
+    }
 }
 
 async fn until(fleet: &Coordinators, is_so: impl Fn(&[HostLoad]) -> bool) -> Arc<[HostLoad]> {
@@ -103,7 +115,7 @@ async fn what_runs_on_a_host_that_the_registry_forgot_is_still_asked_for_and_not
         .set("test", "fleet.id", "host-1");
     // It announces itself in a registry of its own, and is announced here by hand.
     let host = Coordinator::start(config.load().unwrap().config).await.unwrap();
-    announce(&registry, host.address()).await;
+    announce(&registry, "host-1", host.address(), 0).await;
     let fleet = gateway(&registry, &tasks);
     until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
 
@@ -152,18 +164,11 @@ async fn a_start_that_nobody_waits_for_any_more_gives_its_place_back() {
         false => (ready())(head),
     }));
     let silent = silent.await;
-    announce(&registry, silent.address).await;
+    announce(&registry, "host-1", silent.address, 0).await;
     let fleet = gateway(&registry, &tasks);
     until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
 
-    let bundle = Bundle {
-        deployment_id: "echo:1.0.0@2b795103".to_owned(),
-        agent_type: "echo".to_owned(),
-        version: "1.0.0".to_owned(),
-        checksum: "0".repeat(64),
-        blob_key: "echo".to_owned(),
-    };
-    let starting = fleet.create("host-1", start("agent_1", bundle));
+    let starting = fleet.create("host-1", start("agent_1", bundle()));
     let reserved = async || registry.live(ANNOUNCED).await.unwrap()[0].reserved;
     let asked = async {
         while silent.asked("POST").is_empty() {
@@ -181,6 +186,26 @@ async fn a_start_that_nobody_waits_for_any_more_gives_its_place_back() {
         }
     };
     tokio::time::timeout(PATIENCE, given_back).await.expect("the place is given back");
+    tasks.close();
+}
+
+#[tokio::test]
+async fn what_was_started_is_counted_until_the_host_says_something_new() {
+    let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
+    let told = ToldHost::start(ready()).await;
+    announce(&registry, "host-1", told.address, 1).await;
+    let fleet = gateway(&registry, &tasks);
+    until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
+
+    fleet.create("host-1", start("agent_1", bundle())).await.unwrap();
+    // Two looks later, each of which finds a host that was not there before.
+    for id in ["host-2", "host-3"] {
+        announce(&registry, id, told.address, 1).await;
+        let hosts = until(&fleet, |hosts| hosts.iter().any(|host| host.id == id)).await;
+        assert_eq!(hosts.iter().find(|host| host.id == "host-1").unwrap().active, 1);
+    }
+    announce(&registry, "host-1", told.address, 2).await;
+    until(&fleet, |hosts| hosts.iter().all(|host| host.active == 0)).await;
     tasks.close();
 }
 
@@ -244,21 +269,8 @@ async fn clock_skew_says_nothing_of_a_host_since_only_its_lease_does() {
     let server = Maker::Valkey.start(&[]);
     let (registry, tasks) = (valkey::connect(&server).registry(), Tasks::new());
     let told = ToldHost::start(ready()).await;
-    let announce = async |id: &str, at: i64| {
-        let said = Announced {
-            url: format!("http://{}", told.address),
-            environment: "dev".to_owned(),
-            status: "healthy".to_owned(),
-            max_agents: 9,
-            started_at: at,
-            heartbeat_at: at,
-            ..Announced::default()
-        };
-        let body = serde_json::to_string(&said).unwrap();
-        registry.announce(ANNOUNCED, Announcement { id: id.to_owned(), body }, TTL).await.unwrap();
-    };
-    announce("long-ago", 1_000).await;
-    announce("far-ahead", 99_999_999_999_999).await;
+    announce(&registry, "long-ago", told.address, 1_000).await;
+    announce(&registry, "far-ahead", told.address, 99_999_999_999_999).await;
     let fleet = gateway(&registry, &tasks);
     let both = |hosts: &[HostLoad]| hosts.len() == 2 && hosts.iter().all(|host| host.healthy);
     until(&fleet, both).await;

@@ -62,7 +62,7 @@ impl Fleet for PaperHost {
         let load = HostLoad {
             id: "paper".to_owned(),
             epoch: "second".to_owned(),
-            active: 0,
+            active: u32::try_from(self.running.lock().unwrap().len()).unwrap(),
             active_max: 9,
             cpu: None,
             memory: None,

@@ -26,6 +26,7 @@ use portico_port::{
     fleet::{Asked, HostLoad, failure},
     registry::Registry,
 };
+use tokio::sync::Notify;
 
 /// Longest wait for an instance to leave its way to ready.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -54,6 +55,8 @@ struct Inner {
     fleet: Arc<dyn Fleet>,
     registry: Arc<dyn Registry>,
     draining: AtomicBool,
+    /// Told when an instance was started or stopped.
+    changed: Notify,
 }
 
 /// How a host is, in one word.
@@ -81,7 +84,7 @@ impl Standing {
 impl Host {
     /// A host over this fleet of one, which announces itself here.
     pub fn new(place: Place, fleet: Arc<dyn Fleet>, registry: Arc<dyn Registry>) -> Host {
-        Host(Arc::new(Inner { place, fleet, registry, draining: AtomicBool::new(false) }))
+        Host(Arc::new(Inner { place, fleet, registry, draining: AtomicBool::new(false), changed: Notify::new() }))
     }
 
     /// How it is called, and where.
@@ -129,6 +132,18 @@ impl Host {
             return Err(failure::draining());
         }
         let local = self.load().await?.id;
-        self.0.fleet.create(&local, Start { asked: Asked::by(cx), ..start }).await
+        let info = self.0.fleet.create(&local, Start { asked: Asked::by(cx), ..start }).await?;
+        self.0.changed.notify_one();
+        Ok(info)
+    }
+
+    /// Stops an instance.
+    ///
+    /// # Errors
+    /// Those of [`Fleet::stop`].
+    pub async fn stop(&self, at: &At, stop: Stop) -> Result<()> {
+        self.0.fleet.stop(at, stop).await?;
+        self.0.changed.notify_one();
+        Ok(())
     }
 }

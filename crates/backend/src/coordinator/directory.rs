@@ -75,7 +75,12 @@ pub(super) struct Host {
 
 struct State {
     load: HostLoad,
+    /// When it was last here.
     seen_at: Instant,
+    /// When it last said something new of itself.
+    told_at: Instant,
+    /// What its own clock showed when it announced that. Only told apart from others, never measured.
+    stamp: Option<i64>,
     /// Whether the registry does not know it any more.
     unannounced: bool,
     probed_at: Option<Instant>,
@@ -244,7 +249,7 @@ impl Directory {
 
     /// When the host's numbers are from.
     pub(super) fn told_at(&self, host: &Host) -> Instant {
-        host.state().seen_at
+        host.state().told_at
     }
 
     /// Counts an instance that was started there, until the host's own numbers show it. Newer ones than those before the
@@ -252,7 +257,7 @@ impl Directory {
     /// so itself.
     pub(super) fn took_one(&self, host: &Host, told_before: Instant) {
         let mut state = host.state();
-        if state.seen_at != told_before {
+        if state.told_at != told_before {
             return;
         }
         state.load.active = state.load.active.saturating_add(1);
@@ -292,8 +297,9 @@ impl Directory {
             if address.is_none() {
                 tracing::warn!(host.id = announcement.id, host.url = said.url, "may not be dialled");
             }
+            let stamp = Some(said.heartbeat_at);
             let load = announced(announcement.id, said, announcement.reserved);
-            let host = seen(hosts.remove(&load.id), load, address);
+            let host = seen(hosts.remove(&load.id), load, stamp, address);
             here.insert(host.id.clone(), host);
         }
         let is_forgetful = self.may_have_forgotten();
@@ -326,7 +332,7 @@ impl Directory {
                 Ok(status) if status.environment.as_ref().is_some_and(|it| *it != self.environment) => {}
                 Ok(status) => {
                     let load = loaded(status);
-                    let host = seen(hosts.remove(&load.id), load, Some(address.clone()));
+                    let host = seen(hosts.remove(&load.id), load, None, Some(address.clone()));
                     host.note_probe(true);
                     hosts.insert(host.id.clone(), host);
                 }
@@ -412,14 +418,17 @@ impl Host {
     }
 }
 
-/// The same host with new numbers; another one when it has moved or started again.
-fn seen(known: Option<Arc<Host>>, load: HostLoad, address: Option<Address>) -> Arc<Host> {
+/// The same host with its numbers of this stamp; another one when it has moved or started again. An announcement that was
+/// read before does not know what was started there since then, which [`Directory::took_one`] counted.
+fn seen(known: Option<Arc<Host>>, load: HostLoad, stamp: Option<i64>, address: Option<Address>) -> Arc<Host> {
     match known {
         Some(host) if host.address == address && host.state().load.epoch == load.epoch => {
-            let mut state = host.state();
-            state.load = load;
-            state.seen_at = Instant::now();
-            state.unannounced = false;
+            let (mut state, now) = (host.state(), Instant::now());
+            let is_news = stamp.is_none() || state.stamp != stamp;
+            let active = if is_news { load.active } else { state.load.active };
+            state.load = HostLoad { active, ..load };
+            state.told_at = if is_news { now } else { state.told_at };
+            (state.stamp, state.seen_at, state.unannounced) = (stamp, now, false);
             drop(state);
             host
         }
@@ -429,6 +438,8 @@ fn seen(known: Option<Arc<Host>>, load: HostLoad, address: Option<Address>) -> A
             state: Mutex::new(State {
                 load,
                 seen_at: Instant::now(),
+                told_at: Instant::now(),
+                stamp,
                 unannounced: false,
                 probed_at: None,
                 breaker: Breaker::default(),

@@ -18,6 +18,8 @@ use super::{Host, Standing};
 
 /// How often a host says that it is here.
 const EVERY: Duration = Duration::from_secs(5);
+/// How soon it says so again when what it runs is another: gateways place by it, and a crowd of starts is told once.
+const CHANGED_WITHIN: Duration = Duration::from_millis(200);
 /// How soon it says so again when nobody heard it.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long it counts as here after it last said so: two repetitions may be lost.
@@ -62,13 +64,15 @@ impl Host {
         self.0.registry.announce(ANNOUNCED, Announcement { id: announced.id, body }, TTL).await
     }
 
-    /// Says that it is here again and again, and at once when the registry has come back, until the house closes.
+    /// Says that it is here again and again, soon when what it runs is another, and at once when the registry has come back, until
+    /// the house closes.
     pub async fn keep_announcing(self, tasks: Tasks) {
         let (mut pause, mut heard, mut returns) = (Duration::ZERO, true, 0);
         loop {
             tokio::select! {
                 () = tasks.closing() => return,
                 () = sleep(pause) => {}
+                () = self.changes() => {}
                 Ok(count) = self.0.registry.returned(returns) => returns = count,
             }
             let announced = self.announce().await;
@@ -81,6 +85,12 @@ impl Host {
             }
             heard = pause == EVERY;
         }
+    }
+
+    /// Until it runs something else than it did, and a moment longer. What happens after that is told with the next announcement.
+    async fn changes(&self) {
+        self.0.changed.notified().await;
+        sleep(CHANGED_WITHIN).await;
     }
 
     /// Takes no more instances, and says so.

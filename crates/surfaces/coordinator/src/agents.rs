@@ -59,7 +59,7 @@ impl AgentsService for Coordinator {
         let grace = request.grace_ms.map_or(GRACE, |millis| Duration::from_millis(millis.into())).min(GRACE_MAX);
         let stop = if request.force { Stop::Now } else { Stop::Within(grace) };
         let at = self.host.at(&cx, &request.agent_id).await?.of(request.incarnation.into());
-        self.host.fleet().stop(&at, stop).await?;
+        self.host.stop(&at, stop).await?;
         Ok(DeleteInstanceResponse {})
     }
 
