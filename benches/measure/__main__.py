@@ -82,7 +82,7 @@ def main(parts):
         running = stack.enter_context(gateway(data))
         if "unary" in parts:
             servers = {"gateway": running}
-            servers |= {name: stack.enter_context(peer(name, copy)) for name in ("bare", "card")}
+            servers |= {name: stack.enter_context(peer(name, copy)) for name in ("bare", "stack")}
             asked = calls.doors(deployment, key)
             with awake(LOAD_CORE):
                 result["unary"] = calls.unary(servers, *asked, FOLDER, deployment, REQUESTS, ROUNDS, say)

@@ -60,8 +60,8 @@ def doors(deployment_id, key):
             label = f"{name} h{version}"
             against = {"bare": f"bare: {'GET' if name == 'REST JSON' else 'POST'} JSON h{version}"}
             if name != "REST JSON":
-                against["card"] = f"card: {label}"
-                peers.append(Door(label, "card", version, path, media_type, body, headers))
+                against["stack"] = f"stack: {label}"
+                peers.append(Door(label, "stack", version, path, media_type, body, headers))
             gateway.append(Door(label, "gateway", version, path, media_type, body, headers | bearer, against))
     for version in (1, 2):
         peers.append(Door(f"GET JSON h{version}", "bare", version, rest))

@@ -16,7 +16,7 @@ def measure(gateway, program, say):
     say(f"{PER_SECOND} bad keys a second for {SECONDS} s")
     gateway.forget_peak()
     memory, before = gateway.memory(), gateway.cpu_seconds()
-    # The administrator's calls are not limited.
+    # Limits are off, so the healthy caller is never told to wait.
     words = [str(program), f"127.0.0.1:{gateway.port}", Caller(gateway.port).key, str(PER_SECOND), str(SECONDS)]
     said = pinned(LOAD_CORE, lambda: subprocess.run(words, capture_output=True, text=True, timeout=SECONDS * 6))
     if said.returncode:

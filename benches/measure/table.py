@@ -22,10 +22,10 @@ BUSY_MIN = 0.9
 NOTES = """\
 Server on processor 0 with one worker thread, load (h2load, drive) on processor 1; medians of {rounds} rounds of {requests} requests,
 servers in turn; HTTP/1.1 16 connections, HTTP/2 4 x 8 streams; the load's processor is kept awake. CPU is user and system time of the server's process. "of bare" and
-"of card" are throughput per CPU second as a share of the peer's, the median of the rounds' own ratios: above 1.00 the gateway is quicker.
+"of stack" are throughput per CPU second as a share of the peer's, the median of the rounds' own ratios: above 1.00 the gateway is quicker.
 Every server: mimalloc, the same release profile, TCP_NODELAY, and the same read through the gateway's own SQLite backend from a copy of
 the same file. The gateway also checks the key and access, counts, traces and audits{log}; rate limits are off.
-The bare handler (axum) and the card's stack (connectrpc-axum 0.2.3, tonic 0.14.9, tonic-web 0.14.9) do none of that.
+The bare handler (axum) and the stack of three crates (connectrpc-axum 0.2.3, tonic 0.14.9, tonic-web 0.14.9) do none of that.
 """
 
 
@@ -63,8 +63,8 @@ def render(result):
 def unary(result, lines, judge):
     rows = result["unary"]
     lines.append("Unary read: podium.v1.DeploymentsService/GetDeployment")
-    lines.append(f"  {'':16} {'us CPU':>7} {'req/s':>7} {'busy':>5}   {'of bare':>7}  {'target':22} {'of card':>7}  target")
-    floor, card_floor = f">= {UNARY_SHARE_MIN}", ">= 1.00"
+    lines.append(f"  {'':16} {'us CPU':>7} {'req/s':>7} {'busy':>5}   {'of bare':>7}  {'target':22} {'of stack':>8}  target")
+    floor, stack_floor = f">= {UNARY_SHARE_MIN}", ">= 1.00"
     for key, row in rows.items():
         server, _, door = key.partition(": ")
         if server != "gateway":
@@ -72,9 +72,9 @@ def unary(result, lines, judge):
         line = f"  {door:16} {row['cpu_us']:7.1f} {row['per_second']:7.0f} {row['busy']:5.0%}   "
         share = row["of_bare"]
         line += f"{share:6.2f}x  {judge(door + ' of bare', f'{share:.2f}x', share >= UNARY_SHARE_MIN, floor):22} "
-        if "of_card" in row:
-            share = row["of_card"]
-            line += f"{share:6.2f}x  {judge(door + ' of card', f'{share:.2f}x', share >= 1, card_floor)}"
+        if "of_stack" in row:
+            share = row["of_stack"]
+            line += f"{share:7.2f}x  {judge(door + ' of stack', f'{share:.2f}x', share >= 1, stack_floor)}"
         lines.append(line)
     for key, row in rows.items():
         if not key.startswith("gateway: "):

@@ -1,4 +1,4 @@
-//! What the peers share: the messages of the card's stack, the store read that every server here does, and an echo.
+//! What the peers share: the messages of the stack of three crates, the store read that every server here does, and an echo.
 //!
 //! A newcomer's usual mistake is to make a peer slower or quicker than it would be alone. Each is what its own
 //! documentation shows; only the allocator, the profile, TCP_NODELAY and the store are the gateway's.

@@ -1,4 +1,4 @@
-//! The project card's stack: connectrpc-axum for Connect, tonic for gRPC, tonic-web for gRPC-Web, one handler for all.
+//! The stack of three crates that a gateway like this one is usually built of: connectrpc-axum for Connect, tonic for gRPC, tonic-web for gRPC-Web, one handler for all.
 //!
 //! As its documentation shows it, without what costs and is not needed here: no compression, no extractors.
 
@@ -20,7 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let [port, data] = words("card PORT DATA")?;
+    let [port, data] = words("stack PORT DATA")?;
     let store = Store::open(&data)?;
     let (connect, grpc) = DeploymentsServiceTonicCompatibleBuilder::<()>::new()
         .get_deployment(move |ConnectRequest(question): ConnectRequest<GetDeploymentRequest>| {
