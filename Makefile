@@ -50,7 +50,7 @@ conformance: ## Runs the official Connect and protobuf conformance suites, and h
 
 clients: ## Generates the TypeScript and Go clients from proto/ and builds them
 	@tests/tools/node.sh
-	@tests/tools/go.sh
+	@bash -c 'source tests/tools/env.sh; tests/tools/go.sh "$$PROTOC_GEN_GO" "$$PROTOC_GEN_CONNECT_GO" "$$PROTOC_GEN_GO_GRPC"'
 	@$(STEP) "generate clients" buf generate
 	@$(STEP) "build TypeScript client" npm --prefix clients/ts run --silent build
 	@$(STEP) "build Go client" go -C clients/go vet ./...

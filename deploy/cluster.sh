@@ -119,8 +119,8 @@ echo "==> an agent, uploaded through one gateway and started through both"
 tar -czf "$work/echo.tar.gz" -C examples/agents/echo .
 call 0 /api/v1/deployments --form agent_type=echo --form version=1.0.0 --form file=@"$work/echo.tar.gz" >/dev/null
 for ((i = 1; i <= INSTANCES; i++)); do
-  call $((i % 2)) /api/v1/instances --json "{\"agent_type\": \"echo\", \"agent_id\": \"echo-$i\"}" >"$work/answer" ||
-    { cat "$work/answer" >&2; fail "echo-$i did not start"; }
+  call $((i % 2)) /api/v1/instances --json "{\"agent_type\": \"echo\", \"agent_id\": \"shown-$i\"}" >"$work/answer" ||
+    { cat "$work/answer" >&2; fail "shown-$i did not start"; }
 done
 call 1 "/api/v1/instances" | python3 -c '
 import collections, json, sys

@@ -85,7 +85,7 @@ impl Gateway {
     /// Opens the stores, builds the house and begins to listen.
     ///
     /// # Errors
-    /// When a store cannot be opened, the secrets key does not open what is stored, or the address cannot be bound.
+    /// When a store cannot be opened, the sealing key does not open what is stored, or the address cannot be bound.
     pub async fn start(config: Config) -> Result<Gateway> {
         let tasks = Tasks::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

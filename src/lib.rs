@@ -14,6 +14,7 @@
 //! - [`edge`]: the doors.
 //! - [`config`]: what the operator decides before start.
 //! - [`gateway`]: the composition root, the only place that names concrete backends.
+//! - `cli`, in the binary: commands for people.
 
 pub mod gateway;
 

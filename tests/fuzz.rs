@@ -1,6 +1,6 @@
 //! What strangers may send, bent out of shape: every parser that meets it answers or refuses, and none breaks.
 //!
-//! `tests/fuzz/corpus/` holds well-formed inputs and inputs that once mattered, a folder for each parser; each run bends
+//! `tests/fuzz/corpus/` holds well-formed inputs and inputs that broke a parser, a folder for each parser; each run bends
 //! some of them at random. `PROPTEST_CASES` says how many; a failure prints the bytes to be kept as a new file.
 
 use std::path::Path;

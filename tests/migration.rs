@@ -29,7 +29,7 @@ use crate::support::{
 type Variables = Vec<(&'static str, String)>;
 
 /// What is the same wherever the stores are.
-fn common() -> Variables {
+fn of_both_sides() -> Variables {
     let text = str::to_owned;
     vec![
         ("PORTICO_LIMITS", text("off")),
@@ -41,7 +41,8 @@ fn common() -> Variables {
 
 fn embedded(folder: &Path) -> Variables {
     let url = |scheme: &str, name: &str| format!("{scheme}:{}", folder.join(name).display());
-    [common(), vec![("PORTICO_RECORDS", url("sqlite", "records")), ("PORTICO_BLOBS", url("file", "blobs"))]].concat()
+    [of_both_sides(), vec![("PORTICO_RECORDS", url("sqlite", "records")), ("PORTICO_BLOBS", url("file", "blobs"))]]
+        .concat()
 }
 
 fn config(variables: &Variables) -> Config {
@@ -105,7 +106,7 @@ async fn an_installation_moves_onto_postgres_and_s3_and_back_though_it_is_interr
     let (here, again) = (embedded(home.path()), embedded(back.path()));
     let blobs = format!("s3://{}/moved?endpoint=http://{}", minio::BUCKET, store.address());
     let database = postgres::database().reveal().to_owned();
-    let there = [common(), vec![("PORTICO_RECORDS", database), ("PORTICO_BLOBS", blobs)]].concat();
+    let there = [of_both_sides(), vec![("PORTICO_RECORDS", database), ("PORTICO_BLOBS", blobs)]].concat();
 
     let before = house(&here).await;
     let tenant = before.key("acme", TENANT_PERMISSIONS).await;

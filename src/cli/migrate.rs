@@ -26,15 +26,16 @@ pub(crate) struct Flags {
 }
 
 /// Variables that mean the same on both sides. Others could not say which side they mean.
-const COMMON: [&str; 3] = ["PORTICO_S3_", "AWS_REGION", "AWS_ENDPOINT_URL"];
+const OF_BOTH_SIDES: [&str; 3] = ["PORTICO_S3_", "AWS_REGION", "AWS_ENDPOINT_URL"];
 
 /// How many steps pass between two lines of progress.
 const STEPS_TOLD: u64 = 25;
 
 /// Moves everything, tells how far it is, and says how the sealing key goes along.
 pub(crate) async fn run(flags: Flags, variables: Variables, screen: &mut Screen) -> Result<(), Failure> {
-    let common = |name: &str| COMMON.iter().any(|known| name.starts_with(known));
-    let variables: Variables = variables.into_iter().filter(|(name, _)| name.to_str().is_some_and(common)).collect();
+    let of_both_sides = |name: &str| OF_BOTH_SIDES.iter().any(|known| name.starts_with(known));
+    let variables: Variables =
+        variables.into_iter().filter(|(name, _)| name.to_str().is_some_and(of_both_sides)).collect();
     let from = side("--from", &flags.from, &variables)?;
     let to = side("--to", &flags.to, &variables)?;
     let failed = |error: portico::base::Error| {
@@ -64,7 +65,7 @@ pub(crate) async fn run(flags: Flags, variables: Variables, screen: &mut Screen)
     if from.secrets_key.is_none() && key.exists() {
         screen.line(format_args!(
             "\nThe secrets are sealed with the key in {}. Start the gateways of the target with it:\n\n  \
-             export PORTICO_SECRETS_KEY=$(grep -v '^#' {})",
+             export PORTICO_SECRETS_KEY=$(grep -v '^#' {} | head -n 1)",
             key.display(),
             key.display()
         ))?;

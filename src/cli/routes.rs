@@ -63,7 +63,7 @@ fn doors(method: &Method) -> Vec<&'static str> {
     let mut doors = vec!["connect", "grpc", "grpc-web"];
     if !method.bindings.is_empty() {
         doors.push("rest");
-        if method.shape == Shape::ServerStream && method.rest.raw.is_none() {
+        if method.shape == Shape::ServerStream {
             doors.extend(["sse", "ndjson"]);
         }
     }

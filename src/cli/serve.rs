@@ -73,9 +73,9 @@ This is the administrator's key. It is shown this once; only its digest is kept.
 Ready to paste: is it well, upload an agent, start an instance of it.
 
   curl -s {url}/health
-  tar -czf echo.tar.gz -C examples/agents/echo .
+  tar -czf /tmp/echo.tar.gz -C examples/agents/echo .
   curl -s {url}/api/v1/deployments -H \"Authorization: Bearer $PORTICO_KEY\" \\
-    -F agent_type=echo -F version=1.0.0 -F file=@echo.tar.gz
+    -F agent_type=echo -F version=1.0.0 -F file=@/tmp/echo.tar.gz
   curl -s {url}/api/v1/instances -H \"Authorization: Bearer $PORTICO_KEY\" \\
     -H 'Content-Type: application/json' -d '{{\"agent_type\": \"echo\"}}'
 ",

@@ -1,6 +1,6 @@
 //! Which backend answers which port.
 //!
-//! Adding a backend is one arm here, one file in `backend/`, one scheme in the config.
+//! Adding a backend is one arm here, one file in `crates/backend/src/`, one scheme in `crates/config`.
 
 use std::{path::Path, sync::Arc};
 
@@ -273,7 +273,7 @@ fn fleet(
     }
 }
 
-/// Agents run here as child processes, found on the search path that the gateway itself was started with.
+/// Agents run here as child processes, found on `fleet.path`.
 pub(super) fn local_fleet(
     config: &Config,
     blobs: &Arc<dyn Blobs>,

@@ -27,9 +27,9 @@ use crate::support::{
     valkey::{self, Maker},
 };
 
-/// The facts allow half a second for a command; the rest is for a busy machine.
+/// `docs/surfaces/podium.md` allows half a second for a command; the rest is for a busy machine.
 const COMMAND_PATIENCE: Duration = Duration::from_millis(900);
-/// The facts allow a second after the return; the rest is for a busy machine.
+/// `docs/surfaces/podium.md` allows a second after the return; the rest is for a busy machine.
 const RETURN_PATIENCE: Duration = Duration::from_millis(1_900);
 const EVENT_PATIENCE: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(20);

@@ -46,7 +46,7 @@ fn house() -> Edge {
     edge_with(&handlers, admit, tasks, Config::default()).with_web(Arc::new(rest))
 }
 
-/// Section 7.6 of the facts: "panic → 500 with request id, process survives".
+/// `docs/surfaces/podium.md`, "panic".
 #[tokio::test]
 async fn a_panic_is_one_500_with_a_request_id_and_the_process_survives() {
     let edge = house();

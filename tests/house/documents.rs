@@ -69,7 +69,7 @@ fn shape(shape: Shape) -> &'static str {
 }
 
 fn routes(method: &Method) -> String {
-    let is_events = method.shape.streams_out() && method.rest.raw.is_none();
+    let is_events = method.shape.streams_out();
     let rest = method.bindings.iter().map(|binding| {
         let more = if is_events { " (SSE, NDJSON)" } else { "" };
         format!("`{} {}`{more}", binding.verb, binding.template)

@@ -1,4 +1,5 @@
-//! Layers point one way: `docs/architecture.md` holds the table, and every path in the source is held against it.
+//! Layers point one way: `docs/architecture.md` holds the table; the manifest of every layer, and every path in those that are
+//! modules of the root crate, are held against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

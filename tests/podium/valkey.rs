@@ -1,4 +1,4 @@
-//! Section 7.2 of the facts: what callers of a whole gateway see while Valkey is away, before and after.
+//! What callers of a whole gateway see while Valkey is away, before and after (`docs/surfaces/podium.md`).
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 const ASK_AGAIN: Duration = Duration::from_millis(20);
-/// The facts allow a second after the return; the rest is for a busy machine.
+/// `docs/surfaces/podium.md` allows a second after the return; the rest is for a busy machine.
 const RETURN_PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// A house with registry and bus on this server, and with limits, so that each call has to do with it.

@@ -46,7 +46,7 @@ async fn closed(mut socket: WebSocketStream<TcpStream>) -> (u16, Instant) {
     tokio::time::timeout(PATIENCE, told).await.expect("a farewell in time")
 }
 
-/// Section 7.5 of the facts, "gateway deploy", and what section 3 of them asks of a process that stops.
+/// `docs/surfaces/podium.md`, "gateway deploy", and what operate.md promises of a process that stops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateway_deploy_sigterm_ends_readiness_then_accepting_then_sockets_in_waves_and_every_stream_is_told() {
     let process =

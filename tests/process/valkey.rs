@@ -12,7 +12,7 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Section 7.2 of the facts, "down at start".
+/// `docs/surfaces/podium.md`, "Valkey down at start".
 #[test]
 fn valkey_down_at_start_and_required_gateway_and_host_end_at_once_and_say_why() {
     let mut server = Maker::Redis.start(&[]);
@@ -35,7 +35,7 @@ fn valkey_down_at_start_and_required_gateway_and_host_end_at_once_and_say_why() 
     }
 }
 
-/// Section 7.2 of the facts, "evicted keys".
+/// `docs/surfaces/podium.md`, "Valkey evicted keys".
 #[tokio::test]
 async fn valkey_evicted_keys_a_policy_that_evicts_is_warned_of_at_start() {
     for (policy, warns) in [("allkeys-lru", true), ("noeviction", false)] {

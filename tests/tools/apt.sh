@@ -26,7 +26,7 @@ if ((EUID != 0)); then
   command -v sudo >/dev/null || fail "not root and no sudo here; as root, run: apt-get install ${packages[*]}"
   as_root=(sudo)
 fi
-need apt-get "the tests install ${packages[*]} from Debian or Ubuntu; elsewhere install them yourself, set CHROMIUM to the path of Chromium and put initdb into the PATH"
+need apt-get "the tests install ${packages[*]} from Debian or Ubuntu; elsewhere install them yourself, set CHROMIUM to the path of Chromium and put PostgreSQL into /usr/lib/postgresql/VERSION/bin"
 
 "${as_root[@]}" apt-get update -qq || fail "apt-get update failed, so ${packages[*]} cannot be installed"
 if [[ " ${packages[*]} " == *" postgresql "* && ! -e /etc/postgresql-common/createcluster.conf ]]; then

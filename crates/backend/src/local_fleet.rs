@@ -8,7 +8,7 @@
 //! ```text
 //! {root}/deployments/{type}/{version}-{hash8}/   code, unpacked once
 //! {root}/instances/{id}/                         workspace, tmp, logs/agent.log
-//! {root}/s/                                      sockets
+//! {root}/s/                                      sockets, or in a folder of /tmp where this path is too long
 //! ```
 //!
 //! *Knows:* folders, instances, this machine's load. *Does not know:* tenants, records, placement.

@@ -1,9 +1,9 @@
 //! What the operator decides before start.
 //!
 //! A newcomer's usual mistake is to read the environment where a value is needed. Everything is read here, once, before
-//! anything runs; what comes out is typed, complete and never
-//! changes: whoever is told to read again (SIGHUP) makes another one, and the few parts that can take it over. What users change while the gateway runs is
-//! called *settings of the platform* and lives in the domain.
+//! anything runs; what comes out is typed, complete and never changes: whoever is told to read again (SIGHUP) makes
+//! another one, which the few parts that can take over. What administrators change while the gateway runs is called
+//! *settings of the platform* and lives in the domain.
 //!
 //! One table ([`SETTINGS`]) holds every setting: the file, the environment, the command line and the reference document
 //! all come from it, so a setting cannot exist in one and be missing in another.

@@ -1,4 +1,4 @@
-//! Variables of other programs that say what a setting of ours says: those of the original gateway, of AWS, of
+//! Variables of other programs that say what a setting of ours says: those of the Podium gateway, of AWS, of
 //! OpenTelemetry.
 //!
 //! A newcomer's usual mistake is to read one where its value is needed. They are read here, with less weight than our own

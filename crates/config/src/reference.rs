@@ -41,8 +41,8 @@ with.
 const OTHER_NAMES: &str = "
 ## Names of other programs
 
-These variables are read too, with less weight than the `PORTICO_*` ones. `GATEWAY_PORT` alone listens on all addresses;
-`VALKEY_URL` may be a `redis:` URL; `DRAIN_TIMEOUT_MS` is in milliseconds.
+These variables are read too, with less weight than the `PORTICO_*` ones. `GATEWAY_PORT` alone listens on all addresses, `GATEWAY_HOST` alone on
+port 8090; `VALKEY_URL` may be a `redis:` URL; `DRAIN_TIMEOUT_MS` is in milliseconds.
 
 | Variable | Setting |
 |---|---|

@@ -65,7 +65,7 @@ const FILE: &str = "the path of a readable PEM file";
 #[rustfmt::skip]
 pub static SETTINGS: &[Setting] = &[
     plain("listen", "PORTICO_LISTEN", "127.0.0.1:8080", "a host and a port; port 0 takes any free one",
-        "The address that the gateway listens on.",
+        "The address that the gateway listens on. A coordinator's default is `127.0.0.1:9090`.",
         |config, text| put(&mut config.listen, parse::address(text))),
     plain("data", "PORTICO_DATA", ".portico", "a directory, absolute or relative to where the gateway is started",
         "The directory that everything embedded is kept in. Made when it is missing.",

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   find the route          404 405 426 leave here
-//!   ask the gate            401 403 429 leave here, before a byte of the body is read
+//!   ask the gate            400 401 403 429 503 leave here, before a byte of the body is read
 //!   bind the request        400 413 415 422 leave here      bind.rs  multipart.rs  raw.rs
 //!   call the handler        call.rs
 //!   render the answer       render.rs  ../sse.rs  ../ndjson.rs      errors: ../dialect.rs

@@ -123,7 +123,7 @@ async fn sentinels_name_the_primary_and_when_it_dies_the_one_that_was_promoted()
     }
 }
 
-/// Section 7.2 of the facts.
+/// `docs/surfaces/podium.md`, "Valkey read-only replica and failover".
 #[tokio::test]
 async fn valkey_read_only_replica_and_failover_the_demoted_primary_is_left_for_the_promoted_one() {
     let group = Watched::start(Maker::Valkey).await;

@@ -18,7 +18,7 @@ const TOO_LATE: Duration = Duration::from_millis(700);
 /// What a refusal takes that waits for nobody; the rest is for a busy machine.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// Section 7.2 of the facts.
+/// `docs/surfaces/podium.md`, "Valkey slow".
 #[tokio::test]
 async fn valkey_slow_commands_end_within_half_a_second_and_a_breaker_spares_callers_the_wait() {
     let server = Maker::Valkey.start(&[]);

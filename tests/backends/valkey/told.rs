@@ -20,7 +20,7 @@ async fn announce(registry: &ValkeyRegistry, status: &str, epoch: &str) {
     registry.announce("coordinators", Announcement { id: "a".to_owned(), body }, TTL).await.unwrap();
 }
 
-/// Section 2.5 of the facts, and the events of section 2.4.
+/// `docs/guides/deploy.md`, `podium:events:coordinators`.
 #[tokio::test]
 async fn listeners_are_told_once_of_hosts_that_register_drain_vanish_and_leave() {
     for maker in Maker::ALL {
