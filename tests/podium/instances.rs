@@ -1,5 +1,7 @@
 //! `/api/v1/instances`: create, show, stop.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use portico::domain::keys::TENANT_PERMISSIONS;
 use serde_json::json;
 
@@ -72,6 +74,31 @@ async fn a_chronicle_is_shown_below_its_public_base_and_without_one_not_at_all()
         assert!(!String::from_utf8_lossy(&listed.body).contains("10.0.0.7"));
         house.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_message_to_an_instance_that_is_on_its_way_waits_for_it() {
+    let was_asked = AtomicBool::new(false);
+    let host = ToldHost::start(Box::new(move |head| {
+        Some(if head.starts_with("POST") && head.contains("/messages ") {
+            match was_asked.swap(true, Ordering::Relaxed) {
+                false => (409, r#"{"error": {"code": "instance_not_ready", "message": "soon"}}"#.to_owned()),
+                true => (202, r#"{"message_id": "msg_1"}"#.to_owned()),
+            }
+        } else {
+            (200, r#"{"status": "ready"}"#.to_owned())
+        })
+    }))
+    .await;
+    let fleet = format!("coordinator:http://{}", host.address);
+    let house =
+        TestHouse::with(&[("PORTICO_LIMITS", "off"), ("PORTICO_FLEET", &fleet), ("COORDINATOR_TOKEN", "told")]).await;
+    let deployed = upload(&house, ADMIN, &fields("1.0.0", &bundle())).await.expect(201);
+    let body = json!({"deployment_id": deployed["deployment_id"], "agent_id": "mine"});
+    house.ask(ADMIN, "POST", PATH).json(&body).await.expect(201);
+    let sent = house.ask(ADMIN, "POST", "/api/v1/instances/mine/messages").json(&json!({"text": "hello"})).await;
+    assert_eq!(sent.expect(202)["message_id"], "msg_1");
+    house.close().await;
 }
 
 #[tokio::test]

@@ -226,17 +226,25 @@ impl Instances {
         }
     }
 
-    /// Sends a message without waiting for its answer. Answers the message's id.
+    /// Sends a message, once the instance is ready, without waiting for its answer. Answers the message's id.
     ///
     /// # Errors
     /// `validation_failed`, and those of [`Instances::attach`].
     pub async fn send(&self, cx: &Context, id: &str, message: NewMessage) -> Result<String> {
         rules::message(&message)?;
-        let asked = self.0.ask(cx, id, |fleet, at| {
-            let message = message.clone();
-            async move { fleet.send(&at, message).await }
-        });
-        asked.await
+        let send = || {
+            self.0.ask(cx, id, |fleet, at| {
+                let message = message.clone();
+                async move { fleet.send(&at, message).await }
+            })
+        };
+        match send().await {
+            // Nothing was taken. Whoever has just started it need not know that it is on its way.
+            Err(error) if error.reason() == reason::INSTANCE_NOT_READY => {}
+            told => return told,
+        }
+        self.0.ask(cx, id, |fleet, at| async move { fleet.settled(&at, READY_PATIENCE).await }).await?;
+        send().await
     }
 
     /// Messages that passed, oldest first.
