@@ -10,7 +10,9 @@ source "$(dirname "$0")/../tests/tools/env.sh"
 cd "$ROOT"
 
 SECONDS_MAX=60
+# So many instances are started, and more until every coordinator has one: they are placed by load, too.
 INSTANCES=6
+INSTANCES_MAX=30
 COORDINATORS=3
 binary="$(realpath "${PORTICO_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/portico}")"
 [[ -x $binary ]] || fail "$binary is not there: run cargo build"
@@ -110,19 +112,29 @@ call() {
   shift 2
   curl --silent --show-error --fail-with-body --header "Authorization: Bearer $admin" "$gateway$path" "$@"
 }
-members() { call 0 /health | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["status"] != "healthy")'; }
-until_it gateway-1 members
+# Whether this gateway knows every coordinator.
+members() {
+  call "$1" /health | python3 -c '
+import json, sys
+health = json.load(sys.stdin)
+sys.exit(health["status"] != "healthy" or health["checks"]["coordinators"]["healthy"] != int(sys.argv[1]))' "$COORDINATORS"
+}
 announced() { (($(redis-cli -p "$registry" scard podium:coordinators) == COORDINATORS)); }
 until_it coordinator-1 announced
+for i in 1 2; do until_it "gateway-$i" members $((i - 1)); done
 
 echo "==> an agent, uploaded through one gateway and started through both"
 tar -czf "$work/echo.tar.gz" -C examples/agents/echo .
 call 0 /api/v1/deployments --form agent_type=echo --form version=1.0.0 --form file=@"$work/echo.tar.gz" >/dev/null
-for ((i = 1; i <= INSTANCES; i++)); do
+hosts_used() {
+  call 1 "/api/v1/instances?limit=100" |
+    python3 -c 'import json, sys; print(len({it["coordinator_id"] for it in json.load(sys.stdin)["instances"]}))'
+}
+for ((i = 1; i <= INSTANCES || (i <= INSTANCES_MAX && $(hosts_used) < COORDINATORS); i++)); do
   call $((i % 2)) /api/v1/instances --json "{\"agent_type\": \"echo\", \"agent_id\": \"shown-$i\"}" >"$work/answer" ||
     { cat "$work/answer" >&2; fail "shown-$i did not start"; }
 done
-call 1 "/api/v1/instances" | python3 -c '
+call 1 "/api/v1/instances?limit=100" | python3 -c '
 import collections, json, sys
 instances = json.load(sys.stdin)["instances"]
 hosts = collections.Counter(it["coordinator_id"] for it in instances)

@@ -1,7 +1,7 @@
 //! Gateway and host prove themselves to each other by certificates of OpenSSL: calls and tunnels pass between the right two,
 //! and between no others.
 
-use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use portico::{
@@ -24,6 +24,7 @@ use super::fleet::{scripted, start};
 use crate::support::{
     certificates::{authority, issue},
     gateway::{ADMIN, TestHouse},
+    server::free_port,
 };
 
 /// Longer than anything here takes on a busy machine.
@@ -203,8 +204,7 @@ async fn a_gateway_proves_itself_by_the_files_that_its_configuration_names() {
 #[tokio::test]
 async fn files_that_are_renewed_in_place_are_in_use_within_half_a_minute_on_both_sides() {
     let (papers, data, registry) = (Papers::new(), tempfile::tempdir().unwrap(), LocalRegistry::new());
-    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let [first, second] = free.map(|listener| listener.local_addr().unwrap());
+    let [first, second] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
     let start = async |id, listen| {
         let config = Config { listen, ..papers.config(id, "host", data.path()) };
         Coordinator::announcing_in(config, Arc::new(registry.clone())).await.unwrap()

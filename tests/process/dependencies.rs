@@ -41,7 +41,7 @@ const READINESS_AGE_MAX: Duration = Duration::from_secs(8);
 /// What has returned is used within a second.
 const RECOVERY: Duration = Duration::from_secs(1);
 /// What this machine may add to that because it does something else.
-const NOISE: Duration = Duration::from_secs(2);
+const NOISE: Duration = Duration::from_secs(7);
 /// No answer takes longer than the bounds inside allow, and some.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// The works that change something.

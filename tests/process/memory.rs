@@ -12,6 +12,7 @@ use crate::{
     podium::deployments::noise,
     support::{
         gateway::ADMIN,
+        installation::alone,
         minio,
         process::{Process, upload},
     },
@@ -29,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::test]
 async fn an_upload_of_any_size_grows_memory_by_at_most_32_mib_and_to_s3_by_a_bound_of_its_own() {
+    let _alone = alone().await;
     let store = minio::minio();
     let on_s3 = format!(
         "blobs = 's3://{}?endpoint=http://{}'\ns3 = {{ access_key_id = '{}', secret_access_key = '{}' }}\n",

@@ -30,7 +30,7 @@ const LIMITS: [(&str, &str); 5] = [
     ("PORTICO_RATE_UPLOADS_CONCURRENT", "100"),
 ];
 
-/// A whole installation under load is enough for a small machine.
+/// A whole installation under load, or an attack on a gateway, is enough for a small machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// What gateways and hosts stand on.
@@ -50,10 +50,15 @@ pub(crate) struct Reach {
     pub(crate) blobs: SocketAddr,
 }
 
+/// Until nothing else runs here that asks much of the machine.
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().await
+}
+
 impl Parts {
     /// Starts all three at the same time, once no other installation is there.
     pub(crate) async fn start() -> Parts {
-        let alone = ONE_AT_A_TIME.lock().await;
+        let alone = alone().await;
         std::thread::scope(|scope| {
             let records = scope.spawn(postgres::start);
             // Without a memory: nothing that must not be lost is there.

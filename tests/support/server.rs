@@ -9,6 +9,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,6 +18,9 @@ use tempfile::TempDir;
 
 /// Longer than any of them takes to start on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Ports for servers, below those that the system gives to whoever asks for any: between the moment that a server's port is
+/// chosen and the moment that it listens, and while it is killed, nobody else is given it.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
 /// How often a starting server is asked.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -117,6 +121,20 @@ impl Server {
     }
 
     fn begin(&mut self) {
+        self.spawn();
+        let patience = Instant::now() + START_PATIENCE;
+        while !(self.pid_file().exists() && (self.recipe.ready)(self.address())) {
+            assert!(Instant::now() < patience, "{} did not start:\n{}", self.recipe.name, self.log());
+            std::thread::sleep(PAUSE);
+            // What a killed one has begun may still hold what this one needs.
+            if self.pid_file().exists() && !is_running(self.pid()) {
+                self.kill();
+                self.spawn();
+            }
+        }
+    }
+
+    fn spawn(&mut self) {
         let command = (self.recipe.command)(self.port, self.folder.path());
         let _gone_or_never_there = fs::remove_file(self.pid_file()).is_ok();
         let mut keeper = Command::new("sh");
@@ -127,11 +145,6 @@ impl Server {
         }
         let keeper = keeper.stdin(Stdio::piped()).current_dir(self.folder.path()).spawn().unwrap();
         self.keeper = Some(keeper);
-        let patience = Instant::now() + START_PATIENCE;
-        while !(self.recipe.ready)(self.address()) {
-            assert!(Instant::now() < patience, "{} did not start:\n{}", self.recipe.name, self.log());
-            std::thread::sleep(PAUSE);
-        }
     }
 
     fn pid(&self) -> i32 {
@@ -196,6 +209,13 @@ pub(crate) fn tools() -> PathBuf {
     std::env::var_os("PORTICO_TOOLS").map_or_else(home, PathBuf::from)
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A port of the loopback that nobody uses, another one each time.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other runs on this machine begin elsewhere.
+    let begin = u16::try_from(std::process::id() % 97).unwrap() * 200;
+    let count = PORTS.end - PORTS.start;
+    let candidates = std::iter::repeat_with(|| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count);
+    let mut ports = candidates.take(count.into()).map(|at| PORTS.start + at);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }

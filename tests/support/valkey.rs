@@ -1,6 +1,13 @@
 //! Redis 7 and Valkey 8, each a server of its own.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use portico::{
     backend::valkey::Valkey,
@@ -17,6 +24,8 @@ pub(crate) mod slow;
 pub(crate) mod tls;
 
 const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a starting server may take for one answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// Who made the server.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +37,13 @@ pub(crate) enum Maker {
 impl Maker {
     pub(crate) const ALL: [Maker; 2] = [Maker::Redis, Maker::Valkey];
 
-    /// Starts a server with these further arguments. It keeps what it was told through a crash.
+    /// Starts a server with these further arguments. It keeps what it was told when it is killed, though not when the machine is.
     pub(crate) fn start(self, more: &[&str]) -> Server {
         let more: Vec<String> = more.iter().map(|&argument| argument.to_owned()).collect();
-        self.start_by(move |port, folder| {
+        self.start_by(answers, move |port, folder| {
             let mut arguments = vec!["--port".to_owned(), port.to_string(), "--dir".to_owned()];
             arguments.push(folder.display().to_string());
-            arguments.extend(["--save", "", "--appendonly", "yes", "--appendfsync", "always"].map(str::to_owned));
+            arguments.extend(["--save", "", "--appendonly", "yes", "--appendfsync", "no"].map(str::to_owned));
             arguments.extend(more.iter().cloned());
             arguments
         })
@@ -43,14 +52,18 @@ impl Maker {
     /// Starts a server that speaks TLS alone, with these further arguments.
     pub(crate) fn start_secure(self, files: &tls::Certificates, more: &[String]) -> Server {
         let more = [files.arguments().as_slice(), more].concat();
-        self.start_by(move |port, _| {
+        self.start_by(accepts, move |port, _| {
             let listen = ["--port", "0", "--tls-port", &port.to_string(), "--save", ""].map(str::to_owned);
             listen.into_iter().chain(more.iter().cloned()).collect()
         })
     }
 
     /// Starts the program with what this says for a port and a folder.
-    fn start_by(self, arguments: impl Fn(u16, &Path) -> Vec<String> + Send + Sync + 'static) -> Server {
+    fn start_by(
+        self,
+        ready: fn(SocketAddr) -> bool,
+        arguments: impl Fn(u16, &Path) -> Vec<String> + Send + Sync + 'static,
+    ) -> Server {
         let (name, command): (_, fn() -> Command) = match self {
             Maker::Redis => ("redis-server", || Command::new("redis-server")),
             Maker::Valkey => ("valkey-server", valkey),
@@ -60,8 +73,21 @@ impl Maker {
             command.args(arguments(port, folder)).args(["--bind", "127.0.0.1", "--daemonize", "no"]);
             command
         };
-        Server::start(Recipe { name, command: Box::new(command), ready: accepts })
+        Server::start(Recipe { name, command: Box::new(command), ready })
     }
+}
+
+/// Whether it answers, be it that it wants to know who asks: it accepts connections before it has read what it keeps.
+fn answers(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut connection = TcpStream::connect_timeout(&address, ANSWER_WAIT)?;
+        connection.set_read_timeout(Some(ANSWER_WAIT))?;
+        connection.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        connection.read_exact(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    ask().is_ok_and(|answer| [b"+PONG", b"-NOAU"].contains(&&answer))
 }
 
 /// Valkey comes from a newer Debian and runs on that one's libraries.

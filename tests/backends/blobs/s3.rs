@@ -20,6 +20,8 @@ use crate::support::{
     minio,
 };
 
+/// How soon what has returned is used: at once, on a machine that may be busy.
+const RETURN_PATIENCE: Duration = Duration::from_secs(5);
 /// The bound on a small question, with room for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(9);
 
@@ -108,7 +110,7 @@ async fn a_store_killed_in_the_middle_of_an_upload_shows_nothing_of_it_and_serve
     let back = Instant::now();
     assert_eq!(blobs.head("killed/key").await.unwrap(), None);
     store(&blobs, "killed/key", "again").await;
-    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    assert!(back.elapsed() < RETURN_PATIENCE, "{:?}", back.elapsed());
     assert_eq!(read(&blobs, "killed/key", portico::port::blobs::Range::ALL).await, "again");
 }
 

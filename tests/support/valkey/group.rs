@@ -2,10 +2,13 @@
 //!
 //! A newcomer's usual mistake is to fail over before the others know of the replica. Whoever starts a group waits until they do.
 
-use std::{fs, net::TcpListener, time::Duration};
+use std::{fs, time::Duration};
 
-use super::{Maker, ask, tls::Certificates};
-use crate::support::{gateway::PATIENCE, server::Server};
+use super::{Maker, answers, ask, tls::Certificates};
+use crate::support::{
+    gateway::PATIENCE,
+    server::{Server, accepts, free_port},
+};
 
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// The name under which the sentinel knows its primary.
@@ -52,10 +55,11 @@ pub(crate) fn sentinel(maker: Maker, primary_port: &str, more: &str) -> Server {
          sentinel down-after-milliseconds {NAME} {SILENCE_MS}\n\
          sentinel failover-timeout {NAME} 5000\n{more}\n"
     );
-    maker.start_by(move |port, folder| {
+    let is_secure = told.contains("tls-port PORT");
+    maker.start_by(if is_secure { accepts } else { answers }, move |port, folder| {
         let (file, folder) = (folder.join("sentinel.conf"), folder.display());
         // A sentinel writes down in its file what it learns.
-        let listen = if told.contains("tls-port PORT") { "port 0".to_owned() } else { format!("port {port}") };
+        let listen = if is_secure { "port 0".to_owned() } else { format!("port {port}") };
         let told = told.replace("tls-port PORT", &format!("tls-port {port}"));
         fs::write(&file, format!("{listen}\ndir {folder}\n{told}")).unwrap();
         vec![file.display().to_string(), "--sentinel".to_owned()]
@@ -79,7 +83,8 @@ impl Members {
 
     /// The same with TLS among them and for clients, and with these further arguments. The tests speak plain text to them.
     pub(crate) async fn start_secure(maker: Maker, key: &str, files: &Certificates, more: &[String]) -> Members {
-        let secure = || [&["--tls-port".to_owned(), free_port()], files.arguments().as_slice(), more].concat();
+        let secure =
+            || [&["--tls-port".to_owned(), free_port().to_string()], files.arguments().as_slice(), more].concat();
         Members::of(|| member(maker, &secure()), key).await
     }
 
@@ -145,14 +150,10 @@ pub(crate) async fn caught_up(primary: &Server, replica: &Server) {
 
 fn member(maker: Maker, more: &[String]) -> Server {
     // Members speak to each other on a port of their own, which is by default beyond what some free ports allow.
-    let bus = free_port();
+    let bus = free_port().to_string();
     let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", SILENCE_MS];
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
     maker.start(&[&FORGETFUL[..], &cluster, &more].concat())
-}
-
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
 /// Where a member is for clients and for other members.
