@@ -1,11 +1,14 @@
-//! `podium:events:coordinators`: who comes and goes, for those who listen.
+//! What the server tells tools: who comes and goes, and that settings were changed.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use portico::{
     backend::valkey::ValkeyRegistry,
-    port::registry::{Announcement, Registry},
+    port::{
+        bus::Bus,
+        registry::{Announcement, Registry},
+    },
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -60,4 +63,19 @@ async fn listeners_are_told_once_of_hosts_that_register_drain_vanish_and_leave()
         announce(&mute, "healthy", "3").await;
         assert_eq!(mute.live("coordinators").await.unwrap().len(), 1, "who may not tell is here all the same");
     }
+}
+
+/// `docs/guides/deploy.md`, `framework.config_update`.
+#[tokio::test]
+async fn tools_hear_topics_on_channels_of_their_names_and_who_may_not_tell_them_publishes_all_the_same() {
+    let server = Maker::Valkey.start(&["--user", "mute", "on", "nopass", "~podium:*", "resetchannels", "+@all"]);
+    let client = redis::Client::open(format!("redis://{}", server.address())).unwrap();
+    let mut heard = client.get_async_pubsub().await.unwrap();
+    heard.subscribe("framework.config_update").await.unwrap();
+    let mut heard = heard.into_on_message();
+    let mute = valkey::open(&format!("valkey://mute:any@{}", server.address())).bus();
+    mute.publish("framework.config_update", "unheard".to_owned()).await.unwrap();
+    valkey::connect(&server).bus().publish("framework.config_update", "heard".to_owned()).await.unwrap();
+    let message = timeout(EVENT_PATIENCE, heard.next()).await.expect("something is told").unwrap();
+    assert_eq!(message.get_payload::<String>().unwrap(), "heard");
 }

@@ -104,7 +104,21 @@ impl Inner {
         pipe.cmd("PEXPIRE").arg(&name).arg(TOPIC_TTL.as_millis().to_string()).ignore();
         let pipe = &pipe;
         let run = |mut connection: Connection| async move { pipe.query_async::<(String,)>(&mut connection).await };
-        self.link.ask(WHAT, Repeat::Yes, run).await.map(|(id,)| Position::new(id))
+        let (id,) = self.link.ask(WHAT, Repeat::Yes, run).await?;
+        self.tell_tools(topic, body).await;
+        Ok(Position::new(id))
+    }
+
+    /// Says it once more on the channel of the topic's own name, for tools that listen there. No gateway depends on it, and a user
+    /// of the server may not be allowed to.
+    async fn tell_tools(&self, channel: &str, body: &str) {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(channel).arg(body);
+        let publish = &publish;
+        let run = |mut connection: Connection| async move { publish.query_async::<()>(&mut connection).await };
+        if let Err(error) = self.link.ask(WHAT, Repeat::No, run).await {
+            tracing::debug!(channel, problem = error.report(), "tools could not be told");
+        }
     }
 
     async fn listener(&self, topic: &str, from: From) -> Result<Listener> {
