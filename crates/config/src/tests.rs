@@ -95,6 +95,11 @@ fn names_of_other_programs_weigh_less_than_ours() {
     let valkey = config(&[("VALKEY_URL", "rediss://host"), ("REQUIRE_VALKEY", "true")]);
     assert_eq!(valkey.bus, Bus::Valkey(portico_base::Secret::new("valkeys://host")));
     assert_eq!(valkey.valkey_at_start, AtStart::Required);
+    assert_eq!(valkey.fleet.host, Host::Coordinators(Vec::new()));
+    let listed = config(&[("VALKEY_URL", "redis://host"), ("COORDINATOR_URLS", "http://a:9090")]);
+    assert!(matches!(listed.fleet.host, Host::Coordinators(hosts) if hosts.len() == 1));
+    let embedded = config(&[("VALKEY_URL", "redis://host"), ("PORTICO_FLEET", "local:")]);
+    assert_eq!(embedded.fleet.host, Host::Local);
     let loaded = Sources::new()
         .set("--set", "bus", "valkey+sentinel://:hunter2@a/main?sentinel_password=hunter2")
         .load()
