@@ -238,7 +238,7 @@ async fn platform(
         keys: keys.clone(),
         secrets,
         settings,
-        models: Models::new(backends.catalog.clone()),
+        models: Models::new(backends.catalog.clone(), tasks.clone()),
         deployments,
         instances,
         health,

@@ -7,7 +7,7 @@ use std::{
 
 use portico::{
     backend::ensemble::Ensemble,
-    base::{Caller, Context, Error, Reason, Retry, Secret, clock::SystemClock, health::State, reason},
+    base::{Caller, Context, Error, Reason, Retry, Secret, clock::SystemClock, health::State, reason, tasks::Tasks},
     domain::models::{Models, Shown},
     port::catalog::Catalog,
 };
@@ -58,7 +58,7 @@ async fn every_failure_has_its_reason() {
             reason::ENSEMBLE_UNAVAILABLE,
             later(17),
         ),
-        (status(500), reason::ENSEMBLE_ERROR, Retry::Never),
+        (status(500), reason::ENSEMBLE_ERROR, Retry::After(Duration::from_secs(5))),
         (ok("<html>"), reason::ENSEMBLE_BAD_RESPONSE, Retry::Never),
         (ok(r#"{"models":[1]}"#), reason::ENSEMBLE_BAD_RESPONSE, Retry::Never),
         (
@@ -70,10 +70,13 @@ async fn every_failure_has_its_reason() {
         let error = refusal(Server::start(answer.clone()).await.models().list(&call(), "").await);
         assert_eq!((error.reason(), error.retry_hint()), (expected, retry), "{}", &answer[..answer.len().min(60)]);
     }
-    assert_eq!(reason_of(Models::new(None).list(&call(), "").await), reason::ENSEMBLE_NOT_CONFIGURED);
+    assert_eq!(reason_of(Models::new(None, Tasks::new()).list(&call(), "").await), reason::ENSEMBLE_NOT_CONFIGURED);
     let ensemble = Ensemble::new("http://127.0.0.1:1", None).unwrap();
     assert_eq!(ensemble.health().await.unwrap().state, State::Down);
-    assert_eq!(reason_of(Models::new(Some(Arc::new(ensemble))).list(&call(), "").await), reason::ENSEMBLE_UNAVAILABLE);
+    assert_eq!(
+        reason_of(Models::new(Some(Arc::new(ensemble)), Tasks::new()).list(&call(), "").await),
+        reason::ENSEMBLE_UNAVAILABLE
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,6 +100,22 @@ async fn the_last_good_list_is_shown_for_ten_minutes() {
     assert!(!models.list(&call(), "").await.unwrap().stale);
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_long_for_a_catalog_that_hangs_while_there_is_a_good_list() {
+    let server = Server::start(ok(MODELS)).await;
+    let models = {
+        let _time_stands = super::time_stands();
+        let models = server.models();
+        models.list(&call(), "").await.unwrap();
+        models
+    };
+    server.answer(String::new());
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let began = tokio::time::Instant::now();
+    assert!(models.list(&call(), "").await.unwrap().stale);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn addresses_and_keys_are_checked_at_start() {
     for url in ["", "ensemble:8080", "ftp://ensemble", "http://ensemble?x=1", "http://"] {
@@ -113,7 +132,7 @@ fn call() -> Context {
     Context::internal("/test", Caller::clone(&Caller::anonymous()), Arc::new(SystemClock))
 }
 
-/// Something that answers every request with the same bytes.
+/// Something that answers every request with the same bytes, and hangs when there are none.
 struct Server {
     address: std::net::SocketAddr,
     answer: Arc<Mutex<String>>,
@@ -136,6 +155,9 @@ impl Server {
                     head.push(stream.read_u8().await.unwrap());
                 }
                 questions.lock().unwrap().push(String::from_utf8(head).unwrap());
+                if answers.lock().unwrap().is_empty() {
+                    std::future::pending::<()>().await;
+                }
                 let answer = answers.lock().unwrap().replacen("\r\n", "\r\nconnection: close\r\n", 1);
                 // The client may have enough before the end.
                 let _enough = stream.write_all(answer.as_bytes()).await;
@@ -147,7 +169,7 @@ impl Server {
 
     fn models(&self) -> Models {
         let ensemble = Ensemble::new(&format!("http://{}", self.address), Some(&Secret::new("ens_own"))).unwrap();
-        Models::new(Some(Arc::new(ensemble)))
+        Models::new(Some(Arc::new(ensemble)), Tasks::new())
     }
 
     fn answer(&self, answer: String) {

@@ -52,12 +52,24 @@ async fn agent_types_override_defaults() {
     assert_eq!(settings.current().effective_defaults("other")["model"], "small");
     update(&settings, &ground, json!({"agent_types": {"coder": {"model": null}}})).await.unwrap();
     assert_eq!(settings.current().effective_defaults("coder")["model"], "small");
+    update(&settings, &ground, json!({"defaults": {"model": null}, "ensemble": {"model": "last"}})).await.unwrap();
+    assert_eq!(settings.current().effective_defaults("coder")["model"], "last");
     // Replacing puts everything else back to its default.
-    let cx = ground.call(&admin(), &[("if-match", "\"2\"")]);
+    let cx = ground.call(&admin(), &[("if-match", "\"9\", W/\"3\"")]);
     settings.update(&cx, object(json!({"defaults": {"model": "new"}})), Mode::Replace).await.unwrap();
     assert_eq!(Value::Object(settings.current().effective_defaults("coder")), json!({"model": "new"}));
     let error = settings.update(&cx, object(json!({})), Mode::Merge).await.unwrap_err();
     assert_eq!(error.reason(), reason::VERSION_MISMATCH);
+}
+
+#[tokio::test]
+async fn there_is_always_something_that_if_match_can_mean() {
+    let ground = Ground::new();
+    let settings = settings(&ground).await;
+    for fits in ["*", "\"1\""] {
+        let cx = ground.call(&admin(), &[("if-match", fits)]);
+        settings.update(&cx, object(json!({"features": {"fast": true}})), Mode::Merge).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -102,6 +114,8 @@ async fn what_breaks_a_rule_is_refused_by_name() {
         ("defaults.ensembleApiKey", json!({"defaults": {"ensembleApiKey": "x"}})),
         ("defaults.tools.0.access-token", json!({"defaults": {"tools": [{"access-token": "x"}]}})),
         ("defaults.note", json!({"defaults": {"note": "ens_0123456789abcdef"}})),
+        ("defaults.api_key.value", json!({"defaults": {"api_key": {"value": "x"}}})),
+        ("defaults.password.0", json!({"defaults": {"password": ["x"]}})),
     ] {
         let error = update(&settings, &ground, patch).await.unwrap_err();
         assert_eq!(error.reason(), reason::VALIDATION_FAILED, "{field}");
@@ -110,6 +124,8 @@ async fn what_breaks_a_rule_is_refused_by_name() {
     assert_eq!(settings.current().version, 0, "nothing was changed");
     // Numbers that count tokens are no secrets.
     update(&settings, &ground, json!({"defaults": {"max_tokens": 64_000, "token_budget": 5}})).await.unwrap();
+    // Lengths are counted in characters.
+    update(&settings, &ground, json!({"defaults": {"model": "模".repeat(256)}})).await.unwrap();
 }
 
 async fn settings(ground: &Ground) -> Settings {

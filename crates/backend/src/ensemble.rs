@@ -135,7 +135,8 @@ fn refused(response: &Response<Bytes>) -> Error {
             failed(Code::Unavailable, reason::ENSEMBLE_UNAVAILABLE, "Ensemble has no capacity at the moment")
                 .retry(Retry::After(retry_after(response)))
         }
-        status if status.is_server_error() => failed(Code::Unavailable, reason::ENSEMBLE_ERROR, "Ensemble failed"),
+        status if status.is_server_error() => failed(Code::Unavailable, reason::ENSEMBLE_ERROR, "Ensemble failed")
+            .retry(Retry::After(retry_after(response))),
         _ => failed(Code::Unavailable, reason::ENSEMBLE_BAD_RESPONSE, "Ensemble does not list models"),
     };
     error.caused_by(format!("status {}", status.as_u16()))

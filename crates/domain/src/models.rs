@@ -14,15 +14,17 @@ use std::{
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use portico_base::{Code, Context, Error, Reason, Result, Retry, reason};
+use portico_base::{Code, Context, Error, Reason, Result, Retry, reason, tasks::Tasks};
 use portico_port::catalog::{Catalog, Document};
 use serde_json::{Map, Value};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How long a list is shown without asking again.
 const FRESH: Duration = Duration::from_secs(60);
 /// How old a list may be that is shown because the catalog does not answer.
 const STALE_MAX: Duration = Duration::from_secs(600);
+/// How long a caller waits for the catalog when there is a good list, though no fresh one. The catalog is waited for all the same.
+const STALE_WAIT: Duration = Duration::from_secs(1);
 /// How long a failure is the answer to everybody, so that a catalog in trouble is not pressed.
 const FAILURE_KEPT: Duration = Duration::from_secs(2);
 /// Most questions whose answers are kept besides that for all models, which is: an answer may take megabytes, and callers
@@ -35,6 +37,7 @@ pub struct Models(Arc<Inner>);
 
 struct Inner {
     catalog: Option<Arc<dyn Catalog>>,
+    tasks: Tasks,
     all: Arc<Question>,
     /// By query, with when it was last asked.
     others: Mutex<HashMap<String, (Arc<Question>, Instant)>>,
@@ -90,8 +93,8 @@ pub struct Shown {
 
 impl Models {
     /// The models of this catalog; none if there is none.
-    pub fn new(catalog: Option<Arc<dyn Catalog>>) -> Models {
-        Models(Arc::new(Inner { catalog, all: Arc::default(), others: Mutex::default() }))
+    pub fn new(catalog: Option<Arc<dyn Catalog>>, tasks: Tasks) -> Models {
+        Models(Arc::new(Inner { catalog, tasks, all: Arc::default(), others: Mutex::default() }))
     }
 
     /// The models that this query string asks for; all of them when it is empty.
@@ -107,20 +110,15 @@ impl Models {
         if let Some(shown) = question.fresh() {
             return Ok(shown);
         }
-        let _asking = question.asking.lock().await;
-        // Somebody may have asked while this caller waited, or a moment before.
-        if let Some(shown) = question.fresh() {
-            return Ok(shown);
-        }
-        if let Some(failure) = question.failure() {
-            return question.stale().ok_or_else(|| failure.again());
-        }
-        match catalog.models(cx, query).await.and_then(read) {
-            Ok(list) => Ok(question.learned(list)),
-            Err(error) => {
-                question.failed(&error);
-                question.stale().ok_or(error)
-            }
+        let Some(stale) = question.stale() else {
+            return question.asked(&**catalog, cx, query).await;
+        };
+        let (catalog, cx, query) = (Arc::clone(catalog), cx.clone(), query.to_owned());
+        let asked = self.0.tasks.spawn(async move { question.asked(&*catalog, &cx, &query).await });
+        match timeout(STALE_WAIT, asked).await {
+            Ok(Ok(shown)) => shown,
+            // Not yet, or never because the house closes.
+            Err(_) | Ok(Err(_)) => Ok(stale),
         }
     }
 }
@@ -145,6 +143,25 @@ impl Inner {
 }
 
 impl Question {
+    /// The list, asked for if it is not fresh by then. Who comes meanwhile waits for the same answer.
+    async fn asked(&self, catalog: &dyn Catalog, cx: &Context, query: &str) -> Result<Shown> {
+        let _asking = self.asking.lock().await;
+        // Somebody may have asked while this caller waited, or a moment before.
+        if let Some(shown) = self.fresh() {
+            return Ok(shown);
+        }
+        if let Some(failure) = self.failure() {
+            return self.stale().ok_or_else(|| failure.again());
+        }
+        match catalog.models(cx, query).await.and_then(read) {
+            Ok(list) => Ok(self.learned(list)),
+            Err(error) => {
+                self.failed(&error);
+                self.stale().ok_or(error)
+            }
+        }
+    }
+
     fn fresh(&self) -> Option<Shown> {
         self.shown(FRESH, false)
     }

@@ -182,7 +182,7 @@ impl Secrets {
         for _ in 0..CHANGE_ATTEMPTS_MAX {
             let stored = self.table.get(&place(tenant.as_str(), agent)).await?;
             let version = stored.as_ref().map_or(0, |stored| stored.version);
-            if_match.check(version)?;
+            if_match.check(version, version > 0)?;
             let mut values = match (&stored, change.mode) {
                 (Some(stored), Mode::Merge) => self.open(&stored.value).await?,
                 _ => Values::new(),

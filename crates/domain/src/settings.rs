@@ -200,6 +200,9 @@ impl Current {
         if let Some(Value::Object(overrides)) = self.agent_types.get(agent_type) {
             merge(&mut defaults, overrides);
         }
+        if let Some(model) = self.ensemble.get("model") {
+            defaults.entry("model").or_insert_with(|| model.clone());
+        }
         defaults
     }
 
@@ -244,7 +247,8 @@ impl Inner {
         for _ in 0..CHANGE_ATTEMPTS_MAX {
             let stored = self.table.get(RECORD).await?;
             let (version, before) = stored.map_or((0, Written::default()), |stored| (stored.version, stored.value));
-            if_match.check(version)?;
+            // There are always settings, be it those of a platform that nobody has touched.
+            if_match.check(version, true)?;
             let shown = Current::of(&self.fixed, version, before.clone());
             let patch = rules::writable(patch.clone(), &shown)?;
             let mut members = if mode == Mode::Merge { before.members.clone() } else { Map::new() };

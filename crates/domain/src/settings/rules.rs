@@ -26,7 +26,7 @@ const TOTAL_BYTES_MAX: usize = 512 << 10;
 /// Deepest nesting of free members.
 const DEPTH_MAX: usize = 16;
 /// Longest system prompt.
-const SYSTEM_PROMPT_BYTES_MAX: usize = 64 << 10;
+const SYSTEM_PROMPT_CHARACTERS_MAX: usize = 64 << 10;
 /// Longest name of a model.
 const MODEL_CHARACTERS_MAX: usize = 256;
 /// Most tokens that an answer may be allowed.
@@ -75,7 +75,7 @@ pub(super) fn check(members: &Map<String, Value>, fixed: &Fixed) -> Result<()> {
     }
     for (name, value) in members {
         let object = value.as_object().ok_or_else(|| Error::invalid(name, "must be an object"))?;
-        no_secrets(name, object, 1)?;
+        no_secrets(name, object)?;
         match name.as_str() {
             "defaults" => defaults(name, object)?,
             "agent_types" => agent_types(object)?,
@@ -117,8 +117,11 @@ fn defaults(path: &str, members: &Map<String, Value>) -> Result<()> {
             "max_tokens" if !value.as_u64().is_some_and(|tokens| (1..=MAX_TOKENS_MAX).contains(&tokens)) => {
                 return Err(Error::invalid(at(), format!("must be a whole number from 1 to {MAX_TOKENS_MAX}")));
             }
-            "system_prompt" if value.as_str().is_none_or(|prompt| prompt.len() > SYSTEM_PROMPT_BYTES_MAX) => {
-                return Err(Error::invalid(at(), format!("must be a text of at most {SYSTEM_PROMPT_BYTES_MAX} bytes")));
+            "system_prompt"
+                if value.as_str().is_none_or(|prompt| prompt.chars().count() > SYSTEM_PROMPT_CHARACTERS_MAX) =>
+            {
+                let problem = format!("must be a text of at most {SYSTEM_PROMPT_CHARACTERS_MAX} characters");
+                return Err(Error::invalid(at(), problem));
             }
             _ => {}
         }
@@ -149,7 +152,7 @@ fn ensemble(members: &Map<String, Value>) -> Result<()> {
 }
 
 fn model(path: String, value: &Value) -> Result<()> {
-    let fits = value.as_str().is_some_and(|name| (1..=MODEL_CHARACTERS_MAX).contains(&name.len()));
+    let fits = value.as_str().is_some_and(|name| (1..=MODEL_CHARACTERS_MAX).contains(&name.chars().count()));
     if fits { Ok(()) } else { Err(Error::invalid(path, "must be the name of a model")) }
 }
 
@@ -179,26 +182,28 @@ fn features(members: &Map<String, Value>) -> Result<()> {
 }
 
 /// Settings are shown to every key, so what looks like a secret is refused, wherever it is.
-fn no_secrets(path: &str, members: &Map<String, Value>, depth: usize) -> Result<()> {
+fn no_secrets(path: &str, members: &Map<String, Value>) -> Result<()> {
+    members.iter().try_for_each(|(name, value)| no_secret(&format!("{path}.{name}"), value, names_secret(name), 0))
+}
+
+/// The same of one value, which a name around it may have called a secret.
+fn no_secret(path: &str, value: &Value, is_named: bool, depth: usize) -> Result<()> {
     if depth > DEPTH_MAX {
         return Err(Error::invalid(path, format!("is nested deeper than {DEPTH_MAX}")));
     }
-    for (name, value) in members {
-        let path = format!("{path}.{name}");
-        match value {
-            Value::String(text) if names_secret(name) || is_secret(text) => {
-                let problem = "looks like a secret; set it at /api/v1/secrets/{agent_type} instead";
-                return Err(Error::invalid(path, problem));
-            }
-            Value::Object(object) => no_secrets(&path, object, depth + 1)?,
-            Value::Array(items) => {
-                let items = items.iter().enumerate().map(|(at, item)| (at.to_string(), item.clone())).collect();
-                no_secrets(&path, &items, depth + 1)?;
-            }
-            _ => {}
+    match value {
+        Value::String(text) if is_named || is_secret(text) => {
+            Err(Error::invalid(path, "looks like a secret; set it at /api/v1/secrets/{agent_type} instead"))
         }
+        Value::Object(members) => members.iter().try_for_each(|(name, value)| {
+            no_secret(&format!("{path}.{name}"), value, is_named || names_secret(name), depth + 1)
+        }),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, item)| no_secret(&format!("{path}.{at}"), item, is_named, depth + 1)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether one of the words of a name, in snake_case, kebab-case or camelCase, names a secret.
