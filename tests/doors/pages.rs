@@ -2,6 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use http::{Method, Request, Response, header::CONTENT_LENGTH};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use portico::base::tasks::Tasks;
+use tokio::net::TcpStream;
+
 use crate::support::{gateway::TestHouse, source::enclosed};
 
 #[tokio::test]
@@ -36,5 +44,36 @@ async fn every_link_of_the_served_documents_leads_somewhere_on_this_server() {
         let answer = house.ask("", "GET", path).send().await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (308, leads));
     }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn head_says_what_get_would_and_brings_nothing() {
+    let house = TestHouse::start().await;
+    let (client, tasks) = (async || TokioIo::new(TcpStream::connect(house.address()).await.unwrap()), Tasks::new());
+    let (mut one, connection) = http1::handshake(client().await).await.unwrap();
+    tasks.spawn(connection);
+    let (mut two, connection) = http2::handshake(TokioExecutor::new(), client().await).await.unwrap();
+    tasks.spawn(connection);
+    let paths = ["/", "/docs", "/docs/api/reference.js", "/openapi.json", "/health/live", "/api/v1/keys", "/nowhere"];
+    for path in paths {
+        let request = |verb: Method| {
+            let url = format!("http://{}{path}", house.address());
+            Request::builder().method(verb).uri(url).header("host", "x").body(Empty::<Bytes>::new()).unwrap()
+        };
+        let whole = two.send_request(request(Method::GET)).await.unwrap();
+        let head = two.send_request(request(Method::HEAD)).await.unwrap();
+        let old_head = one.send_request(request(Method::HEAD)).await.unwrap();
+        let told = |answer: &Response<_>| (answer.status(), answer.headers().get(CONTENT_LENGTH).cloned());
+        assert!(told(&whole).1.is_some(), "{path}");
+        for head in [head, old_head] {
+            assert_eq!(told(&head), told(&whole), "{path} {:?}", head.version());
+            let body = head.into_body().collect().await.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+            assert_eq!(body.to_bytes(), "", "{path}");
+        }
+    }
+    let metrics = Request::head(format!("http://{}/metrics", house.address())).body(Empty::new()).unwrap();
+    let metrics = two.send_request(metrics).await.unwrap();
+    assert_eq!(metrics.into_body().collect().await.unwrap().to_bytes(), "");
     house.close().await;
 }

@@ -27,6 +27,12 @@ pub(super) fn guarded(admit: Arc<dyn Admit>, tasks: Tasks, mount: impl FnOnce(&m
     Rest::new(&schema, &handlers, admit, tasks, Surface::named("podium").unwrap()).unwrap()
 }
 
+/// All doors, with no method behind those of RPC.
+pub(super) fn edge(rest: Rest, admit: Arc<dyn Admit>, tasks: Tasks) -> Edge {
+    let schema = Schema::read(portico::wire::SCHEMA).unwrap();
+    Edge::new(&schema, &Handlers::new(), admit, tasks, Config::default()).with_web(Arc::new(rest))
+}
+
 /// A gateway on a free port, with all doors.
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
@@ -58,9 +64,7 @@ impl Gateway {
     }
 
     async fn listen(rest: Rest, admit: Arc<dyn Admit>, tasks: Tasks, connections_max: usize) -> Gateway {
-        let schema = Schema::read(portico::wire::SCHEMA).unwrap();
-        let edge = Edge::new(&schema, &Handlers::new(), admit, tasks.clone(), Config::default());
-        let edge = Arc::new(edge.with_web(Arc::new(rest)));
+        let edge = Arc::new(edge(rest, admit, tasks.clone()));
         let config = listen::Config::plain("127.0.0.1:0".parse().unwrap());
         let config = listen::Config { connections_max, ..config };
         let listener = listen::Listener::bind(config, tasks.clone()).await.unwrap();

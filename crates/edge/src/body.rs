@@ -124,6 +124,12 @@ impl Body {
         self.leaves = true;
     }
 
+    /// Leaves its content out. The record that counts it stays open until the answer has left.
+    pub(super) fn leave_out(&mut self) {
+        self.kind = Kind::Full(Full::default());
+        self.rest = None;
+    }
+
     /// The next piece of a frame that did not leave at once.
     fn piece(&mut self) -> Option<Frame<Bytes>> {
         let rest = self.rest.as_mut()?;

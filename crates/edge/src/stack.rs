@@ -8,6 +8,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http_body::Body as _;
 use portico_base::{Code, Deadline, Error, RequestId, Result, reason};
 use portico_gate::{Admission, Admit, Door, Head, Peer, Refusal, Stray};
 use portico_schema::{Idempotency, Shape, Surface};
@@ -41,6 +42,7 @@ impl Edge {
             (request_id(outline.request_id), kind, self.way(kind, &head, &outline))
         };
         let origin = self.cors.get().verdict(&head.headers);
+        let is_head = head.method == Method::HEAD;
 
         let response = if kind == Kind::Preflight {
             origin.preflight()
@@ -60,7 +62,7 @@ impl Edge {
 
         let mut response = named(response, &id);
         origin.mark(response.headers_mut());
-        response
+        if is_head { without_content(response) } else { response }
     }
 
     /// Refuses a request that does not say whom it is for, or says it twice: a proxy may have read another one than we would.
@@ -250,6 +252,17 @@ fn named(mut answer: Response<Body>, id: &RequestId) -> Response<Body> {
         id.set_sensitive(true);
         answer.headers_mut().insert(REQUEST_ID, id);
     }
+    answer
+}
+
+/// The answer to HEAD: what GET would say of its content, without it (RFC 9110, section 9.3.2). Over HTTP/2 the library sends
+/// whatever it is given, and a client that gets content it has not asked for gives the stream up.
+fn without_content(mut answer: Response<Body>) -> Response<Body> {
+    // Of none there is nothing to say, and some statuses must not say it.
+    if let Some(bytes) = answer.body().size_hint().exact().filter(|bytes| *bytes > 0) {
+        answer.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(bytes));
+    }
+    answer.body_mut().leave_out();
     answer
 }
 

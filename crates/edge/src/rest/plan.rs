@@ -209,9 +209,9 @@ impl Plan {
                     let mut parts = reply.take();
                     download.describe(&first.clone().unwrap_or_default(), &mut parts.headers);
                     let body = download.body(first, flow);
-                    return Ok(render::stream(&self.method, parts, HeaderValue::from_static(OCTETS), asked, body));
+                    return Ok(render::stream(&self.method, parts, HeaderValue::from_static(OCTETS), body));
                 }
-                Ok(self.streamed(flow, reply.take(), asking, asked))
+                Ok(self.streamed(flow, reply.take(), asking))
             }
         }
     }
@@ -220,21 +220,15 @@ impl Plan {
         &self.method.bindings[self.at]
     }
 
-    fn streamed(
-        &self,
-        flow: Flow,
-        mut parts: portico_base::reply::Parts,
-        asking: &Asking,
-        asked: &Asked,
-    ) -> Response<Body> {
+    fn streamed(&self, flow: Flow, mut parts: portico_base::reply::Parts, asking: &Asking) -> Response<Body> {
         let (output, surface, request_id) = (self.method.output.clone(), self.method.surface, asking.id.clone());
         if asking.form == Form::Events {
             sse::describe(&mut parts.headers);
             let body = sse::Events { flow, output, surface, event_id: self.event_id, request_id }.body();
-            return render::stream(&self.method, parts, HeaderValue::from_static(sse::MEDIA_TYPE), asked, body);
+            return render::stream(&self.method, parts, HeaderValue::from_static(sse::MEDIA_TYPE), body);
         }
         let body = ndjson::Lines { flow, output, surface, request_id }.body();
-        render::stream(&self.method, parts, HeaderValue::from_static(ndjson::MEDIA_TYPE), asked, body)
+        render::stream(&self.method, parts, HeaderValue::from_static(ndjson::MEDIA_TYPE), body)
     }
 
     /// The one request message.

@@ -20,8 +20,6 @@ use crate::Body;
 
 /// What of the request decides how the answer looks.
 pub(super) struct Asked {
-    /// The answer has no body.
-    pub(super) head_only: bool,
     /// The entity tags that the caller has, where that matters.
     pub(super) has: Option<HeaderValue>,
     /// Whether trailers arrive.
@@ -32,7 +30,6 @@ impl Asked {
     pub(super) fn of(head: &Parts, headers: &HeaderMap) -> Asked {
         let reads = head.method == Method::GET || head.method == Method::HEAD;
         Asked {
-            head_only: head.method == Method::HEAD,
             has: headers.get(header::IF_NONE_MATCH).filter(|_| reads).cloned(),
             takes_trailers: head.version == Version::HTTP_2,
         }
@@ -65,22 +62,18 @@ pub(super) fn unary(
         (status, json(method, response, message).map_err(Error::internal)?)
     };
     let is_empty = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let trailers = if is_empty || asked.head_only { HeaderMap::new() } else { parts.trailers };
-    let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = status;
-    if asked.head_only && !is_empty {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(content.len()));
+    let trailers = if is_empty { HeaderMap::new() } else { parts.trailers };
+    let body = if trailers.is_empty() {
+        Body::from(content)
+    } else if asked.takes_trailers {
+        Body::boxed(Full::new(content).map_err(|never| match never {}).with_trailers(async { Some(Ok(trailers)) }))
     } else {
-        *answer.body_mut() = if trailers.is_empty() {
-            Body::from(content)
-        } else if asked.takes_trailers {
-            Body::boxed(Full::new(content).map_err(|never| match never {}).with_trailers(async { Some(Ok(trailers)) }))
-        } else {
-            // Nothing has been sent yet, so what was meant to come last may as well come first.
-            headers.extend(trailers);
-            Body::from(content)
-        };
-    }
+        // Nothing has been sent yet, so what was meant to come last may as well come first.
+        headers.extend(trailers);
+        Body::from(content)
+    };
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     Ok(answer)
 }
@@ -90,10 +83,9 @@ pub(super) fn stream(
     method: &schema::Method,
     parts: reply::Parts,
     content_type: HeaderValue,
-    asked: &Asked,
     body: Body,
 ) -> Response<Body> {
-    let mut answer = Response::new(if asked.head_only { Body::empty() } else { body });
+    let mut answer = Response::new(body);
     *answer.status_mut() = status(&method.rest, parts.outcome);
     *answer.headers_mut() = parts.headers;
     answer.headers_mut().entry(header::CONTENT_TYPE).or_insert(content_type);
