@@ -55,6 +55,28 @@ async fn recorded(handlers: &Handlers, tasks: &Tasks) -> (SocketAddr, UnboundedR
 }
 
 #[tokio::test]
+async fn a_refused_caller_who_waits_to_be_told_to_send_is_not_told() {
+    let tasks = Tasks::new();
+    let (address, _records) = recorded(&keys(), &tasks).await;
+    let host = "host: x\r\n";
+    for (path, host, kind, status) in [
+        ("/a.B/C", host, "application/proto", "404"),
+        ("/a.B/C", host, "application/grpc-web+proto", "200"),
+        (MUTATING, host, "text/plain", "415"),
+        (MUTATING, host, "application/json\r\nconnect-timeout-ms: soon", "400"),
+        (MUTATING, "", "application/json", "400"),
+    ] {
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\n{host}content-type: {kind}\r\ncontent-length: 5\r\n");
+        caller.write_all(format!("{head}expect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
+        let mut line = [0; 12];
+        caller.read_exact(&mut line).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&line), format!("HTTP/1.1 {status}"), "{path} {kind}");
+    }
+    tasks.close();
+}
+
+#[tokio::test]
 async fn tiny_windows_hold_an_answer_for_a_minute_and_lose_it_then() {
     const STREAMS: usize = 50;
     let tasks = Tasks::new();

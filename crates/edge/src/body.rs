@@ -112,6 +112,11 @@ impl Body {
         self
     }
 
+    /// Whether its caller waits to be told to send it.
+    pub(super) fn waits(&self) -> bool {
+        matches!(&self.kind, Kind::Arriving(body) if body.waits())
+    }
+
     /// Has what nobody reads of a request thrown away by these tasks for a while.
     pub(super) fn discarded_by(&mut self, tasks: &Tasks, version: Version, expects: bool) {
         if let Kind::Arriving(body) = &mut self.kind {

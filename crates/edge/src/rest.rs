@@ -103,7 +103,7 @@ impl Web for Rest {
 
 impl Doors {
     async fn answer(self: Arc<Self>, mut head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> Response<Body> {
-        let mut inlet = Inlet::new(body, &head);
+        let mut inlet = Inlet::new(body);
         let path = head.uri.path().to_owned();
         let verb = match &head.method {
             _ if socket::is_asked(&head) => Verb::Socket,

@@ -32,12 +32,13 @@ const DISCARDED_BYTES_MAX: usize = 16 << 20;
 /// How long a caller has for that.
 const DISCARDING_MAX: Duration = Duration::from_secs(5);
 
-/// Waits for the end of a request, within bounds; beyond them the answer no longer waits.
+/// Waits for the end of a request, within bounds; beyond them the answer no longer waits. A caller that waits to be told to
+/// go on is answered at once: it sends nothing then, and looking for its body would tell it.
 ///
 /// # Errors
 /// When the body turns out to be malformed, or its caller to have gone.
 pub(super) async fn ended(body: &mut Body) -> Result<()> {
-    if body.is_end_stream() {
+    if body.is_end_stream() || body.waits() {
         return Ok(());
     }
     let reading = async {
@@ -58,20 +59,29 @@ pub(super) struct Arriving {
     body: Option<Incoming>,
     /// Where it is read on.
     tasks: Option<Tasks>,
+    /// Whether its caller waits to be told to go on, as the first look for it would do.
+    waits: bool,
 }
 
 impl Arriving {
     /// Has what nobody reads thrown away by these tasks, so that the caller gets to read the answer.
     pub(super) fn discarded_by(&mut self, tasks: &Tasks, version: Version, expects: bool) {
-        // A caller of HTTP/1.1 that waits to be told to go on sends nothing when it is answered instead; looking for its
-        // body would tell it.
-        let waits = version < Version::HTTP_2 && expects;
-        if !waits && !self.is_end_stream() {
+        if self.is_end_stream() {
+            return;
+        }
+        self.waits = expects;
+        // Over HTTP/2 nobody is told to go on by being read from, and what is sent all the same is to do no harm.
+        if !expects || version >= Version::HTTP_2 {
             self.tasks = Some(tasks.clone());
         }
     }
 
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        self.waits = false;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
@@ -91,7 +101,7 @@ impl Arriving {
 
 impl From<Incoming> for Arriving {
     fn from(body: Incoming) -> Arriving {
-        Arriving { body: Some(body), tasks: None }
+        Arriving { body: Some(body), tasks: None, waits: false }
     }
 }
 

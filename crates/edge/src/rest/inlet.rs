@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use portico_base::{Code, Error, Result, reason};
@@ -32,13 +31,11 @@ pub(super) struct Inlet {
     body: Option<Body>,
     /// Set when reading begins: most requests have no body, and never wait.
     ends_at: Option<Instant>,
-    waits: bool,
 }
 
 impl Inlet {
-    pub(super) fn new(body: Body, head: &Parts) -> Inlet {
-        let waits = !body.is_end_stream() && head.headers.contains_key(header::EXPECT);
-        Inlet { body: Some(body), ends_at: None, waits }
+    pub(super) fn new(body: Body) -> Inlet {
+        Inlet { body: Some(body), ends_at: None }
     }
 
     /// The same inlet, with its bytes counted.
@@ -63,7 +60,6 @@ impl Inlet {
     /// # Errors
     /// `upload_timeout` when nothing comes for too long, `canceled` when the caller has gone.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        self.waits = false;
         loop {
             let Some(body) = &mut self.body else { return Ok(None) };
             let now = Instant::now();
@@ -96,9 +92,8 @@ impl Inlet {
     /// When the request turns out to be malformed, or its caller to have gone.
     pub(super) async fn ended(&mut self) -> Result<()> {
         match &mut self.body {
-            // A caller that waits for 100 Continue is to be answered at once, and sends nothing then.
-            Some(body) if !self.waits => unread::ended(body).await,
-            _ => Ok(()),
+            Some(body) => unread::ended(body).await,
+            None => Ok(()),
         }
     }
 
