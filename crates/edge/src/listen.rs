@@ -43,7 +43,7 @@ use self::{
     line::Line,
     streams::Streams,
 };
-use super::{Body, Edge};
+use super::{Body, Edge, taking};
 
 /// Connections beyond this wait in the kernel's queue; sockets are connections too. Each costs a file and some 10 KiB.
 pub const CONNECTIONS_MAX: usize = 16_384;
@@ -287,6 +287,9 @@ impl Conversation {
             && answer.status() != StatusCode::SWITCHING_PROTOCOLS
         {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(socket) = answer.extensions_mut().remove::<taking::Socket>() {
+            socket.note();
         }
         answer.body_mut().leaving();
         answer

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_channel::mpsc;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Response, StatusCode, Version, header, request::Parts};
 use hyper::{ext::Protocol, upgrade::OnUpgrade};
 use portico_base::{Code, Deadline, Error, Incoming, Outgoing, RequestId, Result, reason, tasks::Tasks};
@@ -23,12 +23,14 @@ use portico_schema::{Defect, Method, Schema, Surface};
 use portico_wire::Handler;
 use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes, handshake::derive_accept_key};
 
+pub(super) use self::pump::FAREWELL_MAX;
+
 use self::pump::Pump;
 use super::{
     Body, dialect,
     rest::{Message, beside, bounded, draining},
     route::Segments,
-    shield,
+    shield, taking,
     tunnel::Tunnel,
 };
 
@@ -207,9 +209,12 @@ impl Sockets<'_> {
         };
         let said = context.reply.take();
         let bytes_max = said.message_bytes_max.and_then(|bytes| usize::try_from(bytes).ok());
-        let answer = handshake.answer(said.headers);
+        let mut answer = handshake.answer(said.headers);
         let pump = Pump::new(outbound, sender, plan.framing.clone(), entry, self.tasks.clone());
-        self.tasks.serve(pump::run(handshake.upgrade, pump, bytes_max));
+        let (socket, writing) = taking::Socket::new();
+        // With the answer, because that is when the stream becomes a socket.
+        answer.extensions_mut().insert(socket);
+        self.tasks.serve(pump::run(handshake.upgrade, pump, bytes_max).map(move |()| drop(writing)));
         Ok(answer)
     }
 

@@ -3,6 +3,9 @@
 //! A newcomer's usual mistake is to look at the connection alone. Over HTTP/2 a peer can read and answer pings and yet open
 //! no window for a stream: what that stream holds would be held for as long as the peer likes.
 //!
+//! A socket may be quiet for hours, so nobody can tell from its stream whether something waits there. It has a writer that
+//! can: what it leaves behind has a moment.
+//!
 //! *Knows:* that the next piece of a body is asked for when the one before has gone. *Does not know:* windows, frames.
 
 use std::{
@@ -14,13 +17,50 @@ use std::{
 };
 
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a stream may take nothing: as long as a connection.
 const UNTAKEN_MAX: Duration = Duration::from_secs(60);
 
 tokio::task_local! {
-    /// What was last heard of the body, while its stream is polled.
-    static HEARD: Cell<Option<Heard>>;
+    /// What was said to whoever watches, while a stream is polled.
+    static SAID: Said;
+}
+
+#[derive(Default)]
+struct Said {
+    /// What was last heard of the body.
+    heard: Cell<Option<Heard>>,
+    /// The socket that the stream becomes.
+    socket: Cell<Option<Socket>>,
+}
+
+/// A WebSocket that a stream becomes, as long as somebody writes to it.
+#[derive(Clone)]
+pub(super) struct Socket(CancellationToken);
+
+impl Socket {
+    /// A socket, and what is to be dropped when nobody writes to it any more.
+    pub(super) fn new() -> (Socket, DropGuard) {
+        let left = CancellationToken::new();
+        (Socket(left.clone()), left.drop_guard())
+    }
+
+    /// Resolves when nobody writes to it any more.
+    pub(super) async fn left(self) {
+        self.0.cancelled_owned().await;
+    }
+
+    /// Notes that the stream that is polled becomes this socket with its next answer.
+    pub(super) fn note(self) {
+        // Over HTTP/1.1 the socket is the connection, and watched as one.
+        let _watched = SAID.try_with(|said| said.socket.set(Some(self))).is_ok();
+    }
+
+    /// The socket of whoever asks: of work that a stream begins when it has become one.
+    pub(super) fn of_caller() -> Option<Socket> {
+        SAID.try_with(|said| said.socket.take()).ok().flatten()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -35,7 +75,7 @@ enum Heard {
 pub(super) fn note(gave: bool) {
     let heard = if gave { Heard::Gave } else { Heard::Waits };
     // Over HTTP/1.1 the connection itself is watched.
-    let _watched = HEARD.try_with(|cell| cell.set(Some(heard))).is_ok();
+    let _watched = SAID.try_with(|said| said.heard.set(Some(heard))).is_ok();
 }
 
 /// The work of one stream, which ends by itself when a piece of its answer is not taken for too long. Dropping it resets
@@ -61,9 +101,9 @@ impl<F: Future> Future for Watched<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let (polled, heard) = HEARD.sync_scope(Cell::new(None), || {
+        let (polled, heard) = SAID.sync_scope(Said::default(), || {
             let polled = this.work.as_mut().poll(cx);
-            (polled, HEARD.with(Cell::get))
+            (polled, SAID.with(|said| said.heard.get()))
         });
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Some(output));

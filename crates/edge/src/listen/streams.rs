@@ -19,7 +19,8 @@ use hyper::rt::Executor;
 use portico_base::tasks::Tasks;
 use tokio::time::{Instant, sleep};
 
-use crate::taking;
+use super::aside::Aside;
+use crate::{socket::FAREWELL_MAX, taking};
 
 /// How often is looked whether there are streams. Looking now and then lets a stream cost two additions and read no clock.
 const LOOK_EVERY: Duration = Duration::from_secs(25);
@@ -77,7 +78,24 @@ where
         self.count.begun.fetch_add(1, Ordering::Relaxed);
         let open = Open(Arc::clone(&self.count));
         // Nobody waits for one stream; the house waits for all of its tasks.
-        drop(self.tasks.serve(taking::Watched::new(work).map(move |_| drop(open))));
+        match taking::Socket::of_caller() {
+            None => drop(self.tasks.serve(taking::Watched::new(work).map(move |_| drop(open)))),
+            Some(socket) => drop(self.tasks.serve(written(work, socket).map(move |()| drop(open)))),
+        }
+    }
+}
+
+/// Passes on what is written to a socket. What is not taken soon after its writer has left is dropped, which resets the stream:
+/// a peer that opens no window would have both for as long as it likes.
+async fn written(work: impl Future, socket: taking::Socket) {
+    let late = Aside::new(async {
+        socket.left().await;
+        sleep(FAREWELL_MAX).await;
+    });
+    tokio::select! {
+        biased;
+        _ = work => {}
+        () = late => {}
     }
 }
 
@@ -94,24 +112,26 @@ mod tests {
     use bytes::Bytes;
     use futures_util::stream;
     use http::Request;
-    use http_body_util::Full;
+    use http_body_util::{Empty, Full};
+    use hyper::ext::Protocol;
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use portico_wire::{
         Handlers,
-        podium::v1::{FollowLogsRequest, FollowLogsResponse},
+        podium::v1::{AttachRequest, AttachResponse, FollowLogsRequest, FollowLogsResponse, attach_response},
     };
-    use tokio::sync::Semaphore;
+    use tokio::{io::DuplexStream, sync::Semaphore, time::timeout};
 
     use super::{
         super::{Connection, greeting::Greeted, head::IDLE_PATIENCE},
         *,
     };
-    use crate::{Config, Edge};
-    use portico_base::Outgoing;
+    use crate::{Config, Edge, Rest};
+    use portico_base::{Incoming, Outgoing};
     use portico_gate as gate;
-    use portico_gate::Peer;
-    use portico_schema::Schema;
+    use portico_gate::{Admit, Peer};
+    use portico_schema::{Schema, Surface};
 
+    const ATTACHING: &str = "/podium.v1.AgentService/Attach";
     const FOLLOWING: &str = "/podium.v1.InstancesService/FollowLogs";
 
     #[tokio::test(start_paused = true)]
@@ -120,17 +140,7 @@ mod tests {
         handlers.server_stream(FOLLOWING, &Arc::new(()), |_, _, _: FollowLogsRequest| async {
             Ok(Box::pin(stream::pending()) as Outgoing<FollowLogsResponse>)
         });
-        let schema = Schema::read(portico_wire::SCHEMA).unwrap();
-        let edge = Edge::new(&schema, &handlers, Arc::new(gate::Open), tasks.clone(), Config::default());
-        let slots = Arc::new(Semaphore::new(1));
-        let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
-        let connection = Connection { edge: Arc::new(edge), tls: None, tasks: tasks.clone(), slot };
-        let (ours, theirs) = tokio::io::duplex(1 << 16);
-        tasks.spawn(async move {
-            let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), None);
-            connection.talk(Greeted::read(ours).await.unwrap(), peer).await
-        });
-
+        let (theirs, slots) = connected(&handlers, &tasks);
         let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(theirs));
         let (mut calls, connection) = handshake.await.unwrap();
         let connection = tasks.spawn(connection);
@@ -147,5 +157,52 @@ mod tests {
         let lived = none_since.elapsed();
         assert!((IDLE_PATIENCE..=IDLE_PATIENCE + LOOK_EVERY).contains(&lived), "{lived:?}");
         let _slot = slots.acquire().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_whose_peer_opens_no_window_is_reset_soon_after_its_writer_has_left() {
+        let (tasks, mut handlers) = (Tasks::new(), Handlers::new());
+        handlers.bidi(ATTACHING, &Arc::new(()), |_, _, _: Incoming<AttachRequest>| async {
+            let frame = attach_response::Frame::Binary(Bytes::from_static(&[0; 1 << 16]));
+            let flood = stream::repeat_with(move || Ok(AttachResponse { frame: Some(frame.clone()) }));
+            Ok(Box::pin(flood) as Outgoing<AttachResponse>)
+        });
+        let (theirs, slots) = connected(&handlers, &tasks);
+        let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let handshake = client.initial_stream_window_size(1).handshake(TokioIo::new(theirs));
+        let (mut calls, connection) = handshake.await.unwrap();
+        tasks.spawn(connection);
+        // The house has said that it takes sockets when it has answered anything at all.
+        let any = Request::get("http://house/").body(Empty::<Bytes>::new()).unwrap();
+        drop(calls.send_request(any).await.unwrap());
+        let call = Request::connect("http://house/agent/a").extension(Protocol::from_static("websocket"));
+        let answer = calls.send_request(call.body(Empty::new()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let began = Instant::now();
+        let _deaf = hyper::upgrade::on(answer).await.unwrap();
+
+        // A connection without streams is closed.
+        let _slot = timeout(IDLE_PATIENCE * 10, slots.acquire()).await.expect("nothing holds the connection").unwrap();
+        let held = began.elapsed().saturating_sub(IDLE_PATIENCE);
+        let patience = Duration::from_secs(30) + FAREWELL_MAX * 2;
+        assert!((patience..=patience + LOOK_EVERY).contains(&held), "{held:?}");
+    }
+
+    /// The far end of a connection to a house with these handlers, and the slots of which it takes the only one.
+    fn connected(handlers: &Handlers, tasks: &Tasks) -> (DuplexStream, Arc<Semaphore>) {
+        let schema = Schema::read(portico_wire::SCHEMA).unwrap();
+        let admit: Arc<dyn Admit> = Arc::new(gate::Open);
+        let edge = Edge::new(&schema, handlers, Arc::clone(&admit), tasks.clone(), Config::default());
+        let rest = Rest::new(&schema, handlers, admit, tasks.clone(), Surface::NEUTRAL).unwrap();
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
+        let edge = Arc::new(edge.with_web(Arc::new(rest)));
+        let connection = Connection { edge, tls: None, tasks: tasks.clone(), slot };
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tasks.spawn(async move {
+            let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), None);
+            connection.talk(Greeted::read(ours).await.unwrap(), peer).await
+        });
+        (theirs, slots)
     }
 }

@@ -45,7 +45,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(45);
 const BLOCKED_MAX: Duration = Duration::from_secs(30);
 
 /// How long the closing handshake may take, and how long a handler has to end by itself.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
+pub(crate) const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// Largest message from a caller, where the handler does not want smaller ones.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
