@@ -1,6 +1,7 @@
 //! WebSockets over real connections: handshakes, frames, closing.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
+use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portico::{
     base::{Code, Error, Incoming, Outgoing, Result, reason, tasks::Tasks},
@@ -219,13 +221,7 @@ async fn http_2_client_opens_a_socket_too() {
     let stream = TokioIo::new(TcpStream::connect(house.gateway.address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     house.gateway.tasks.spawn(async move { connection.await.unwrap_or_default() });
-    let request = http::Request::builder()
-        .method("CONNECT")
-        .uri(format!("http://{}/agent/two", house.gateway.address))
-        .extension(hyper::ext::Protocol::from_static("websocket"))
-        .header("sec-websocket-version", "13")
-        .body(http_body_util::Empty::<Bytes>::new())
-        .unwrap();
+    let request = attaching(house.gateway.address, "two");
     let mut old = request.clone();
     old.headers_mut().insert("sec-websocket-version", "8".parse().unwrap());
     let refused = sender.send_request(old).await.unwrap();
@@ -237,6 +233,17 @@ async fn http_2_client_opens_a_socket_too() {
     assert_eq!(heard(&mut socket).await, Frame::text("hello from two"));
     socket.send(Frame::binary(Bytes::from_static(b"over h2"))).await.unwrap();
     assert_eq!(heard(&mut socket).await, Frame::binary(Bytes::from_static(b"over h2")));
+}
+
+/// A handshake over HTTP/2.
+fn attaching(address: SocketAddr, instance: &str) -> http::Request<Empty<Bytes>> {
+    http::Request::builder()
+        .method("CONNECT")
+        .uri(format!("http://{address}/agent/{instance}"))
+        .extension(hyper::ext::Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .body(Empty::new())
+        .unwrap()
 }
 
 /// Reads frames of a socket that speaks no WebSocket itself: kind and payload.
@@ -314,6 +321,39 @@ async fn slow_client_holds_up_its_agent_and_is_closed_with_1013_after_30_s() {
     assert!(said_bytes.load(Ordering::Relaxed) < 64 << 20, "{said_bytes:?}");
     tokio::time::resume();
     assert_eq!(closed(&mut deaf).await, (1013, "slow_consumer".into()));
+}
+
+#[tokio::test]
+async fn one_large_frame_over_http_2_is_not_sent_until_it_is_taken() {
+    let left = Arc::new(tokio::sync::Notify::new());
+    let gateway = Gateway::start(Arc::new(Open), |handlers| {
+        handlers.bidi(
+            "/podium.v1.AgentService/Attach",
+            &left,
+            |left, _, _: Incoming<podium::AttachRequest>| async move {
+                let farewell = Farewell(left);
+                let frame = Bytes::from_static(&[0; 1 << 20]);
+                let rest = stream::poll_fn(move |_| {
+                    let Farewell(_) = &farewell;
+                    std::task::Poll::Pending
+                });
+                let frames = stream::iter([Ok(said(podium::attach_response::Frame::Binary(frame)))]).chain(rest);
+                Ok(Box::pin(frames) as Outgoing<podium::AttachResponse>)
+            },
+        );
+    })
+    .await;
+    let stream = TokioIo::new(TcpStream::connect(gateway.address).await.unwrap());
+    let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) = client.initial_stream_window_size(1).handshake(stream).await.unwrap();
+    gateway.tasks.spawn(async move { connection.await.unwrap_or_default() });
+    let response = sender.send_request(attaching(gateway.address, "one")).await.unwrap();
+    let _deaf = hyper::upgrade::on(response).await.unwrap();
+    let began = tokio::time::Instant::now();
+    tokio::time::pause();
+    left.notified().await;
+    // As slow as a caller who takes none of many frames, and not as one who does not answer pings.
+    assert!((28..=33).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ use portico_gate::Entry;
 use super::{engine::RpcBody, rest::revoked, taking, unread::Arriving};
 
 /// Most that leaves at once: the usual limit of a frame of HTTP/2.
-const PIECE_BYTES_MAX: usize = 16 << 10;
+pub(super) const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// A body that is always ready is asked after its credential once in so many frames: asking takes a lock.
 const FRAMES_BETWEEN_CHECKS: u8 = 32;
@@ -124,15 +124,15 @@ impl Body {
         }
     }
 
-    /// Puts it on its way out: in pieces, and watched.
-    pub(super) fn leaving(&mut self) {
-        self.leaves = true;
-    }
-
     /// Leaves its content out. The record that counts it stays open until the answer has left.
     pub(super) fn leave_out(&mut self) {
         self.kind = Kind::Full(Full::default());
         self.rest = None;
+    }
+
+    /// Puts it on its way out: in pieces, and watched.
+    pub(super) fn leaving(&mut self) {
+        self.leaves = true;
     }
 
     /// The next piece of a frame that did not leave at once.

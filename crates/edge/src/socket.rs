@@ -6,6 +6,7 @@
 //! *Knows:* the handshakes of HTTP/1.1 and HTTP/2, credentials of browsers. *Does not know:* what frames mean.
 
 mod close;
+mod pieces;
 mod pump;
 
 use std::{sync::Arc, time::Duration};
@@ -27,7 +28,9 @@ pub(super) use self::pump::FAREWELL_MAX;
 
 use self::pump::Pump;
 use super::{
-    Body, dialect,
+    Body,
+    body::PIECE_BYTES_MAX,
+    dialect,
     rest::{Message, beside, bounded, draining},
     route::Segments,
     shield, taking,
@@ -214,7 +217,10 @@ impl Sockets<'_> {
         let (socket, writing) = taking::Socket::new();
         // With the answer, because that is when the stream becomes a socket.
         answer.extensions_mut().insert(socket);
-        self.tasks.serve(pump::run(handshake.upgrade, pump, bytes_max).map(move |()| drop(writing)));
+        // Over HTTP/1.1 the connection has nothing between it and the network.
+        let piece_bytes_max = if handshake.accept.is_some() { usize::MAX } else { PIECE_BYTES_MAX };
+        let work = pump::run(handshake.upgrade, pump, bytes_max, piece_bytes_max);
+        self.tasks.serve(work.map(move |()| drop(writing)));
         Ok(answer)
     }
 

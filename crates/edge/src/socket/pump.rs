@@ -32,6 +32,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::{
     Framing,
     close::{self, End},
+    pieces::Pieces,
 };
 use crate::rest::{draining, revoked};
 
@@ -61,7 +62,7 @@ const FRAMES_PER_TURN: usize = 32;
 
 /// What moves the frames of one socket.
 pub(super) struct Pump {
-    socket: Option<WebSocketStream<TokioIo<Upgraded>>>,
+    socket: Option<WebSocketStream<Pieces<TokioIo<Upgraded>>>>,
     outbound: Outgoing<Bytes>,
     inbound: Sender<Result<Bytes>>,
     framing: Framing,
@@ -82,8 +83,9 @@ pub(super) struct Pump {
     leaving: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// Carries frames once the handshake is through, then says farewell. Messages from the caller have at most this many bytes.
-pub(super) async fn run(upgrade: OnUpgrade, mut pump: Pump, bytes_max: Option<usize>) {
+/// Carries frames once the handshake is through, then says farewell. Messages from the caller have at most this many bytes;
+/// what goes to it is handed over in pieces of at most that many.
+pub(super) async fn run(upgrade: OnUpgrade, mut pump: Pump, bytes_max: Option<usize>, piece_bytes_max: usize) {
     let Ok(upgraded) = upgrade.await else {
         // The caller went before the answer reached it; the handler learns that by its streams being dropped.
         return;
@@ -94,7 +96,8 @@ pub(super) async fn run(upgrade: OnUpgrade, mut pump: Pump, bytes_max: Option<us
         .write_buffer_size(WRITE_BYTES)
         .max_message_size(Some(bytes_max))
         .max_frame_size(Some(bytes_max));
-    pump.socket = Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await);
+    let io = Pieces::new(TokioIo::new(upgraded), piece_bytes_max);
+    pump.socket = Some(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await);
     pump.heard_at = Instant::now();
     let end = std::future::poll_fn(|cx| pump.poll(cx)).await;
     // Boxed, so that what is needed once does not make every idle socket larger.
