@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header::CONTENT_LENGTH};
+use http::{Method, Request, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -75,5 +75,31 @@ async fn head_says_what_get_would_and_brings_nothing() {
     let metrics = Request::head(format!("http://{}/metrics", house.address())).body(Empty::new()).unwrap();
     let metrics = two.send_request(metrics).await.unwrap();
     assert_eq!(metrics.into_body().collect().await.unwrap().to_bytes(), "");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_page_is_made_for_its_first_reader_alone() {
+    let house = TestHouse::start().await;
+    for path in ["/docs", "/docs/glossary.md", "/docs/api/reference.js", "/docs/api/reference.css", "/openapi.json"] {
+        let (first, second) = (house.ask("", "GET", path).send().await, house.ask("", "GET", path).send().await);
+        assert_eq!((first.status, first.header("content-encoding")), (StatusCode::OK, ""), "{path}");
+        assert_eq!((first.header("etag"), &first.body), (second.header("etag"), &second.body), "{path}");
+        assert_eq!(first.body.as_ptr(), second.body.as_ptr(), "{path} was made twice");
+        let known = house.ask("", "GET", path).header("if-none-match", first.header("etag")).send().await;
+        assert_eq!((known.status, known.body.len()), (StatusCode::NOT_MODIFIED, 0), "{path}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_coding_that_it_takes() {
+    let house = TestHouse::start().await;
+    for (accepted, coding) in [("gzip, br", "gzip"), ("*", "gzip"), ("gzip;q=0", ""), ("identity, gzip;q=0.5", "")] {
+        let script = house.ask("", "GET", "/docs/api/reference.js").header("accept-encoding", accepted).send().await;
+        assert_eq!((script.status, script.header("content-encoding")), (StatusCode::OK, coding), "{accepted}");
+        assert_eq!(script.body.starts_with(&[0x1f, 0x8b]), coding == "gzip", "{accepted}");
+        assert_eq!(script.header("vary"), "accept-encoding");
+    }
     house.close().await;
 }

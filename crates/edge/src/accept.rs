@@ -3,9 +3,9 @@
 //! A newcomer's usual mistake is to look for a media type as text. A caller may name one to say that it does not take it, or
 //! that it likes another one better.
 //!
-//! *Knows:* media ranges, weights. *Does not know:* which answers there are.
+//! *Knows:* media ranges, codings, weights. *Does not know:* which answers there are.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 /// How much a caller wants a media type, and how closely it has said so.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,15 +38,32 @@ pub(super) fn prefers(headers: &HeaderMap, media_type: &str, usual: &str) -> boo
         || (wish.weight == usual.weight && wish.weight > 0.0 && wish.closeness == Closeness::Name)
 }
 
+/// Whether a caller takes this content coding, and likes it as much as none (RFC 9110, section 12.5.3). Who says nothing of
+/// codings gets none.
+pub(super) fn takes_coding(headers: &HeaderMap, coding: &str) -> bool {
+    let said = |name: &str| {
+        let mut wishes = wishes(headers, &header::ACCEPT_ENCODING);
+        wishes.find_map(|(said, weight)| said.eq_ignore_ascii_case(name).then_some(weight))
+    };
+    let others = said("*");
+    let weight = said(coding).or(others).unwrap_or(0.0);
+    weight > 0.0 && weight >= said("identity").or(others).unwrap_or(0.0)
+}
+
 /// What the closest range says (RFC 9110, section 12.5.1).
 fn wish(headers: &HeaderMap, media_type: &str) -> Wish {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let wishes = accepted.flat_map(|value| value.split(',')).map(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let closeness = closeness(parts.next().unwrap_or_default(), media_type);
-        Wish { closeness, weight: parts.find_map(weight).unwrap_or(1.0) }
-    });
+    let wishes = wishes(headers, &header::ACCEPT);
+    let wishes = wishes.map(|(range, weight)| Wish { closeness: closeness(range, media_type), weight });
     wishes.fold(Wish::default(), |best, wish| if wish.closeness > best.closeness { wish } else { best })
+}
+
+/// What a header lists, each with its weight.
+fn wishes<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = (&'h str, f32)> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|wish| {
+        let mut parts = wish.split(';').map(str::trim);
+        (parts.next().unwrap_or_default(), parts.find_map(weight).unwrap_or(1.0))
+    })
 }
 
 fn closeness(range: &str, media_type: &str) -> Closeness {
@@ -92,5 +109,28 @@ mod tests {
             assert_eq!(prefers(&headers, "text/event-stream", "application/x-ndjson"), expected, "{accepted}");
         }
         assert!(!prefers(&HeaderMap::new(), "text/event-stream", "application/x-ndjson"));
+    }
+
+    #[test]
+    fn a_coding_is_taken_unless_its_weight_is_nothing_or_less_than_that_of_none() {
+        let cases = [
+            ("gzip", true),
+            ("deflate, GZip;q=0.5, br", true),
+            ("*", true),
+            ("gzip;q=0.5, identity;q=0.5", true),
+            ("identity;q=0, *", true),
+            ("gzip;q=0", false),
+            ("gzip; Q=0.000, *", false),
+            ("*;q=0", false),
+            ("identity, gzip;q=0.5", false),
+            ("gzip;q=0.5, *", false),
+            ("deflate, not-gzip", false),
+            ("", false),
+        ];
+        for (accepted, expected) in cases {
+            let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
+            assert_eq!(takes_coding(&headers, "gzip"), expected, "{accepted}");
+        }
+        assert!(!takes_coding(&HeaderMap::new(), "gzip"));
     }
 }

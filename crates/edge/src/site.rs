@@ -5,20 +5,16 @@
 //!
 //! *Knows:* the embedded `docs/` tree, the OpenAPI document, the metrics. *Does not know:* methods, callers.
 
+mod made;
 mod page;
 
-use std::{
-    io::Read,
-    sync::{Arc, OnceLock},
-};
+use std::{io::Read, sync::Arc};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{
-    HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{
-        ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY,
-    },
+    HeaderValue, Method, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY},
     request::Parts,
 };
 use include_dir::{Dir, include_dir};
@@ -26,30 +22,47 @@ use portico_base::{Error, Result};
 use portico_gate::{Format, Metrics};
 use portico_schema::Schema;
 
+use self::made::{Made, Page};
 use crate::{
     accept,
     openapi::{self, Examples},
 };
 
 static DOCS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../docs");
-static REFERENCE_SCRIPT: &[u8] = include_bytes!("../../../assets/api-reference/swagger-ui-bundle.js.gz");
-static REFERENCE_STYLE: &[u8] = include_bytes!("../../../assets/api-reference/swagger-ui.css.gz");
+static REFERENCE_SCRIPT: Packed = Packed {
+    name: "/docs/api/reference.js",
+    packed_name: "/docs/api/reference.js.gz",
+    bytes: include_bytes!("../../../assets/api-reference/swagger-ui-bundle.js.gz"),
+};
+static REFERENCE_STYLE: Packed = Packed {
+    name: "/docs/api/reference.css",
+    packed_name: "/docs/api/reference.css.gz",
+    bytes: include_bytes!("../../../assets/api-reference/swagger-ui.css.gz"),
+};
 
 /// Everything loads from this server, and nothing else is contacted. Swagger UI styles elements in place.
 const CONTENT_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'";
 
+/// A file that is stored compressed with gzip.
+struct Packed {
+    /// What its page is called when it is opened, and when it is not.
+    name: &'static str,
+    packed_name: &'static str,
+    bytes: &'static [u8],
+}
+
 /// The pages that are not methods.
 pub struct Site {
     schema: Schema,
-    /// Written when it is first asked for: most processes never are, and none waits for it to start.
-    openapi: OnceLock<Bytes>,
+    /// Made when it is first asked for: most processes never are, and none waits for it to start.
+    made: Made,
     metrics: Arc<Metrics>,
 }
 
 impl Site {
     /// The site over this schema.
     pub fn new(schema: &Schema, metrics: Arc<Metrics>) -> Site {
-        Site { schema: schema.clone(), openapi: OnceLock::new(), metrics }
+        Site { schema: schema.clone(), made: Made::default(), metrics }
     }
 
     /// The page at this path; `None` when there is none.
@@ -60,12 +73,14 @@ impl Site {
             "/docs/api/" => redirect("/docs/api"),
             "/openapi.json" => self.openapi(head),
             "/metrics" => self.metrics(head),
-            "/docs/api" => content(head, page::HTML, Bytes::from_static(page::REFERENCE.as_bytes())),
-            "/docs/api/start.js" => content(head, page::SCRIPT, Bytes::from_static(page::REFERENCE_START.as_bytes())),
-            "/docs/api/reference.js" => packed(head, page::SCRIPT, REFERENCE_SCRIPT),
-            "/docs/api/reference.css" => packed(head, "text/css", REFERENCE_STYLE),
-            "/docs/style.css" => content(head, "text/css", Bytes::from_static(page::STYLE.as_bytes())),
-            _ => document(head, path.strip_prefix("/docs")?)?,
+            "/docs/api" => self.fixed(head, page::HTML, "/docs/api", page::REFERENCE.as_bytes()),
+            "/docs/api/start.js" => {
+                self.fixed(head, page::SCRIPT, "/docs/api/start.js", page::REFERENCE_START.as_bytes())
+            }
+            "/docs/api/reference.js" => self.packed(head, page::SCRIPT, &REFERENCE_SCRIPT),
+            "/docs/api/reference.css" => self.packed(head, "text/css", &REFERENCE_STYLE),
+            "/docs/style.css" => self.fixed(head, "text/css", "/docs/style.css", page::STYLE.as_bytes()),
+            _ => self.document(head, path.strip_prefix("/docs")?)?,
         };
         Some(match head.method {
             Method::GET | Method::HEAD => found,
@@ -74,20 +89,49 @@ impl Site {
     }
 
     fn openapi(&self, head: &Parts) -> Response<Bytes> {
-        if let Some(document) = self.openapi.get() {
-            return content(head, "application/json", document.clone());
-        }
-        match examples() {
-            Ok(examples) => {
-                let write = || openapi::document(&self.schema, &examples).to_string().into();
-                content(head, "application/json", self.openapi.get_or_init(write).clone())
-            }
+        let page = self.made.page("/openapi.json", || match examples() {
+            Ok(examples) => Some(openapi::document(&self.schema, &examples).to_string().into()),
             // They are part of the build, and a test reads them all.
             Err(error) => {
                 tracing::error!(error = error.report(), "an embedded example cannot be read");
-                status(StatusCode::INTERNAL_SERVER_ERROR)
+                None
             }
+        });
+        content(head, "application/json", page)
+    }
+
+    /// A Markdown document as a page, or another embedded file as it is.
+    fn document(&self, head: &Parts, path: &str) -> Option<Response<Bytes>> {
+        let path = path.trim_start_matches('/');
+        let file = ["README.md".to_owned(), path.to_owned(), format!("{path}.md"), format!("{path}/README.md")]
+            .into_iter()
+            .skip(usize::from(!path.is_empty()))
+            .find_map(|name| DOCS.get_file(&name))?;
+        let (name, text) = (file.path().to_str()?, file.contents());
+        if name.ends_with(".md") {
+            let write = || Some(page::document(&String::from_utf8_lossy(text), name).into());
+            return Some(content(head, page::HTML, self.made.page(name, write)));
         }
+        let media = if name.ends_with(".json") { "application/json" } else { "text/plain; charset=utf-8" };
+        Some(self.fixed(head, media, name, text))
+    }
+
+    /// A file as it is.
+    fn fixed(&self, head: &Parts, media: &'static str, name: &'static str, file: &'static [u8]) -> Response<Bytes> {
+        content(head, media, self.made.page(name, || Some(Bytes::from_static(file))))
+    }
+
+    /// A file that is stored compressed; opened for the rare client that does not take gzip.
+    fn packed(&self, head: &Parts, media: &'static str, file: &Packed) -> Response<Bytes> {
+        let mut answer = if accept::takes_coding(&head.headers, "gzip") {
+            let mut answer = self.fixed(head, media, file.packed_name, file.bytes);
+            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            answer
+        } else {
+            content(head, media, self.made.page(file.name, || opened(file.bytes)))
+        };
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+        answer
     }
 
     /// In the format that is asked for; scrapers that name none read the older one.
@@ -121,50 +165,21 @@ pub fn examples() -> Result<Examples> {
     Ok(examples)
 }
 
-/// A Markdown document as a page, or another embedded file as it is.
-fn document(head: &Parts, path: &str) -> Option<Response<Bytes>> {
-    let path = path.trim_start_matches('/');
-    let (name, text) = ["README.md".to_owned(), path.to_owned(), format!("{path}.md"), format!("{path}/README.md")]
-        .into_iter()
-        .skip(usize::from(!path.is_empty()))
-        .find_map(|name| DOCS.get_file(&name).map(|file| (name, file.contents())))?;
-    if name.ends_with(".md") {
-        let html = page::document(&String::from_utf8_lossy(text), &name);
-        return Some(content(head, page::HTML, html.into()));
-    }
-    let media = if name.ends_with(".json") { "application/json" } else { "text/plain; charset=utf-8" };
-    Some(content(head, media, Bytes::from_static(text)))
-}
-
 /// A page that a browser may keep, as long as it asks whether it changed.
-fn content(head: &Parts, media: &'static str, body: Bytes) -> Response<Bytes> {
-    let tag = format!("\"{:016x}\"", fingerprint(&body));
-    if head.headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+fn content(head: &Parts, media: &'static str, page: Option<Page>) -> Response<Bytes> {
+    let Some(Page { body, tag }) = page else { return status(StatusCode::INTERNAL_SERVER_ERROR) };
+    if head.headers.get(IF_NONE_MATCH) == Some(&tag) {
         return status(StatusCode::NOT_MODIFIED);
     }
     let mut answer = typed(media, body);
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        answer.headers_mut().insert(ETAG, tag);
-    }
+    answer.headers_mut().insert(ETAG, tag);
     answer
 }
 
-/// A file that is stored compressed; opened for the rare client that does not take gzip.
-fn packed(head: &Parts, media: &'static str, stored: &'static [u8]) -> Response<Bytes> {
-    if takes_gzip(&head.headers) {
-        let mut answer = content(head, media, Bytes::from_static(stored));
-        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        return answer;
-    }
+/// What was compressed. It is part of the build, and a test opens it.
+fn opened(packed: &[u8]) -> Option<Bytes> {
     let mut opened = Vec::new();
-    match GzDecoder::new(stored).read_to_end(&mut opened) {
-        Ok(_) => content(head, media, opened.into()),
-        Err(_) => status(StatusCode::INTERNAL_SERVER_ERROR),
-    }
-}
-
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains("gzip"))
+    GzDecoder::new(packed).read_to_end(&mut opened).is_ok().then(|| opened.into())
 }
 
 fn typed(media: &'static str, body: Bytes) -> Response<Bytes> {
@@ -195,9 +210,4 @@ fn not_allowed() -> Response<Bytes> {
     let mut answer = status(StatusCode::METHOD_NOT_ALLOWED);
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     answer
-}
-
-/// FNV-1a: enough to notice that a build's page differs from another's.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
