@@ -34,6 +34,26 @@ async fn every_protocol_and_encoding_reaches_the_same_handler() {
 }
 
 #[tokio::test]
+async fn case_means_nothing_in_media_types_and_codings() {
+    let edge = edge(&keys());
+    let wire = CreateKeyRequest { name: "ci".into(), ..Default::default() }.to_wire();
+    let expected = CreateKeyResponse { name: "ci".into(), ..Default::default() }.to_wire();
+    for media_type in ["Application/JSON", "application/json; Charset=UTF-8"] {
+        let request = post(MUTATING, media_type).header("content-encoding", "Identity");
+        let answer = send(&edge, request, r#"{"name":"ci"}"#).await;
+        assert_eq!((answer.header("content-type"), &answer.body[..]), ("application/json", &br#"{"name":"ci"}"#[..]));
+    }
+    assert_eq!(send(&edge, post(MUTATING, "APPLICATION/PROTO"), wire.clone()).await.body, expected);
+    let answer = send(&edge, post(MUTATING, "application/gRPC+Proto"), envelope(0, &wire)).await;
+    assert_eq!((answer.body.to_vec(), answer.grpc_status()), (envelope(0, &expected), "0"));
+    let answer = send(&edge, post(MUTATING, "Application/gRPC-Web"), envelope(0, &wire)).await;
+    assert!(answer.body.starts_with(&envelope(0, &expected)), "{:?}", answer.body);
+    let body = STANDARD.encode(envelope(0, &wire));
+    let answer = send(&edge, post(MUTATING, "application/gRPC-Web-Text"), body).await;
+    assert!(answer.body.starts_with(STANDARD.encode(envelope(0, &expected)).as_bytes()), "{:?}", answer.body);
+}
+
+#[tokio::test]
 async fn base64_goes_in_and_out_of_grpc_web_text() {
     let edge = edge(&keys());
     let wire = CreateKeyRequest { name: "ci".into(), ..Default::default() }.to_wire();

@@ -198,6 +198,16 @@ async fn head_has_the_length_but_no_body_and_etags_spare_it() {
 }
 
 #[tokio::test]
+async fn case_means_nothing_in_media_types_and_codings() {
+    let door = door(keys);
+    for media_type in ["Application/JSON", "application/vnd.Podium+Json; Charset=UTF-8"] {
+        let headers = [("content-type", media_type), ("content-encoding", "Identity")];
+        let created = ask(&door, "POST", "/api/v1/keys", &headers, r#"{"tenant_id":"acme"}"#).await;
+        assert_eq!(created.status, 201, "{media_type}: {}", created.body);
+    }
+}
+
+#[tokio::test]
 async fn trailers_come_last_where_they_can_and_first_where_they_cannot() {
     let door = door(|handlers| {
         handlers.unary(

@@ -71,6 +71,14 @@ async fn parts_may_come_in_any_order() {
 }
 
 #[tokio::test]
+async fn a_form_is_one_however_its_type_is_written() {
+    let headers = [("content-type", "Multipart/Form-Data; Boundary=XX")];
+    let whole = form(&[("agent_type", "t"), ("version", "1"), ("file", "f")]);
+    let answer = ask(&deployments(), "POST", "/api/v1/deployments", &headers, whole).await;
+    assert_eq!(told(&answer), (201, "t 1 f".into()));
+}
+
+#[tokio::test]
 async fn parts_that_mean_nothing_are_thrown_away() {
     let large = "x".repeat(3 << 20);
     let answer = upload(form(&[("note", &large), ("agent_type", "t"), ("version", "1"), ("file", "f")])).await;

@@ -62,23 +62,43 @@ pub fn classify(head: &Parts, outline: &Outline<'_>) -> Kind {
         return Kind::Preflight;
     }
     let media_type = media_type(outline.content_type);
-    if let Some(codec) = media_type.strip_prefix("application/grpc-web-text") {
-        return coded(Protocol::GrpcWebText, matches!(codec, "" | "+proto"));
+    // The longer names first: they begin with the shorter ones.
+    let Some(name) = after("application/", media_type) else { return untyped(head) };
+    if let Some(codec) = after("grpc-web-text", name) {
+        return coded(Protocol::GrpcWebText, is_any(codec, &["", "+proto"]));
     }
-    if let Some(codec) = media_type.strip_prefix("application/grpc-web") {
-        return coded(Protocol::GrpcWeb, matches!(codec, "" | "+proto" | "+json"));
+    if let Some(codec) = after("grpc-web", name) {
+        return coded(Protocol::GrpcWeb, is_any(codec, &["", "+proto", "+json"]));
     }
-    if let Some(codec) = media_type.strip_prefix("application/grpc") {
-        return coded(Protocol::Grpc, matches!(codec, "" | "+proto" | "+json"));
+    if let Some(codec) = after("grpc", name) {
+        return coded(Protocol::Grpc, is_any(codec, &["", "+proto", "+json"]));
     }
-    match media_type {
-        "application/connect+proto" | "application/connect+json" => Kind::Rpc(Protocol::ConnectStream),
-        "application/proto" => Kind::Rpc(Protocol::Connect),
-        "application/json" if outline.protocol_version.is_some() => Kind::Rpc(Protocol::Connect),
-        "application/json" => Kind::ConnectOrWeb,
-        _ if head.method == Method::GET => Kind::ConnectOrWeb,
-        _ => Kind::Web,
+    if is_any(name, &["json"]) {
+        let is_told = outline.protocol_version.is_some();
+        return if is_told { Kind::Rpc(Protocol::Connect) } else { Kind::ConnectOrWeb };
     }
+    if is_any(name, &["proto"]) {
+        return Kind::Rpc(Protocol::Connect);
+    }
+    if is_any(name, &["connect+proto", "connect+json"]) {
+        return Kind::Rpc(Protocol::ConnectStream);
+    }
+    untyped(head)
+}
+
+/// What is said in no media type of a call.
+fn untyped(head: &Parts) -> Kind {
+    if head.method == Method::GET { Kind::ConnectOrWeb } else { Kind::Web }
+}
+
+/// What follows this beginning. Case means nothing in media types (RFC 9110, section 8.3.1).
+fn after<'t>(beginning: &str, text: &'t str) -> Option<&'t str> {
+    let (begins, rest) = text.split_at_checked(beginning.len())?;
+    begins.eq_ignore_ascii_case(beginning).then_some(rest)
+}
+
+fn is_any(text: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| text.eq_ignore_ascii_case(name))
 }
 
 fn coded(protocol: Protocol, known: bool) -> Kind {
@@ -107,6 +127,9 @@ mod tests {
             ("POST", "application/connect+json", Kind::Rpc(Protocol::ConnectStream)),
             ("POST", "application/proto", Kind::Rpc(Protocol::Connect)),
             ("POST", "application/json; charset=utf-8", Kind::ConnectOrWeb),
+            ("POST", "Application/gRPC-Web+Proto", Kind::Rpc(Protocol::GrpcWeb)),
+            ("POST", "APPLICATION/JSON", Kind::ConnectOrWeb),
+            ("POST", "text/json", Kind::Web),
             ("POST", "multipart/form-data; boundary=x", Kind::Web),
             ("GET", "", Kind::ConnectOrWeb),
             ("DELETE", "", Kind::Web),

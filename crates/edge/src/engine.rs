@@ -249,7 +249,7 @@ impl Frame {
     pub fn new(protocol: Protocol, verb: &Method, outline: &Outline<'_>) -> Frame {
         let media_type = match protocol {
             Protocol::GrpcWebText => Some(text::INNER_MEDIA_TYPE),
-            _ => outline.content_type.cloned(),
+            _ => outline.content_type.map(lowered),
         };
         Frame { protocol, media_type, plain: Plain::of(protocol, verb, outline) }
     }
@@ -289,7 +289,7 @@ impl Frame {
         let mut headers = self.typed();
         for name in FRAMING_HEADERS {
             if let Some(value) = context.metadata.headers().get(&name) {
-                headers.insert(name, value.clone());
+                headers.insert(name, lowered(value));
             }
         }
         if let Some(left) = context.deadline.remaining() {
@@ -302,6 +302,16 @@ impl Frame {
     fn typed(&self) -> HeaderMap {
         self.media_type.iter().map(|media_type| (header::CONTENT_TYPE, media_type.clone())).collect()
     }
+}
+
+/// A media type or a coding as the crate compares it. Its case means nothing (RFC 9110, sections 8.3.1 and 8.4.1), and nearly
+/// everybody writes it so.
+fn lowered(value: &HeaderValue) -> HeaderValue {
+    if !value.as_bytes().iter().any(u8::is_ascii_uppercase) {
+        return value.clone();
+    }
+    // No letter makes a value that is not one.
+    HeaderValue::from_bytes(&value.as_bytes().to_ascii_lowercase()).unwrap_or_else(|_| value.clone())
 }
 
 /// The crate says how a failed gRPC call ended in the headers, and again in trailers that follow at once. gRPC has one or the

@@ -132,7 +132,7 @@ impl Plan {
             // An empty one is that of a reader who has seen no event yet.
             last_event_id: self.resumed.as_ref().and_then(|_| text(LAST_EVENT_ID)).filter(|id| !id.is_empty()),
             form: self.form(headers),
-            is_encoded: text(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity"),
+            is_encoded: text(header::CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")),
             id: id.clone(),
         }
     }
@@ -302,8 +302,7 @@ async fn json(asking: &Asking, inlet: &mut Inlet) -> Result<Bytes> {
         return Ok(Bytes::new());
     }
     match asking.content_type.as_deref().map(media_type) {
-        Some("application/json") => inlet.collect(JSON_BYTES_MAX).await,
-        Some(other) if other.ends_with("+json") => inlet.collect(JSON_BYTES_MAX).await,
+        Some(media_type) if is_json(media_type) => inlet.collect(JSON_BYTES_MAX).await,
         other => {
             // A chunked body may turn out to be empty only when it is read.
             if other.is_none() && inlet.chunk().await?.is_none() {
@@ -312,6 +311,13 @@ async fn json(asking: &Asking, inlet: &mut Inlet) -> Result<Bytes> {
             Err(unsupported("the body must be application/json"))
         }
     }
+}
+
+/// Whether a media type is that of JSON, or of something written in it. Case means nothing in it (RFC 9110, section 8.3.1).
+fn is_json(media_type: &str) -> bool {
+    const SUFFIX: &[u8] = b"+json";
+    media_type.eq_ignore_ascii_case("application/json")
+        || media_type.as_bytes().last_chunk::<{ SUFFIX.len() }>().is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX))
 }
 
 fn unsupported(message: &'static str) -> Error {
