@@ -3,6 +3,9 @@
 //! A newcomer's usual mistake is to give both the same limit. A load balancer keeps idle connections for a minute and
 //! expects them to live; a peer that has begun a head and does not end it holds a connection for nothing.
 //!
+//! What came in one read with the end of the request before is the library's already, and nobody here sees it: a head of which
+//! only that has come counts as not begun. It gains a peer nothing, who may be silent for as long without a byte of it.
+//!
 //! *Knows:* when the HTTP library begins and ends waiting for a head (it asks for a timer then). *Does not know:* heads.
 
 use std::{
