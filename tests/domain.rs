@@ -22,6 +22,8 @@ use portico::{
     port::records::Records,
 };
 
+/// Longer than anything here takes on a busy machine, by a clock that goes on while paused time stands.
+const PATIENCE: Duration = Duration::from_secs(30);
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 /// What the domain stands on in these tests.

@@ -40,10 +40,8 @@ use portico::{
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use super::Ground;
+use super::{Ground, PATIENCE};
 
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 const ALL: PageRequest = PageRequest { limit: 100, after: None };
 /// What the houses here are called.
 pub(super) const INSTALLATION: &str = "here";

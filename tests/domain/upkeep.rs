@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use super::{
-    Ground, NOW,
+    Ground, NOW, PATIENCE,
     gateways::noted,
     instances::{House, INSTALLATION},
     time_stands,
@@ -288,11 +288,9 @@ async fn a_removal_that_its_gateway_did_not_end_is_ended_by_another() {
 
 /// Asks until it is so. Time stands, but the threads of the store work.
 pub(super) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
-    for _ in 0..20_000 {
-        if is_so().await {
-            return;
-        }
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "not so, however often it is asked: {what}");
         tokio::task::yield_now().await;
     }
-    panic!("not so, however often it is asked: {what}");
 }
