@@ -18,7 +18,10 @@ use portico::{
         page::PageRequest,
         reason,
     },
-    domain::keys::{self, KeyRole, Keys, NewKey, Parts, Peppers, Resolved},
+    domain::keys::{
+        self, KeyRole, Keys, LOOK_UPS_IN_FLIGHT_MAX, NewKey, Parts, Peppers, Resolved,
+        grammar::{self, Kind},
+    },
     port::{
         Answer,
         bus::Bus,
@@ -227,6 +230,34 @@ async fn a_question_to_the_store_is_not_dropped_with_its_caller() {
     slow.answers.add_permits(1);
     keys.resolve(secret.reveal()).await.unwrap();
     assert_eq!(slow.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn look_ups_beyond_their_room_are_refused_at_once_and_keys_in_use_are_served() {
+    let _time_stands = time_stands();
+    let (ground, keys, admin) = house().await;
+    let (_, used) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
+    let slow = Arc::new(Slow { inner: Arc::clone(&ground.records), asked: 0.into(), answers: Semaphore::new(1) });
+    let keys = gateway(&ground, Arc::clone(&slow) as Arc<dyn Records>).await;
+    keys.resolve(used.reveal()).await.unwrap();
+    for _ in 0..LOOK_UPS_IN_FLIGHT_MAX {
+        // Their callers do not wait for an answer.
+        assert!(keys.resolve(grammar::generate(Kind::Tenant).reveal()).now_or_never().is_none());
+    }
+    let unknown = grammar::generate(Kind::Tenant);
+    let refused = keys.resolve(unknown.reveal()).now_or_never().expect("an answer at once");
+    assert_eq!(refusal(refused).reason(), reason::AUTH_UNAVAILABLE);
+    keys.resolve(used.reveal()).await.unwrap();
+    // What is not answered in time makes room.
+    tokio::time::advance(Duration::from_secs(6)).await;
+    keys.resolve(used.reveal()).now_or_never().expect("as it was lately").unwrap();
+    slow.answers.add_permits(LOOK_UPS_IN_FLIGHT_MAX);
+    let answered = async {
+        while keys.resolve(unknown.reveal()).await.is_err_and(|error| error.reason() != reason::UNAUTHORIZED) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), answered).await.expect("room");
 }
 
 #[tokio::test]

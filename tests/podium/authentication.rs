@@ -3,8 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, Request};
-use portico::{edge::Body, gate::Peer};
+use portico::{
+    domain::keys::grammar::{self, Kind},
+    edge::Body,
+    gate::Peer,
+};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -37,6 +42,41 @@ async fn without_a_valid_key_there_is_one_answer() {
         house.ask("", "GET", "/api/v1/config").header("authorization", &format!("bEARER {ADMIN}")).send().await;
     answer.expect(200);
     assert!(!answer.header("x-request-id").is_empty());
+}
+
+#[tokio::test]
+async fn a_wrong_key_counts_where_none_is_needed_and_when_its_caller_is_gone_before_it_is_known() {
+    let house = TestHouse::with(&[("PORTICO_RATE_FAILED_AUTH_PER_MINUTE", "3")]).await;
+    let asked = |peer: &Peer, path: &str, key: &str| {
+        let request = Request::get(path).header("authorization", format!("Bearer {key}"));
+        house.call_from(peer.clone(), request.body(Body::empty()).unwrap())
+    };
+    // Unknown, but nothing is wrong with it otherwise: it costs a question to the store.
+    let wrong = grammar::generate(Kind::Tenant);
+    let wrong = wrong.reveal();
+    for (address, is_patient) in [("203.0.113.7", true), ("203.0.113.8", false)] {
+        let peer = Peer::new(SocketAddr::new(address.parse().unwrap(), 1), None);
+        for _ in 0..3 {
+            if is_patient {
+                assert_eq!(asked(&peer, "/health", wrong).await.status(), 200, "to nobody");
+            } else {
+                assert!(asked(&peer, "/health", wrong).now_or_never().is_none(), "answered without a question");
+            }
+        }
+        assert_eq!(asked(&peer, "/health", wrong).await.status(), 429, "{address}");
+        assert_eq!(asked(&peer, "/api/v1/config", wrong).await.status(), 429);
+        // Whoever shares the address is served.
+        assert_eq!(asked(&peer, "/api/v1/config", ADMIN).await.status(), 200);
+        let unproven = Request::get("/health").body(Body::empty()).unwrap();
+        assert_eq!(house.call_from(peer.clone(), unproven).await.status(), 200);
+
+        assert!(!peer.is_guessing());
+        for _ in 0..64 - 5 {
+            assert!(asked(&peer, "/health", wrong).now_or_never().is_none());
+        }
+        assert!(peer.is_guessing(), "the connection is to be closed");
+    }
+    house.close().await;
 }
 
 #[tokio::test]

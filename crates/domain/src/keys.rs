@@ -35,7 +35,7 @@ use portico_port::{
     bus::Bus,
     records::{Expect, Records, Write},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -50,7 +50,7 @@ pub use self::{
     record::{
         ADMIN_PERMISSIONS, DEFAULT_PERMISSIONS, Key, KeyRole, NewKey, RATE_LIMIT_RPM_MAX, TENANT_PERMISSIONS, tenant_id,
     },
-    resolve::unauthorized,
+    resolve::{LOOK_UPS_IN_FLIGHT_MAX, unauthorized},
 };
 use super::{
     audit::Audit,
@@ -90,6 +90,8 @@ struct Inner {
     live: Live,
     /// One look-up at a time for keys that share a lane, so that a cold key is looked up once and not by every caller.
     lanes: Box<[tokio::sync::Mutex<()>]>,
+    /// Room for look-ups, which do not end with their callers.
+    look_ups: Arc<Semaphore>,
     uses: mpsc::Sender<Use>,
     /// For look-ups, which go on without their callers.
     tasks: Tasks,
@@ -164,6 +166,7 @@ impl Keys {
             bound: Mutex::default(),
             live: Live::new(),
             lanes: resolve::lanes(),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS_IN_FLIGHT_MAX)),
             uses,
             tasks: tasks.clone(),
         }));

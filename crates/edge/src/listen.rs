@@ -271,6 +271,10 @@ struct Conversation {
 impl Conversation {
     async fn answer(&self, head: Box<Parts>, body: Incoming) -> Response<Body> {
         let spoken = head.version;
+        // Asked before too: who resets its calls is answered none.
+        if self.peer.is_guessing() {
+            self.farewell.cancel();
+        }
         let mut body = body.into();
         let mut answer = if is_addressed(&head) {
             self.edge.answer(head, &mut body, self.peer.clone()).await

@@ -127,15 +127,16 @@ impl Parts {
         Ok((permit, known.ended))
     }
 
-    /// Who calls. A public method takes anybody: a credential that does not hold makes its caller anonymous there.
+    /// Who calls. A public method takes anybody: a credential that does not hold makes its caller anonymous there, unless too
+    /// many came from the same address, since it costs the store the same question wherever it is presented.
     ///
     /// A credential that holds is always taken, however many wrong ones came from the same address: many callers share
     /// addresses, and a guesser must not lock them out.
     async fn identify(&self, method: &Method, peer: &Peer, bearer: Result<Option<&str>>) -> Result<Known> {
         let bound = peer.certificate().and_then(|der| self.certificates.key_id(der));
         let found = match (bearer, bound) {
-            (Ok(Some(presented)), None) => self.keys.resolve(presented).await,
-            (Ok(Some(presented)), Some(bound)) => self.keys.resolve(presented).await.and_then(|resolved| {
+            (Ok(Some(presented)), None) => self.resolve(peer, presented).await,
+            (Ok(Some(presented)), Some(bound)) => self.resolve(peer, presented).await.and_then(|resolved| {
                 // The key that the certificate stands for is no second credential; every other one is.
                 if resolved.caller.key_id() == Some(bound) { Ok(resolved) } else { Err(credential::conflicting()) }
             }),
@@ -144,14 +145,47 @@ impl Parts {
             (Ok(None), None) => return Err(credential::unauthorized()),
             (Err(error), _) => Err(error),
         };
-        match found {
-            Ok(Resolved { caller, rate_limit_rpm, ended }) => Ok(Known { caller, per_minute: rate_limit_rpm, ended }),
-            Err(_) if method.access == Access::Public => Ok(Known::nobody()),
-            Err(error) if error.code() == Code::Unauthenticated => {
-                peer.note_failure();
-                Err(self.failures.note(peer.address().ip()).map_or(error, too_many_failures))
+        let error = match found {
+            Ok(Resolved { caller, rate_limit_rpm, ended }) => {
+                return Ok(Known { caller, per_minute: rate_limit_rpm, ended });
             }
-            Err(error) => Err(error),
+            Err(error) => error,
+        };
+        if error.code() == Code::Unauthenticated
+            && let Some(wait) = self.failed(peer)
+        {
+            return Err(too_many_failures(wait));
+        }
+        if method.access == Access::Public { Ok(Known::nobody()) } else { Err(error) }
+    }
+
+    async fn resolve(&self, peer: &Peer, presented: &str) -> Result<Resolved> {
+        let mut attempt = Attempt { gate: self, peer, is_open: true };
+        let found = self.keys.resolve(presented).await;
+        attempt.is_open = false;
+        found
+    }
+
+    /// Counts a credential that failed. Answers how long its address is to wait when there were too many.
+    fn failed(&self, peer: &Peer) -> Option<Duration> {
+        peer.note_failure();
+        self.failures.note(peer.address().ip())
+    }
+}
+
+/// A credential whose worth is not known yet. One whose caller goes before it is counts as failed: else whoever resets its
+/// calls could have the store asked about any number of keys.
+struct Attempt<'a> {
+    gate: &'a Parts,
+    peer: &'a Peer,
+    is_open: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            // Nobody is there to be told to wait.
+            let _nobody = self.gate.failed(self.peer);
         }
     }
 }

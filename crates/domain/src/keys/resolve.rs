@@ -32,6 +32,9 @@ use super::{
 
 /// Lanes for look-ups. Keys that share one wait for each other, which costs microseconds.
 const LANES: usize = 64;
+/// Look-ups on their way at the same time, most of them waiting for their lanes: 64 for each, as many as a store that takes 8 ms
+/// for one answers before they would have waited too long. Callers of a key that was seen in the last seconds need none.
+pub const LOOK_UPS_IN_FLIGHT_MAX: usize = 64 * LANES;
 /// How long a look-up may take, waiting included, before the store counts as out of reach.
 const LOOK_UP_WAIT: Duration = Duration::from_millis(500);
 /// When a caller should try again while the store is out of reach.
@@ -117,8 +120,14 @@ impl Inner {
     }
 
     /// Does this whether or not its caller waits for it, within the time that a look-up has.
+    ///
+    /// # Errors
+    /// `auth_unavailable` when that is over, or at once when there is no room for another look-up.
     async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        let within = async {
+        let in_flight = Arc::clone(&self.look_ups).try_acquire_owned();
+        let in_flight = in_flight.map_err(|_full| out_of_reach("too many keys are being looked up"))?;
+        let within = async move {
+            let _in_flight = in_flight;
             let done = timeout(LOOK_UP_WAIT, work).await;
             done.unwrap_or_else(|_elapsed| Err(out_of_reach("the key store did not answer in time")))
         };
