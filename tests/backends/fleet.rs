@@ -72,6 +72,7 @@ on_every_fleet! {
     what_does_not_listen_is_killed_with_all_that_it_started,
     an_order_to_end_at_once_is_obeyed_at_once,
     a_late_stop_leaves_a_newer_instance_of_the_same_id_alone,
+    the_id_of_an_agent_that_ended_by_itself_can_be_used_again,
     a_bundle_that_cannot_run_says_why,
     a_host_takes_one_instance_of_an_id_and_no_more_than_it_can_hold,
     files_pass_between_client_and_agent,
@@ -444,6 +445,19 @@ async fn a_late_stop_leaves_a_newer_instance_of_the_same_id_alone(house: House) 
     house.fleet.stop(&untold, Stop::Now).await.unwrap();
     create(&untold).await;
     house.fleet.stop(&older, Stop::Now).await.unwrap();
+}
+
+async fn the_id_of_an_agent_that_ended_by_itself_can_be_used_again(house: House) {
+    let at = house.start("agent_1").await;
+    let mut client = house.attach(&at).await;
+    client.answer("write for nobody else").await;
+    client.ask("leave").await;
+    assert_eq!(client.end().await, reason::INSTANCE_TERMINATED);
+    assert_eq!(house.fleet.info(&at).await.unwrap().state, State::Terminated);
+
+    let again = house.start("agent_1").await;
+    let files = house.fleet.files(&again, &WorkspacePath::root(), 1).await.unwrap();
+    assert!(files.entries.is_empty(), "what another one left");
 }
 
 async fn a_bundle_that_cannot_run_says_why(house: House) {

@@ -154,6 +154,7 @@ impl LocalFleet {
             return Err(failure::draining());
         }
         self.forget_oldest_ended().await;
+        self.forget_ended(&start.instance).await;
         let bundle = start.bundle.clone();
         let folder = self.config.root.join("instances").join(folder_name(&start.instance)?);
         let (instance, outbox) = Instance::new(start, folder, Arc::clone(&self.clock));
@@ -190,6 +191,15 @@ impl LocalFleet {
         self.tasks.spawn(supervisor.supervise());
         // Dropped without a word when it was stopped before it connected.
         starting.await.unwrap_or_else(|_| Err(failure::terminated()))
+    }
+
+    /// Makes room for a new instance when the one that had its id has ended by itself: who gives out ids has given it anew, and
+    /// may have forgotten the old one.
+    async fn forget_ended(&self, id: &str) {
+        let ended = self.with(|all| all.get(id).filter(|instance| instance.state().is_over()).cloned());
+        if let Some(ended) = ended {
+            forget(&self.instances, &ended).await;
+        }
     }
 
     /// Keeps the number of ended instances within bounds.

@@ -39,6 +39,8 @@ def obey(message):
     if word == "crash":
         print("about to crash", file=sys.stderr, flush=True)
         os._exit(3)
+    if word == "leave":
+        sys.exit(0)
     if word == "environment":
         say("complete", message_id=message_id, text=json.dumps(dict(os.environ)))
     elif word == "init":
