@@ -3,10 +3,11 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use http::Request;
 use portico::{
     backend::disk::Disk,
     config::Sources,
-    edge::Edge,
+    edge::{Body, Edge},
     gateway::{Coordinator, Stop},
     port::blobs::Blobs,
     schema::{Access, Method},
@@ -17,7 +18,7 @@ use super::matrix::like;
 use crate::support::{
     doors::{Behind, Call, Door, Told},
     example,
-    gateway::PATIENCE,
+    gateway::{PATIENCE, peer},
     stage::bundle,
 };
 
@@ -158,5 +159,34 @@ async fn every_method_of_a_host_but_its_health_is_for_those_who_know_the_token()
             assert_eq!(code, expected, "{} by {door:?}", method.path);
         }
     }
+    host.coordinator.drain(Stop::AtOnce).await;
+}
+
+#[tokio::test]
+async fn without_a_token_a_host_hears_no_page_in_a_browser_of_its_machine() {
+    let host = Host::start("").await;
+    host.instance("echo-1").await;
+    let status = async |verb: &str, target: &str, headers: &[(&str, &str)]| {
+        let request = headers
+            .iter()
+            .fold(Request::builder().method(verb).uri(target), |request, &(name, value)| request.header(name, value));
+        host.edge().call(request.body(Body::empty()).unwrap(), peer()).await.status().as_u16()
+    };
+    let (here, file) = (("host", "localhost:9090"), "/agent/echo-1/files/left-by-a-page");
+    let socket = [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", "13")];
+    assert_eq!(status("POST", file, &[here]).await, 201);
+    assert_eq!(status("GET", "http://127.0.0.1:9090/admin/status", &[]).await, 200, "as HTTP/2 has it");
+    for strange in [
+        // A page that asks for this machine says so; one whose name was led here asks for that name.
+        &[here, ("origin", "https://hostile.example")][..],
+        &[here, ("origin", "null")],
+        &[("host", "hostile.example:9090")],
+    ] {
+        assert_eq!(status("POST", file, strange).await, 401, "{strange:?}");
+        assert_eq!(status("GET", "/admin/status", strange).await, 401, "{strange:?}");
+        assert_eq!(status("GET", "/agent/echo-1", &[strange, &socket].concat()).await, 401, "{strange:?}");
+        assert_eq!(status("GET", "/health", strange).await, 200, "{strange:?}");
+    }
+    assert_eq!(status("GET", "http://hostile.example:9090/admin/status", &[]).await, 401, "as HTTP/2 has it");
     host.coordinator.drain(Stop::AtOnce).await;
 }

@@ -13,7 +13,7 @@ use std::{convert::Infallible, net::SocketAddr};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Version, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -97,6 +97,7 @@ impl Door {
     /// The request, whole.
     pub(crate) fn request(self, call: &Call<'_>) -> Request<Body> {
         let (mut head, content) = self.content(call);
+        head.headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1"));
         if !call.key.is_empty() {
             head.headers.insert(header::AUTHORIZATION, format!("Bearer {}", call.key).parse().unwrap());
         }

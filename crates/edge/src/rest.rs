@@ -135,7 +135,7 @@ impl Doors {
             Match::Others(others) => match self.socket(&path, &head.method, &others) {
                 Some(plan) => {
                     let sockets = Sockets { admit: &*self.admit, tasks: &self.tasks };
-                    let mut refusal = Box::pin(sockets.turn_away(plan, head.headers, peer, &id)).await;
+                    let mut refusal = Box::pin(sockets.turn_away(plan, &mut head, peer, &id)).await;
                     refusal.headers_mut().extend(told(&others));
                     refusal
                 }
@@ -181,9 +181,9 @@ impl Doors {
         let request = plan.read_head(&head, &headers, id);
         let asked = render::Asked::of(&head, &headers);
         let (door, deadline) = (plan.door(&request), Deadline::NONE);
-        let admission = self
-            .admit
-            .admit(Arc::clone(&plan.method), Head { headers, peer, door, id: id.clone(), deadline, bearer: None });
+        let authority = head.uri.authority().cloned();
+        let entering = Head { headers, authority, peer, door, id: id.clone(), deadline, bearer: None };
+        let admission = self.admit.admit(Arc::clone(&plan.method), entering);
         let Admission { context, entry } = match admission.await {
             Ok(admission) => admission,
             Err(Refusal { error, entry }) => {

@@ -179,9 +179,8 @@ impl Sockets<'_> {
         if self.tasks.is_leaving() {
             return Err(draining());
         }
-        let headers = std::mem::take(&mut head.headers);
         let refusal = |error| dialect::render(error, plan.method.surface.dialect, id);
-        let Admission { context, entry } = match self.ask(plan, headers, peer, id).await {
+        let Admission { context, entry } = match self.ask(plan, head, peer, id).await {
             Ok(admission) => admission,
             Err(Refusal { error, entry }) => return Ok(refusal(&error).map(|body| body.refused_by(entry))),
         };
@@ -225,15 +224,9 @@ impl Sockets<'_> {
     }
 
     /// Turns away who asks without a handshake: as the gate does, or else because there is none.
-    pub(super) async fn turn_away(
-        &self,
-        plan: &Plan,
-        headers: HeaderMap,
-        peer: Peer,
-        id: &RequestId,
-    ) -> Response<Body> {
+    pub(super) async fn turn_away(&self, plan: &Plan, head: &mut Parts, peer: Peer, id: &RequestId) -> Response<Body> {
         let refusal = |error| dialect::render(error, plan.method.surface.dialect, id);
-        match self.ask(plan, headers, peer, id).await {
+        match self.ask(plan, head, peer, id).await {
             Ok(Admission { entry, .. }) => {
                 let error = upgrade_required();
                 entry.fail(&error);
@@ -243,19 +236,21 @@ impl Sockets<'_> {
         }
     }
 
-    /// Asks the gate.
+    /// Asks the gate, which gets the headers.
     async fn ask(
         &self,
         plan: &Plan,
-        mut headers: HeaderMap,
+        head: &mut Parts,
         peer: Peer,
         id: &RequestId,
     ) -> std::result::Result<Admission, Refusal> {
+        let (mut headers, authority) = (std::mem::take(&mut head.headers), head.uri.authority().cloned());
         let bearer = offers(&headers).iter().find_map(|offer| offer.strip_prefix(BEARER)).map(str::to_owned);
         // It may hold a key, and it means nothing to handlers.
         headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-        let head = Head { headers, peer, door: Door::Socket, id: id.clone(), deadline: Deadline::NONE, bearer };
-        self.admit.admit(Arc::clone(&plan.method), head).await
+        let (door, id, deadline) = (Door::Socket, id.clone(), Deadline::NONE);
+        let asked = Head { headers, authority, peer, door, id, deadline, bearer };
+        self.admit.admit(Arc::clone(&plan.method), asked).await
     }
 }
 

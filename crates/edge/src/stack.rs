@@ -136,7 +136,8 @@ impl Edge {
         };
         // The gate gets all headers, the engine the few that frame messages: neither needs a copy of the rest.
         let headers = std::mem::take(&mut head.headers);
-        let asked = Head { headers, peer, door: protocol.door(), id, deadline, bearer: None };
+        let authority = head.uri.authority().cloned();
+        let asked = Head { headers, authority, peer, door: protocol.door(), id, deadline, bearer: None };
         match self.admit.admit(Arc::clone(&mounted.method), asked).await {
             Ok(Admission { context, entry }) => mounted.call(frame, head, body, context, entry).await,
             Err(Refusal { error, entry }) => {

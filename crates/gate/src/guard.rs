@@ -82,7 +82,7 @@ impl Admit for Guard {
 
 impl Parts {
     async fn admit(self: Arc<Self>, method: Arc<Method>, head: Head) -> Admitted {
-        let Head { mut headers, peer, door, id, deadline, bearer } = head;
+        let Head { mut headers, authority: _, peer, door, id, deadline, bearer } = head;
         let Told { traceparent, bearer } = Told::by(&headers, bearer.as_deref());
         let trace = self.ledger.entered(traceparent);
         let reply = Reply::default();

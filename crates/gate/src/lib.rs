@@ -34,7 +34,7 @@ use std::{
     },
 };
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, uri::Authority};
 use portico_base::{Context, Deadline, Error, RequestId};
 use portico_schema::Method;
 use portico_wire::BoxFuture;
@@ -43,6 +43,9 @@ use portico_wire::BoxFuture;
 pub struct Head {
     /// The headers.
     pub headers: HeaderMap,
+    /// The host and port that the request is for, as its target has them: over HTTP/2, and from who takes us for a proxy.
+    /// Otherwise the `Host` header has them.
+    pub authority: Option<Authority>,
     /// Who is at the other end of the connection.
     pub peer: Peer,
     /// Which door it came to, for the record.

@@ -1,17 +1,18 @@
 //! The gate of a host: gateways come in, by what both sides know or by a certificate.
 //!
 //! A newcomer's usual mistake is to open a host to a network because "it is internal". A host runs code; without a token and
-//! without client certificates it answers this machine alone, which whoever starts it must see to by its address.
+//! without client certificates it answers this machine alone, which whoever starts it must see to by its address. Pages in a
+//! browser on this machine are strangers nevertheless: a browser sends what any page wants to any address, but says so.
 //!
-//! *Knows:* the shared token, proven certificates. *Does not know:* keys, tenants' rights.
+//! *Knows:* the shared token, proven certificates, where pages show. *Does not know:* keys, tenants' rights.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
 };
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, header, uri::Authority};
 use portico_base::{
     Caller, Clock, Context, Facts, IdentityId, Secret, TenantId,
     caller::{Proof, Role},
@@ -36,7 +37,8 @@ const TENANT_BYTES_MAX: usize = 64;
 /// Whom a host believes.
 #[derive(Clone)]
 pub enum Trust {
-    /// Who is on this machine. The listener sees to it.
+    /// Who is on this machine, which the listener sees to, and no page in a browser there: who asks for this machine by an
+    /// address of the loopback or as `localhost`, and names no origin.
     Loopback,
     /// Who knows the token, has a certificate that the listener has proven, or both ways when both are set up.
     Proven {
@@ -79,7 +81,7 @@ impl Parts {
     fn admit(&self, method: Arc<Method>, mut head: Head) -> Admitted {
         let traceparent = head.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         let trace = self.ledger.entered(traceparent);
-        let believed = self.trust.believes(&head.headers, &head.peer);
+        let believed = self.trust.believes(&head.headers, head.authority.as_ref(), &head.peer);
         let caller = if believed { Arc::new(gateway(&head.headers)) } else { Caller::anonymous() };
         let (door, id, peer) = (head.door, head.id.clone(), head.peer.clone());
         let reply = Reply::default();
@@ -105,14 +107,32 @@ impl Parts {
 }
 
 impl Trust {
-    fn believes(&self, headers: &HeaderMap, peer: &Peer) -> bool {
+    fn believes(&self, headers: &HeaderMap, authority: Option<&Authority>, peer: &Peer) -> bool {
         match self {
-            Trust::Loopback => peer.address().ip().to_canonical().is_loopback(),
+            Trust::Loopback => {
+                peer.address().ip().to_canonical().is_loopback()
+                    && !headers.contains_key(header::ORIGIN)
+                    && is_for_loopback(headers, authority)
+            }
             Trust::Proven { token } => {
                 peer.certificate().is_some() || token.as_ref().is_some_and(|token| knows(headers, token))
             }
         }
     }
+}
+
+/// Whether a request is for this machine by a name that nobody else can give it. A page's own name may be made to lead here
+/// once the page is there, and its requests then need no other origin; but they are still for that name.
+fn is_for_loopback(headers: &HeaderMap, authority: Option<&Authority>) -> bool {
+    let named = headers.get_all(header::HOST).iter().map(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut asked = authority.cloned().map(Some).into_iter().chain(named).peekable();
+    asked.peek().is_some() && asked.all(|authority| authority.is_some_and(|authority| is_loopback(authority.host())))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || literal.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
 }
 
 /// Whether the token came, in a time that does not depend on how much of it is right.
@@ -144,6 +164,7 @@ mod tests {
         let peer = |address: &str, certificate: Option<&[u8]>| {
             Peer::new(format!("{address}:1").parse().unwrap(), certificate.map(Box::from))
         };
+        let here = || HeaderMap::from_iter([(header::HOST, "127.0.0.1:9090".parse().unwrap())]);
         let token = |value: &str| HeaderMap::from_iter([(TOKEN, value.parse().unwrap())]);
         let by_token = Trust::Proven { token: Some(Secret::new("both-know")) };
         let by_certificate = Trust::Proven { token: None };
@@ -154,10 +175,44 @@ mod tests {
             (&by_token, HeaderMap::new(), peer("10.0.0.1", Some(b"proven")), true),
             (&by_certificate, token(""), peer("127.0.0.1", None), false),
             (&by_certificate, HeaderMap::new(), peer("10.0.0.1", Some(b"proven")), true),
-            (&Trust::Loopback, HeaderMap::new(), peer("127.0.0.1", None), true),
+            (&Trust::Loopback, here(), peer("127.0.0.1", None), true),
+            (&Trust::Loopback, here(), peer("10.0.0.1", None), false),
             (&Trust::Loopback, token("both-know"), peer("10.0.0.1", None), false),
         ] {
-            assert_eq!(trust.believes(&headers, &peer), expected, "{peer:?}");
+            assert_eq!(trust.believes(&headers, None, &peer), expected, "{peer:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_proof_a_host_believes_no_page_in_a_browser_of_its_machine() {
+        let peer = Peer::new("127.0.0.1:1".parse().unwrap(), None);
+        let host = |value: &'static str| HeaderMap::from_iter([(header::HOST, value.parse().unwrap())]);
+        let from = |origin: &str, mut headers: HeaderMap| {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+            headers
+        };
+        let target = Authority::from_static;
+        for (headers, authority, expected) in [
+            (host("127.0.0.1:9090"), None, true),
+            (host("127.8.8.8"), None, true),
+            (host("[::1]:9090"), None, true),
+            (host("[::ffff:127.0.0.1]"), None, true),
+            (host("LocalHost:1"), None, true),
+            (HeaderMap::new(), Some(target("localhost:9090")), true),
+            (host("localhost"), Some(target("127.0.0.1:9090")), true),
+            // A page that asks for this machine says where it is from; one whose name leads here asks for that name.
+            (from("https://hostile.example", host("127.0.0.1:9090")), None, false),
+            (from("null", host("127.0.0.1:9090")), None, false),
+            (from("http://localhost:9090", host("localhost:9090")), None, false),
+            (host("hostile.example:9090"), None, false),
+            (host("127.0.0.1.hostile.example"), None, false),
+            (host("localhost.hostile.example"), None, false),
+            (host("10.0.0.1"), None, false),
+            (host("127.0.0.1"), Some(target("hostile.example")), false),
+            (host("hostile.example"), Some(target("localhost")), false),
+            (HeaderMap::new(), None, false),
+        ] {
+            assert_eq!(Trust::Loopback.believes(&headers, authority.as_ref(), &peer), expected, "{headers:?}");
         }
     }
 }
