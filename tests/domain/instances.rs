@@ -78,7 +78,7 @@ impl House {
     }
 
     /// Deploys the echo agent of this repository under this name.
-    async fn upload(&self, who: &str, agent_type: &str) {
+    pub(super) async fn upload(&self, who: &str, agent_type: &str) {
         let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents/echo");
         let packed = Command::new("tar").arg("-cz").arg("-C").arg(agent).arg(".").output().unwrap();
         let pieces = [
@@ -128,7 +128,7 @@ impl House {
         self.call_with(who, &[])
     }
 
-    fn call_with(&self, who: &str, headers: &[(&'static str, &str)]) -> Context {
+    pub(super) fn call_with(&self, who: &str, headers: &[(&'static str, &str)]) -> Context {
         let tenant = if who == "admin" { TenantId::shared() } else { TenantId::new(who) };
         let role = if who == "admin" { Role::Admin } else { Role::Tenant };
         let proof = Proof::Key(format!("key_{who}").into());
@@ -148,7 +148,7 @@ impl House {
     }
 
     /// Writes an instance back as a gateway leaves it that dies before it has heard what the host did.
-    async fn as_a_gateway_leaves_it(&self, id: &str) {
+    pub(super) async fn as_a_gateway_leaves_it(&self, id: &str) {
         let record = self.ground.records.get("instances", id).await.unwrap().unwrap();
         let mut body: Value = serde_json::from_str(&record.body).unwrap();
         body["status"] = json!("deploying");
@@ -197,7 +197,7 @@ impl Client {
     }
 }
 
-fn echo(agent_id: &str) -> NewInstance {
+pub(super) fn echo(agent_id: &str) -> NewInstance {
     NewInstance { agent_type: "echo".to_owned(), agent_id: agent_id.to_owned(), ..NewInstance::default() }
 }
 
@@ -205,7 +205,7 @@ fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()
 }
 
-fn reason_of<T>(result: Result<T>) -> Reason {
+pub(super) fn reason_of<T>(result: Result<T>) -> Reason {
     result.map(|_| ()).unwrap_err().reason()
 }
 

@@ -42,6 +42,10 @@ pub(super) struct PaperHost {
     pub(super) places: Mutex<BTreeSet<String>>,
     /// Whether it does not say what it runs.
     pub(super) silent: Mutex<bool>,
+    /// Starting takes until there is a permit; without such a thing it is not done here.
+    pub(super) begins: Mutex<Option<Arc<Semaphore>>>,
+    /// What it was told to start.
+    pub(super) begun: Mutex<Vec<String>>,
     /// Stopping takes until there is a permit, when there is such a thing.
     pub(super) until: Mutex<Option<Arc<Semaphore>>>,
 }
@@ -124,8 +128,18 @@ impl Fleet for PaperHost {
         nothing()
     }
 
-    fn create<'a>(&'a self, _host: &'a str, _start: Start) -> Answer<'a, Info> {
-        nothing()
+    fn create<'a>(&'a self, _host: &'a str, start: Start) -> Answer<'a, Info> {
+        let begins = self.begins.lock().unwrap().clone();
+        let Some(begins) = begins else { return nothing() };
+        Box::pin(async move {
+            let (id, incarnation) = (start.instance, start.incarnation);
+            self.begun.lock().unwrap().push(id.clone());
+            begins.acquire().await.unwrap().forget();
+            self.incarnations.lock().unwrap().insert(id.clone(), incarnation.clone().into());
+            self.running.lock().unwrap().insert(id, State::Ready);
+            let state = State::Ready;
+            Ok(Info { state, note: None, usage: None, chronicle: None, last_activity_at: None, incarnation })
+        })
     }
 
     fn settled<'a>(&'a self, _at: &'a At, _patience: Duration) -> Answer<'a, State> {

@@ -13,10 +13,10 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use portico_base::{Code, Context, Error, Result, Retry, Secret, TenantId, Timestamp, id, reason};
 use portico_port::{
     fleet::{Asked, At, Bundle, Incarnation, Info, Start, State, Stop, failure},
-    records::{Expect, Write},
+    records::{self, Expect, Write},
 };
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant as Moment, timeout, timeout_at};
+use tokio::time::{Instant as Moment, sleep, timeout, timeout_at};
 
 use self::earlier::{RENEWED_EVERY, Repeated};
 pub(super) use self::quota::Quota;
@@ -37,6 +37,10 @@ const CREATE_PATIENCE: Duration = Duration::from_secs(60);
 const HOSTS_TRIED_MAX: usize = 3;
 /// How long a host may take to say what became of a start that it did not answer.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long whoever lost a claim waits at most the first time; twice as long each further time.
+const LOST_PAUSE_FIRST: Duration = Duration::from_millis(10);
+/// How long at most at all: far below what a caller waits, and long enough for a hundred others to be written down.
+const LOST_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long an idempotency key is remembered.
 const REQUEST_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
@@ -75,7 +79,8 @@ impl Instances {
     /// # Errors
     /// `validation_failed`; those of [`Deployments::resolve`](super::Deployments::resolve); `instance_id_conflict` and
     /// `idempotency_conflict` when the id or key was used for another request; `quota_exceeded`;
-    /// `no_coordinator_available`, `capacity_exhausted` and the host's failures.
+    /// `no_coordinator_available`, `capacity_exhausted` and the host's failures; `conflict` when others were quicker all the
+    /// time, so that nothing was begun.
     pub async fn create(&self, cx: &Context, new: NewInstance) -> Result<Created> {
         let created = self.0.create(cx, new).await;
         let subject = created.as_ref().map_or("", |created| created.instance.id.as_str());
@@ -89,13 +94,19 @@ impl Inner {
         check(&new)?;
         let fingerprint = fingerprint(&new)?;
         let until = Moment::now() + CREATE_PATIENCE;
+        let (mut lost, mut is_begun) = (0, false);
         while Moment::now() < until {
             let given = self.ground.settings.current();
             let (mut record, start) = match self.claim(cx, &new, &fingerprint, until).await? {
                 Claim::Ours(record, start) => (*record, *start),
                 Claim::Settled(instance) => return Ok(Created { instance: *instance, existing: true }),
-                Claim::Lost => continue,
+                Claim::Lost => {
+                    lost += 1;
+                    sleep(lost_pause(lost)).await;
+                    continue;
+                }
             };
+            is_begun = true;
             let error = match self.run(cx, &start, &mut record, until).await {
                 Ok(instance) => {
                     self.catch_up(&instance, &given).await;
@@ -107,7 +118,7 @@ impl Inner {
                 return Err(error);
             }
         }
-        Err(failure::timeout())
+        Err(if is_begun { failure::timeout() } else { records::conflict() })
     }
 
     /// Writes the instance down before anything else is done, so that a repetition finds it; or finds what an earlier
@@ -214,7 +225,7 @@ impl Inner {
             drop(hosts);
             let _on_its_way = self.placement.on_its_way(&at.host);
             record.value.coordinator_id = Some(at.host.clone());
-            let written = self.table.put(&record.value, Expect::Version(record.version)).await;
+            let written = self.update(record).await;
             record.version = written.map_err(|error| conflict(error, &at.instance))?;
 
             let mut begun = pin!(self.begin(&at, start.clone(), until));
@@ -290,7 +301,7 @@ impl Inner {
             record.value.status = info.state.to_string();
             record.value.chronicle.clone_from(&info.chronicle);
             record.value.updated_at = cx.now();
-            let error = match self.table.put(&record.value, Expect::Version(record.version)).await {
+            let error = match self.update(record).await {
                 Ok(version) => {
                     record.version = version;
                     return Ok(record.value.clone());
@@ -392,6 +403,16 @@ enum Occupied {
     Not,
     ByThisRequest(Box<Stored<Instance>>),
     ByAnEndedOne(u64),
+}
+
+/// How long to wait after so many claims were lost. Each waits for a time of its own: who lost together would try again
+/// together, and all but one lose again.
+fn lost_pause(lost: u32) -> Duration {
+    let most = LOST_PAUSE_FIRST.saturating_mul(1 << (lost - 1).min(10)).min(LOST_PAUSE_MAX);
+    let mut bytes = [0; 8];
+    id::fill(&mut bytes);
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(1 + u64::from_le_bytes(bytes) % most)
 }
 
 fn check(new: &NewInstance) -> Result<()> {

@@ -93,7 +93,10 @@ impl Instance {
     /// Whether both are pictures of one instance: an id may be taken anew after a deletion.
     pub(super) fn is_same(&self, other: &Instance) -> bool {
         let looks_same = self.created_at == other.created_at && self.fingerprint == other.fingerprint;
-        self.id == other.id && looks_same && self.incarnation.may_be(&other.incarnation)
+        self.id == other.id
+            && self.tenant_id == other.tenant_id
+            && looks_same
+            && self.incarnation.may_be(&other.incarnation)
     }
 
     fn standing(&self) -> &'static str {
@@ -137,6 +140,9 @@ pub(super) struct Request {
     pub(super) key: String,
     pub(super) fingerprint: String,
     pub(super) instance: String,
+    /// Which of the instances that have this id in turn.
+    #[serde(default)]
+    incarnation: Incarnation,
     #[serde(default)]
     deployment_id: String,
     #[serde(default)]
@@ -155,12 +161,20 @@ impl Request {
             key: instance.request.clone()?,
             fingerprint: instance.fingerprint.clone(),
             instance: instance.id.clone(),
+            incarnation: instance.incarnation.clone(),
             deployment_id: instance.deployment_id.clone(),
             agent_type: instance.agent_type.clone(),
             version: instance.version.clone(),
             at: instance.created_at,
             until,
         })
+    }
+
+    /// Whether this is what it created. The id may have been given to another one since.
+    pub(super) fn created(&self, instance: &Instance) -> bool {
+        let looks_same = self.tenant_id == instance.tenant_id && self.fingerprint == instance.fingerprint;
+        let is_as_old = self.at == instance.created_at;
+        self.instance == instance.id && looks_same && is_as_old && self.incarnation.may_be(&instance.incarnation)
     }
 
     /// What it created, now that it is gone.
@@ -174,7 +188,7 @@ impl Request {
             version: self.version,
             coordinator_id: None,
             epoch: String::new(),
-            incarnation: Incarnation::default(),
+            incarnation: self.incarnation,
             status: State::Terminated.to_string(),
             config: Map::new(),
             own_config: Vec::new(),

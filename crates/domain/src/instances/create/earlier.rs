@@ -15,7 +15,7 @@ use std::time::Duration;
 use portico_base::{Code, Context, Error, Result, reason};
 use portico_port::{
     fleet::{State, failure},
-    records::Expect,
+    records::{Expect, conflict},
 };
 use tokio::time::{Instant as Moment, sleep};
 
@@ -59,12 +59,7 @@ impl Inner {
                 "the idempotency key was used for another request",
             ));
         }
-        // An id that was given free may be another tenant's by now.
-        let is_it = |stored: &Stored<Instance>| {
-            let instance = &stored.value;
-            let looks_same = instance.tenant_id == request.tenant_id && instance.fingerprint == fingerprint;
-            looks_same && !instance.is_tombstone()
-        };
+        let is_it = |stored: &Stored<Instance>| request.created(&stored.value) && !stored.value.is_tombstone();
         let stored = self.table.get(&request.instance).await?.filter(is_it);
         Ok(match stored {
             Some(stored) => Repeated::Is(Box::new(stored)),
@@ -75,6 +70,9 @@ impl Inner {
     /// Forgets an instance that did not come to be, with the idempotency key of its request, so that a repetition begins anew.
     /// Whoever changed the record meanwhile knows better.
     pub(in super::super) async fn never_was(&self, record: &Stored<Instance>) -> Result<()> {
+        if !self.is_still(record).await? {
+            return Ok(());
+        }
         let (instance, version) = (&record.value, record.version);
         let mut writes = vec![table::delete::<Instance>(&instance.id, Expect::Version(version))];
         if let Some(key) = &instance.request {
@@ -114,6 +112,10 @@ impl Inner {
             }
             sleep(LOOK_EVERY).await;
             let Some(now) = self.table.get(&seen.value.id).await? else { return Ok(Claim::Lost) };
+            // The start failed and was forgotten, and somebody else, another tenant perhaps, took the id.
+            if !now.value.is_same(&seen.value) {
+                return Ok(Claim::Lost);
+            }
             if now.version != seen.version {
                 changed_at = Moment::now();
             }
@@ -125,7 +127,7 @@ impl Inner {
     /// Writes down that the start is being worked on. Whether it was as this gateway knew it.
     pub(super) async fn renew(&self, cx: &Context, record: &mut Stored<Instance>) -> bool {
         record.value.updated_at = cx.now();
-        match self.table.put(&record.value, Expect::Version(record.version)).await {
+        match self.update(record).await {
             Ok(version) => {
                 record.version = version;
                 true
@@ -133,5 +135,23 @@ impl Inner {
             // If somebody else changed it, that is found at the end; a store that is away is found then too.
             Err(_) => false,
         }
+    }
+
+    /// Writes a newer picture of an instance over the one that was last seen. Answers its version.
+    ///
+    /// # Errors
+    /// `conflict` when it was changed, or the id is another one's.
+    pub(super) async fn update(&self, record: &Stored<Instance>) -> Result<u64> {
+        if !self.is_still(record).await? {
+            return Err(conflict());
+        }
+        self.table.put(&record.value, Expect::Version(record.version)).await
+    }
+
+    /// Whether what is written down is this instance, as it was last seen. The version alone does not say so: it counts from 1
+    /// again when a start was forgotten and somebody else has the id.
+    async fn is_still(&self, record: &Stored<Instance>) -> Result<bool> {
+        let there = self.table.get(&record.value.id).await?;
+        Ok(there.is_some_and(|there| there.version == record.version && there.value.is_same(&record.value)))
     }
 }
