@@ -56,6 +56,16 @@ pub(super) struct Backends {
 /// A fleet, and what its hosts are shown if they are on other machines.
 type Hosted = (Arc<dyn Fleet>, Option<Watched<Trust>>);
 
+/// Says what works for one gateway and surprises whoever starts a second one.
+fn warn_of_halves(config: &Config) {
+    if let (config::Registry::Valkey(_), config::Records::Sqlite(_)) = (&config.registry, &config.records) {
+        tracing::warn!(
+            "the registry may be shared, but records are this gateway's alone: another one has other keys, deployments and \
+             instances; set PORTICO_RECORDS to a PostgreSQL database to share them"
+        );
+    }
+}
+
 impl Backends {
     /// Opens them. What is asked over a network is timed, and so is every blob store; what is embedded answers in
     /// microseconds, in the middle of every call.
@@ -65,6 +75,7 @@ impl Backends {
         tasks: &Tasks,
         metrics: &Arc<Metrics>,
     ) -> Result<Backends> {
+        warn_of_halves(config);
         let blobs: Arc<dyn Blobs> = Measured::new(blobs(config, clock, tasks).await?, metrics);
         let (registry, bus) = registry_and_bus(config, tasks, metrics).await?;
         let records = records(config, clock, tasks, metrics).await?;
