@@ -86,7 +86,9 @@ async fn a_page_is_made_for_its_first_reader_alone() {
         assert_eq!((first.status, first.header("content-encoding")), (StatusCode::OK, ""), "{path}");
         assert_eq!((first.header("etag"), &first.body), (second.header("etag"), &second.body), "{path}");
         assert_eq!(first.body.as_ptr(), second.body.as_ptr(), "{path} was made twice");
-        let known = house.ask("", "GET", path).header("if-none-match", first.header("etag")).send().await;
+        let asked = format!("\"other\", W/{}", first.header("etag"));
+        let known = house.ask("", "GET", path).header("if-none-match", &asked).send().await;
+        assert_eq!((known.header("etag"), known.header("cache-control")), (first.header("etag"), "no-cache"));
         assert_eq!((known.status, known.body.len()), (StatusCode::NOT_MODIFIED, 0), "{path}");
     }
     house.close().await;

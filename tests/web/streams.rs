@@ -170,6 +170,12 @@ async fn a_file_streams_as_it_is_and_breaks_off_on_failure() {
         let told = messages.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8_lossy(&told).contains(content), "{told:?}");
     }
+    // A range is no name.
+    for range in ["text/*", "*/*, application/octet-stream;q=0.9"] {
+        let path = "/api/v1/instances/i/files/a/whole";
+        let file = begin(&door, "GET", path, &[("accept", range)], Body::empty()).await;
+        assert_eq!(file.headers()["content-type"], "text/html", "{range}");
+    }
     let broken = get("/api/v1/instances/i/files/broken").await;
     assert_eq!(broken.status(), 200);
     assert_eq!(

@@ -42,6 +42,8 @@ pub struct Parts {
     pub headers: HeaderMap,
     /// Sent after the last message.
     pub trailers: HeaderMap,
+    /// Whether the tag names a part of the answer alone.
+    pub tag_is_partial: bool,
     /// Largest message that a WebSocket takes from its caller; as large as the door allows without it.
     pub message_bytes_max: Option<u64>,
 }
@@ -55,6 +57,12 @@ impl Reply {
     /// Adds a header. Takes effect until the first message leaves.
     pub fn header(&self, name: HeaderName, value: HeaderValue) {
         self.with(|parts| parts.headers.append(name, value));
+    }
+
+    /// Says that the tag (`ETag`) names a part of the answer alone, so that it can be told to a change (`If-Match`) and yet spares
+    /// nobody the answer (`If-None-Match`).
+    pub fn tag_is_partial(&self) {
+        self.with(|parts| parts.tag_is_partial = true);
     }
 
     /// Adds a trailer. Takes effect until the handler of a unary call returns, or hands over its stream.

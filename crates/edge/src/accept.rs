@@ -38,6 +38,11 @@ pub(super) fn prefers(headers: &HeaderMap, media_type: &str, usual: &str) -> boo
         || (wish.weight == usual.weight && wish.weight > 0.0 && wish.closeness == Closeness::Name)
 }
 
+/// The same of one that nobody gets who does not name it.
+pub(super) fn names(headers: &HeaderMap, media_type: &str, usual: &str) -> bool {
+    wish(headers, media_type).closeness == Closeness::Name && prefers(headers, media_type, usual)
+}
+
 /// Whether a caller takes this content coding, and likes it as much as none (RFC 9110, section 12.5.3). Who says nothing of
 /// codings gets none.
 pub(super) fn takes_coding(headers: &HeaderMap, coding: &str) -> bool {

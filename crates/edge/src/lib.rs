@@ -13,6 +13,7 @@ mod details;
 pub mod dialect;
 pub mod engine;
 mod field;
+mod known;
 pub mod listen;
 mod ndjson;
 pub mod openapi;
@@ -42,7 +43,7 @@ use std::sync::Arc;
 use http::{Response, request::Parts};
 use portico_base::{Current, RequestId, tasks::Tasks};
 use portico_gate::{Admit, Peer};
-use portico_schema::Schema;
+use portico_schema::{Dialect, Schema};
 use portico_wire::{BoxFuture, Handlers};
 
 /// How the doors are set up.
@@ -67,6 +68,9 @@ impl Default for Config {
 pub trait Web: Send + Sync + 'static {
     /// Answers one request. Upgrades are in the extensions of its head, which is boxed because it is large and handed on.
     fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>>;
+
+    /// How errors are printed that belong to no method.
+    fn dialect(&self) -> Dialect;
 }
 
 /// All doors as one HTTP service.

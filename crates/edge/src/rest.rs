@@ -99,6 +99,10 @@ impl Web for Rest {
     fn call(&self, head: Box<Parts>, body: Body, peer: Peer, id: RequestId) -> BoxFuture<Response<Body>> {
         Box::pin(Arc::clone(&self.0).answer(head, body, peer, id))
     }
+
+    fn dialect(&self) -> Dialect {
+        self.0.stranger.dialect
+    }
 }
 
 impl Doors {

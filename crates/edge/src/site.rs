@@ -24,7 +24,7 @@ use portico_schema::Schema;
 
 use self::made::{Made, Page};
 use crate::{
-    accept,
+    accept, known,
     openapi::{self, Examples},
 };
 
@@ -168,10 +168,12 @@ pub fn examples() -> Result<Examples> {
 /// A page that a browser may keep, as long as it asks whether it changed.
 fn content(head: &Parts, media: &'static str, page: Option<Page>) -> Response<Bytes> {
     let Some(Page { body, tag }) = page else { return status(StatusCode::INTERNAL_SERVER_ERROR) };
-    if head.headers.get(IF_NONE_MATCH) == Some(&tag) {
-        return status(StatusCode::NOT_MODIFIED);
+    let is_known = head.headers.get(IF_NONE_MATCH).is_some_and(|asked| known::means(asked, &tag));
+    let mut answer = if is_known { typed(media, Bytes::new()) } else { typed(media, body) };
+    if is_known {
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        answer.headers_mut().remove(CONTENT_TYPE);
     }
-    let mut answer = typed(media, body);
     answer.headers_mut().insert(ETAG, tag);
     answer
 }

@@ -195,7 +195,7 @@ impl Sockets<'_> {
         let (sender, receiver) = mpsc::channel(0);
         let begun = async {
             let mut first = Message::new(&plan.method.input);
-            first.query(head.uri.query(), None)?;
+            first.query_of_socket(head.uri.query())?;
             first.captures(&plan.template, &plan.captures, segments)?;
             plan.begin(first, context.clone(), Box::pin(receiver)).await
         };

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Versi
 use http_body::Body as _;
 use portico_base::{Code, Deadline, Error, RequestId, Result, reason};
 use portico_gate::{Admission, Admit, Door, Head, Peer, Refusal, Stray};
-use portico_schema::{Idempotency, Shape, Surface};
+use portico_schema::{Dialect, Idempotency, Shape, Surface};
 
 use super::{Body, Edge, Kind, Outline, Protocol, classify::classify, dialect, engine, shield, unread};
 
@@ -57,7 +57,10 @@ impl Edge {
                     (Way::Astray(astray), _) => Box::pin(self.astray(*astray, &head, body, &peer, &id)).await,
                 })
             });
-            shield::call(answered).await.unwrap_or_else(|panic| broken(&panic, &id))
+            shield::call(answered).await.unwrap_or_else(|panic| {
+                let is_call = matches!(way, Way::Call(_));
+                broken(&panic, if is_call { Surface::NEUTRAL.dialect } else { self.stranger() }, &id)
+            })
         };
 
         let mut response = named(response, &id);
@@ -73,8 +76,13 @@ impl Edge {
         let error = Error::new(Code::InvalidArgument, reason::INVALID_MESSAGE, words);
         body.discarded_by(&self.tasks, head.version, outline.expect.is_some());
         drain(head.version, body).await;
-        let answer = named(dialect::render(&error, Surface::NEUTRAL.dialect, &id), &id);
+        let answer = named(dialect::render(&error, self.stranger(), &id), &id);
         recorded(&*self.admit, &Stray { door: Door::Rest, method: "", id: &id, peer, error: &error }, answer)
+    }
+
+    /// How errors are printed that belong to no method.
+    fn stranger(&self) -> Dialect {
+        self.web.as_ref().map_or(Surface::NEUTRAL.dialect, |web| web.dialect())
     }
 
     /// Answers what is no call, and records it.
@@ -268,9 +276,9 @@ fn without_content(mut answer: Response<Body>) -> Response<Body> {
 }
 
 /// The answer when a door itself failed. Handlers cannot cause it: they are shielded closer to where they run.
-fn broken(panic: &Error, id: &RequestId) -> Response<Body> {
+fn broken(panic: &Error, dialect: Dialect, id: &RequestId) -> Response<Body> {
     tracing::error!(request_id = id.as_str(), error = panic.report(), "a door failed");
-    dialect::render(panic, Surface::NEUTRAL.dialect, id)
+    dialect::render(panic, dialect, id)
 }
 
 fn request_id(given: Option<&HeaderValue>) -> RequestId {

@@ -3,6 +3,7 @@
 use http::{Response, StatusCode, request::Parts};
 use portico_base::{Code, Error, RequestId, reason};
 use portico_gate::{Door, Peer, Stray};
+use portico_schema::Dialect;
 use portico_wire::BoxFuture;
 
 use super::{Body, Rest, Site, Web, unread};
@@ -31,6 +32,10 @@ impl Web for Pages {
             Some(page) => Box::pin(shown(page.map(Body::from), body)),
             None => self.rest.call(head, body, peer, id),
         }
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.rest.dialect()
     }
 }
 

@@ -63,6 +63,11 @@ impl FieldPath {
         self.leaf().cardinality != Cardinality::Singular
     }
 
+    /// Whether the field, or one on the way to it, is one of several that exclude each other.
+    pub fn is_in_oneof(&self) -> bool {
+        self.steps.iter().any(|&(message, field)| self.tables.message(message).fields[field].oneof.is_some())
+    }
+
     /// Whether the field is a map.
     pub fn is_map(&self) -> bool {
         matches!(self.leaf().cardinality, Cardinality::Map { .. })

@@ -94,10 +94,22 @@ impl<'m> Message<'m> {
     /// # Errors
     /// `validation_failed` when a value does not fit, a field that takes one value gets several, or the body has said it.
     pub(crate) fn query(&mut self, query: Option<&str>, reserved: Option<&str>) -> Result<()> {
+        self.queried_by(query, |_, path| reserved == Some(path))
+    }
+
+    /// The same of the first message of a socket, whose frames are the members of a oneof: those are sent, not asked for.
+    ///
+    /// # Errors
+    /// As for [`Message::query`].
+    pub(crate) fn query_of_socket(&mut self, query: Option<&str>) -> Result<()> {
+        self.queried_by(query, |field, _| field.is_in_oneof())
+    }
+
+    fn queried_by(&mut self, query: Option<&str>, is_left: impl Fn(&FieldPath, &str) -> bool) -> Result<()> {
         let body = self.bytes.len();
         for (field, value) in parameters(self.input, query) {
             let path = field.proto_path();
-            if reserved == Some(path.as_str()) {
+            if is_left(&field, &path) {
                 continue;
             }
             if field.is_said(&self.bytes[..body]) {
@@ -196,24 +208,35 @@ pub(crate) fn unfit(json: &[u8], error: &JsonError, below: &str) -> Error {
     Error::invalid(path, error.message().to_owned())
 }
 
-/// The codec speaks JSON names; errors name fields as proto files do. Keys of maps, in brackets, stay as they are.
+/// The codec speaks JSON names and writes `secrets["API-KEY"]`; errors name fields as proto files do, and keys of maps with a dot, as
+/// the domain does: `secrets.API-KEY`.
 fn proto_names(path: &str) -> String {
     let mut names = String::with_capacity(path.len() + 4);
-    let mut is_key = false;
-    for letter in path.chars() {
-        match letter {
-            '[' => is_key = true,
-            ']' => is_key = false,
-            _ => {}
-        }
-        if letter.is_ascii_uppercase() && !is_key {
+    let mut left = path;
+    while let Some((fields, beyond)) = left.split_once("[\"") {
+        push_fields(&mut names, fields);
+        // A key ends where a field, an index, another key or nothing follows: it may hold a bracket itself.
+        let is_end = |at: usize| matches!(beyond.as_bytes().get(at + 2), None | Some(b'.' | b'['));
+        let end = beyond.match_indices("\"]").map(|(at, _)| at).find(|at| is_end(*at));
+        let (key, after) = end.map_or((beyond, ""), |at| (&beyond[..at], &beyond[at + 2..]));
+        names.push('.');
+        names.push_str(key);
+        left = after;
+    }
+    push_fields(&mut names, left);
+    names
+}
+
+/// The names of fields as proto files have them: camelCase becomes snake_case.
+fn push_fields(names: &mut String, fields: &str) {
+    for letter in fields.chars() {
+        if letter.is_ascii_uppercase() {
             names.push('_');
             names.push(letter.to_ascii_lowercase());
         } else {
             names.push(letter);
         }
     }
-    names
 }
 
 /// Decodes application/x-www-form-urlencoded; `None` when that is not UTF-8.
@@ -275,6 +298,25 @@ mod tests {
         }
         let refused = bound("podium.v1.ListKeysRequest", |message| message.query(Some("limit=many"), None));
         assert!(refused.starts_with("validation_failed limit: "), "{refused}");
+    }
+
+    #[test]
+    fn frames_of_a_socket_are_not_asked_for() {
+        let asked = Some("instance_id=a&since_seq=3&text=hello&close.code=4000");
+        let first = bound("podium.v1.AttachRequest", |message| message.query_of_socket(asked));
+        assert_eq!(first, r#"{"instanceId":"a","sinceSeq":"3"}"#);
+    }
+
+    #[test]
+    fn paths_are_written_as_the_domain_writes_them() {
+        for (codec, ours) in [
+            ("agentType", "agent_type"),
+            (r#"secrets["API-KEY"]"#, "secrets.API-KEY"),
+            (r#"agentTypes["a"].maxTokens[3]"#, "agent_types.a.max_tokens[3]"),
+            (r#"features["Odd"]Key"]"#, r#"features.Odd"]Key"#),
+        ] {
+            assert_eq!(proto_names(codec), ours);
+        }
     }
 
     #[test]

@@ -140,9 +140,14 @@ impl Plan {
     /// How the answer looks if it is many messages. A download is one unless messages are asked for by name.
     fn form(&self, headers: &HeaderMap) -> Form {
         let rather = |one, other| self.method.shape.streams_out() && accept::prefers(headers, one, other);
-        let is_download = self.download.is_some();
-        if is_download && !rather(sse::MEDIA_TYPE, OCTETS) && !rather(ndjson::MEDIA_TYPE, OCTETS) {
-            return Form::Bytes;
+        if self.download.is_some() {
+            let named = |one| self.method.shape.streams_out() && accept::names(headers, one, OCTETS);
+            return match (named(sse::MEDIA_TYPE), named(ndjson::MEDIA_TYPE)) {
+                (true, true) if rather(sse::MEDIA_TYPE, ndjson::MEDIA_TYPE) => Form::Events,
+                (true, false) => Form::Events,
+                (_, true) => Form::Lines,
+                (false, false) => Form::Bytes,
+            };
         }
         if rather(sse::MEDIA_TYPE, ndjson::MEDIA_TYPE) { Form::Events } else { Form::Lines }
     }

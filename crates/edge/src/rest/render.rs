@@ -16,7 +16,7 @@ use portico_json::{Defaults, FieldPath, JsonError, Style};
 use portico_schema as schema;
 
 use super::raw::Download;
-use crate::Body;
+use crate::{Body, known};
 
 /// What of the request decides how the answer looks.
 pub(super) struct Asked {
@@ -52,7 +52,7 @@ pub(super) fn unary(
     let mut headers = parts.headers;
     let (status, content) = if status == StatusCode::NO_CONTENT {
         (status, Bytes::new())
-    } else if status == StatusCode::OK && is_known(&headers, asked) {
+    } else if status == StatusCode::OK && !parts.tag_is_partial && is_known(&headers, asked) {
         (StatusCode::NOT_MODIFIED, Bytes::new())
     } else if let Some(download) = download {
         download.describe(message, &mut headers);
@@ -132,9 +132,6 @@ const JSON_ROOM: usize = 256;
 
 /// Whether the caller has this very answer: any of its tags equals ours, weakly compared.
 fn is_known(headers: &HeaderMap, asked: &Asked) -> bool {
-    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
-    let Some(ours) = headers.get(header::ETAG).and_then(text) else { return false };
-    let Some(theirs) = asked.has.as_ref().and_then(text) else { return false };
-    let ours = ours.trim_start_matches("W/");
-    theirs.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == ours)
+    let (ours, theirs) = (headers.get(header::ETAG), asked.has.as_ref());
+    ours.zip(theirs).is_some_and(|(ours, theirs)| known::means(theirs, ours))
 }
