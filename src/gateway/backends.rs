@@ -15,7 +15,7 @@ use crate::{
         ensemble::Ensemble,
         local::{bus::LocalBus, registry::LocalRegistry},
         local_fleet::{self, LocalFleet},
-        otlp::Otlp,
+        otlp::{Otlp, Sender},
         postgres::Postgres,
         s3::{self, S3},
         sealer::Keyring,
@@ -246,7 +246,10 @@ pub(super) async fn registry(config: &Config, tasks: &Tasks) -> Result<Arc<dyn R
 
 pub(super) fn spans(config: &Config, tasks: &Tasks, metrics: &Metrics) -> Result<Arc<dyn Spans>> {
     let spans: Arc<dyn Spans> = match &config.otlp.endpoint {
-        Some(endpoint) => Arc::new(Otlp::start(endpoint, config.environment.as_str(), tasks)?),
+        Some(endpoint) => {
+            let sender = Sender { service: config.otlp.service.clone(), environment: config.environment.as_str() };
+            Arc::new(Otlp::start(endpoint, sender, tasks)?)
+        }
         None => Arc::new(NoSpans),
     };
     let counted = Arc::clone(&spans);

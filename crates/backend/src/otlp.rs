@@ -27,7 +27,7 @@ use portico_base::{Error, Result, tasks::Tasks};
 use portico_port::spans::{Span, Spans};
 use prost::Message;
 use tokio::{
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{self, Receiver, channel},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -40,9 +40,17 @@ const BATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a collector may take.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// As whom spans are sent.
+pub struct Sender {
+    /// `service.name`.
+    pub service: String,
+    /// `deployment.environment.name`.
+    pub environment: &'static str,
+}
+
 /// Sends spans to a collector.
 pub struct Otlp {
-    queue: Sender<Span>,
+    queue: mpsc::Sender<Span>,
     lost: Arc<AtomicU64>,
 }
 
@@ -51,7 +59,7 @@ impl Otlp {
     ///
     /// # Errors
     /// When the address cannot be a base, or the system has no root certificates.
-    pub fn start(endpoint: &Uri, environment: &'static str, tasks: &Tasks) -> Result<Otlp> {
+    pub fn start(endpoint: &Uri, sender: Sender, tasks: &Tasks) -> Result<Otlp> {
         let address = format!("{}/v1/traces", endpoint.to_string().trim_end_matches('/'));
         let address: Uri = address.parse().map_err(Error::internal)?;
         let connector = HttpsConnectorBuilder::new()
@@ -63,7 +71,7 @@ impl Otlp {
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let (queue, waiting) = channel(WAITING_SPANS_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        let exporter = Exporter { client, address, environment, lost: Arc::clone(&lost) };
+        let exporter = Exporter { client, address, sender, lost: Arc::clone(&lost) };
         tasks.spawn(exporter.run(waiting, tasks.clone()));
         Ok(Otlp { queue, lost })
     }
@@ -89,7 +97,7 @@ impl Spans for Otlp {
 struct Exporter {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     address: Uri,
-    environment: &'static str,
+    sender: Sender,
     lost: Arc<AtomicU64>,
 }
 
@@ -124,7 +132,7 @@ impl Exporter {
 
     async fn export(&self, batch: &mut Vec<Span>) {
         let count = batch.len();
-        let body = messages::request(batch.drain(..), self.environment).encode_to_vec();
+        let body = messages::request(batch.drain(..), &self.sender).encode_to_vec();
         let request =
             Request::post(self.address.clone()).header(CONTENT_TYPE, "application/x-protobuf").body(Full::from(body));
         let problem = match request {

@@ -305,6 +305,8 @@ pub enum LogFormat {
 pub struct Otlp {
     /// The collector, by OTLP over HTTP. Nothing is sent when unset.
     pub endpoint: Option<Uri>,
+    /// What the gateway is called there.
+    pub service: String,
 }
 
 /// Where instances run, and what each may use.

@@ -416,7 +416,7 @@ fn blank() -> Config {
         drain: Duration::ZERO,
         drain_grace: Duration::ZERO,
         log: Log { level: LogLevel::Info, format: LogFormat::Text },
-        otlp: Otlp { endpoint: None },
+        otlp: Otlp { endpoint: None, service: String::new() },
         fleet: Fleet {
             host: Host::Local,
             instances_max: NonZeroU32::MIN,

@@ -44,6 +44,7 @@ pub(super) static NAMES: &[Name] = &[
     name("LOG_LEVEL", "log.level", str::to_lowercase),
     name("LOG_FORMAT", "log.format", str::to_lowercase),
     name("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp.endpoint", same),
+    name("OTEL_SERVICE_NAME", "otlp.service", same),
 ];
 
 /// Whether a variable is one of these.

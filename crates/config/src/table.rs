@@ -222,6 +222,9 @@ pub static SETTINGS: &[Setting] = &[
     plain("otlp.endpoint", "PORTICO_OTLP_ENDPOINT", "", "an http or https URL",
         "The collector that spans are sent to.",
         |config, text| put_some(&mut config.otlp.endpoint, parse::url(text, &["http", "https"]))),
+    plain("otlp.service", "PORTICO_OTLP_SERVICE", "portico", "a name",
+        "What spans call the gateway (`service.name`).",
+        |config, text| put(&mut config.otlp.service, Ok(text.to_owned()))),
 
     plain("s3.region", "PORTICO_S3_REGION", "us-east-1", "the name of a region",
         "The region of S3 stores, where the bucket's URL says none.",

@@ -77,6 +77,7 @@ fn names_of_other_programs_weigh_less_than_ours() {
         ("DRAIN_TIMEOUT_MS", "25500"),
         ("LOG_LEVEL", "DEBUG"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318/"),
+        ("OTEL_SERVICE_NAME", "podium-gateway"),
     ];
     let read = config(&original);
     assert_eq!(read.listen.to_string(), "0.0.0.0:8090");
@@ -91,6 +92,7 @@ fn names_of_other_programs_weigh_less_than_ours() {
     assert_eq!(read.drain, Duration::from_secs(26));
     assert_eq!(read.log.level, LogLevel::Debug);
     assert_eq!(read.otlp.endpoint.unwrap().to_string(), "http://standard:4318/");
+    assert_eq!(read.otlp.service, "podium-gateway");
 
     let valkey = config(&[("VALKEY_URL", "rediss://host"), ("REQUIRE_VALKEY", "true")]);
     assert_eq!(valkey.bus, Bus::Valkey(portico_base::Secret::new("valkeys://host")));

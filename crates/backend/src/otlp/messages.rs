@@ -4,13 +4,15 @@ use portico_base::Timestamp;
 use portico_port::spans::Span as Ended;
 use prost::{Message, Oneof};
 
+use super::Sender;
+
 /// The request with these spans.
-pub(super) fn request(spans: impl Iterator<Item = Ended>, environment: &str) -> ExportTraceServiceRequest {
+pub(super) fn request(spans: impl Iterator<Item = Ended>, sender: &Sender) -> ExportTraceServiceRequest {
     let resource = Resource {
         attributes: vec![
-            text("service.name", "portico".to_owned()),
+            text("service.name", sender.service.clone()),
             text("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-            text("deployment.environment.name", environment.to_owned()),
+            text("deployment.environment.name", sender.environment.to_owned()),
         ],
     };
     let scope = Scope { name: "portico".to_owned() };
