@@ -41,6 +41,51 @@ async fn what_the_api_reference_does_not_allow_is_refused_and_its_words_are_take
     stage.house.close().await;
 }
 
+#[tokio::test]
+async fn what_is_shown_alone_cannot_be_set_and_what_null_takes_away_is_gone() {
+    let house = TestHouse::start().await;
+    let document = house.ask("", "GET", "/openapi.json").send().await.expect(200);
+    let schemas = &document["components"]["schemas"];
+    let (shown, patch) = (&schemas["podium.v1.Config"], &schemas["podium.v1.ConfigPatch.given"]);
+    let (config, secrets) = ("/api/v1/config", "/api/v1/secrets/echo?mode=merge");
+    let put = async |path: &str, body: &Value| house.ask(ADMIN, "PUT", path).json(body).await;
+
+    // A configuration that was read is a change that says the same.
+    let mut shown_alone = Vec::new();
+    for (name, member) in shown["properties"].as_object().unwrap() {
+        let given = &patch["properties"][name];
+        assert!(given.is_object(), "{name} is shown, and is no member of a change");
+        assert_eq!(given["readOnly"], member["readOnly"], "{name}");
+        if given["readOnly"] == true {
+            shown_alone.push(name.as_str());
+        }
+    }
+    assert_eq!(shown_alone, ["version", "updated_at", "updated_by", "environment", "models", "models_status"]);
+    for name in shown_alone {
+        let other = if name == "models" { json!([{}]) } else { json!("another") };
+        assert_eq!(put(config, &json!({name: other})).await.refusal(), (422, "read_only_field".to_owned()), "{name}");
+        put(config, &json!({name: null})).await.expect(200);
+    }
+    assert_eq!(schemas["podium.v1.EnsemblePatch.given"]["properties"]["url"]["readOnly"], true);
+    let elsewhere = json!({"ensemble": {"url": "http://elsewhere.example"}});
+    assert_eq!(put(config, &elsewhere).await.refusal(), (422, "read_only_field".to_owned()));
+
+    let may_be_null = |shape: &Value| shape["type"].as_array().or(shape["anyOf"].as_array()).unwrap().len() == 2;
+    for (name, value) in [("features", json!(true)), ("agent_types", json!({"model": "m"}))] {
+        assert!(may_be_null(&resolved(&document, &patch["properties"][name])["additionalProperties"]), "{name}");
+        assert_eq!(put(config, &json!({name: {"x": value}})).await.expect(200)[name], json!({"x": value}));
+        assert_eq!(put(config, &json!({name: {"x": null}})).await.expect(200)[name], json!({}));
+    }
+    let body = &document["paths"]["/api/v1/secrets/{agent_type}"]["put"]["requestBody"];
+    let [full, flat] = &body["content"]["application/json"]["schema"]["anyOf"].as_array().unwrap()[..] else {
+        panic!()
+    };
+    assert!(may_be_null(&flat["additionalProperties"]) && full["properties"]["mode"].is_object(), "{full}");
+    assert_eq!(put(secrets, &json!({"A": "1", "B": "2"})).await.expect(200)["names"], json!(["A", "B"]));
+    assert_eq!(put(secrets, &json!({"A": null})).await.expect(200)["names"], json!(["B"]));
+    house.close().await;
+}
+
 /// What came of breaking a rule.
 type Tried = Result<(), String>;
 
@@ -227,10 +272,9 @@ fn wrong(document: &Value, schema: &Value) -> Vec<Value> {
 
 /// Some value that a schema allows: nothing but the name is to be wrong.
 fn wrong_free(document: &Value, schema: &Value) -> Value {
-    match resolved(document, schema)["type"].as_str() {
-        Some("string") => json!("x"),
-        _ => json!({}),
-    }
+    let kind = &resolved(document, schema)["type"];
+    let is_text = *kind == "string" || kind.as_array().is_some_and(|kinds| kinds.contains(&json!("string")));
+    if is_text { json!("x") } else { json!({}) }
 }
 
 /// A schema behind its references, without the null that it may be besides.

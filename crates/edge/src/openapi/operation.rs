@@ -193,7 +193,11 @@ fn request_body(
         Body::Whole => {
             let whole = shapes.object(input, style, Side::Given, is_given);
             let flat = method.rest.flat.and_then(|name| input.get_field_by_name(name));
-            ("application/json", flat.map_or(whole, |field| flat_or_in_full(&field, input, style, shapes)))
+            let shape = match flat {
+                Some(field) => flat_or_in_full(whole, &field, input, style, shapes),
+                None => whole,
+            };
+            ("application/json", shape)
         }
         Body::Field(_) => {
             let field = body_field(binding).and_then(|name| input.get_field_by_name(&name));
@@ -210,10 +214,14 @@ fn request_body(
 }
 
 /// A body that is one field, or an object with that field and what else there is room for.
-fn flat_or_in_full(field: &FieldDescriptor, input: &MessageDescriptor, style: Style, shapes: &mut Shapes<'_>) -> Value {
-    let name = field.name();
-    let mut full = shapes.object(input, style, Side::Given, |it| it == field);
-    full["description"] = format!("`{name}` by name. What the query says may stand here instead.").into();
+fn flat_or_in_full(
+    mut full: Value,
+    field: &FieldDescriptor,
+    input: &MessageDescriptor,
+    style: Style,
+    shapes: &mut Shapes<'_>,
+) -> Value {
+    full["description"] = format!("`{}` by name, and what the query may say instead.", field.name()).into();
     let mut flat = shapes.field(field, style, Side::Given);
     let taken: Vec<String> = input.fields().flat_map(|it| [it.name().to_owned(), it.json_name().to_owned()]).collect();
     flat["propertyNames"]["not"] = json!({"enum": BTreeSet::from_iter(taken)});

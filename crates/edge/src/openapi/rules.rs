@@ -17,6 +17,8 @@ pub(super) struct Rule {
     pub(super) required: bool,
     pub(super) names: Option<String>,
     pub(super) holds: Option<String>,
+    pub(super) is_read_only: bool,
+    pub(super) null_removes: bool,
     pattern: Option<String>,
     words: Vec<String>,
     minimum: Option<i64>,
@@ -47,8 +49,11 @@ impl Rule {
         let words = get("words").and_then(|words| {
             Some(words.as_list()?.iter().filter_map(Said::as_str).map(str::to_owned).collect::<Vec<_>>())
         });
+        let is = |name: &str| get(name).and_then(|value| value.as_bool()).unwrap_or_default();
         Rule {
-            required: get("required").and_then(|value| value.as_bool()).unwrap_or_default(),
+            required: is("required"),
+            is_read_only: is("read_only"),
+            null_removes: is("null_removes"),
             names: text("names"),
             holds: text("holds"),
             pattern: text("pattern"),

@@ -86,13 +86,16 @@ impl<'a> Shapes<'a> {
 
     /// The schema of a field, with its comment.
     pub(super) fn field(&mut self, field: &FieldDescriptor, style: Style, side: Side) -> Value {
-        let rule = if side == Side::Told { Rule::default() } else { Rule::of(field) };
+        let said = Rule::of(field);
+        let is_read_only = said.is_read_only;
+        let rule = if side == Side::Told { Rule::default() } else { said };
         let mut shape = if field.is_map() {
             let value = match field.kind() {
                 Kind::Message(entry) => entry.map_entry_value_field(),
                 _ => field.clone(),
             };
-            json!({"type": "object", "additionalProperties": self.value(&value.kind(), style, side, &rule)})
+            let value = self.value(&value.kind(), style, side, &rule);
+            json!({"type": "object", "additionalProperties": if rule.null_removes { nullable(value) } else { value }})
         } else if field.cardinality() == Cardinality::Repeated {
             json!({"type": "array", "items": self.value(&field.kind(), style, side, &rule)})
         } else {
@@ -107,7 +110,10 @@ impl<'a> Shapes<'a> {
                 is_single && style.defaults == Defaults::Emit && style.absent == Absent::Null
             }
         };
-        let shape = if may_be_null { nullable(shape) } else { shape };
+        let mut shape = if may_be_null { nullable(shape) } else { shape };
+        if is_read_only {
+            shape["readOnly"] = true.into();
+        }
         described(shape, self.comments.of(&field.parent_message().parent_file(), field.path()))
     }
 
@@ -115,7 +121,10 @@ impl<'a> Shapes<'a> {
     fn value(&mut self, kind: &Kind, style: Style, side: Side, rule: &Rule) -> Value {
         let held = rule.holds.as_deref().zip(kind.as_message()).map(|(name, carrier)| (name, carrier.parent_pool()));
         let mut shape = match held {
-            Some(("string", _)) => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            Some(("string", _)) => {
+                let text = json!({"type": "string"});
+                json!({"type": "object", "additionalProperties": if rule.null_removes { nullable(text) } else { text }})
+            }
             Some((name, pool)) => match pool.get_message_by_name(name) {
                 Some(message) => self.reference(&message, style, side),
                 None => self.kind(kind, style, side),
