@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 mod browsers;
+mod described;
 mod hosts;
 pub(crate) mod live;
 mod matrix;

@@ -48,10 +48,7 @@ async fn walk(stage: &Stage, is_wanted: impl Fn(Door) -> bool) {
         let example = example::of(method);
         for (at, door) in Door::of(method).into_iter().enumerate().filter(|(_, door)| is_wanted(*door)) {
             let request = staged(stage, method, at, &example.request).await;
-            // The stage's deployment is the administrator's, and so is the name of its agent type.
-            let for_admin = method.access == Access::Admin || method.name == "UploadDeployment";
-            let key = if for_admin { ADMIN } else { &stage.tenant };
-            let call = Call { method, messages: vec![request], key, answers_max: 1 };
+            let call = Call { method, messages: vec![request], key: caller(stage, method), answers_max: 1 };
             let told = door.call(&stage.house, &call).await;
             if let Err(problem) = like(&example.response, door, &call, &told) {
                 wrong.push(format!("{} by {door:?}: {problem}", method.path));
@@ -59,6 +56,13 @@ async fn walk(stage: &Stage, is_wanted: impl Fn(Door) -> bool) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whose key an example is sent with.
+pub(super) fn caller<'s>(stage: &'s Stage, method: &Method) -> &'s str {
+    // The stage's deployment is the administrator's, and so is the name of its agent type.
+    let for_admin = method.access == Access::Admin || method.name == "UploadDeployment";
+    if for_admin { ADMIN } else { &stage.tenant }
 }
 
 /// Whether what was told is like the example of an answer.
@@ -85,7 +89,7 @@ pub(super) fn like(example: &Value, door: Door, call: &Call<'_>, told: &Told) ->
 }
 
 /// What the examples speak of.
-async fn prepare(stage: &Stage) {
+pub(super) async fn prepare(stage: &Stage) {
     let (house, tenant) = (&stage.house, stage.tenant.as_str());
     let path = "/api/v1/instances/echo-1/files/notes/hello.txt";
     house.ask(tenant, "POST", path).bytes("application/octet-stream", "hello\n").await.expect(201);
@@ -107,7 +111,7 @@ async fn prepare(stage: &Stage) {
 }
 
 /// The example's request with the ids of the stage, and with a thing of its own where the call uses one up.
-async fn staged(stage: &Stage, method: &Method, at: usize, request: &Value) -> Value {
+pub(super) async fn staged(stage: &Stage, method: &Method, at: usize, request: &Value) -> Value {
     let text = request.to_string().replace(DEPLOYMENT, &stage.deployment_id);
     let mut request: Value = serde_json::from_str(&text).unwrap();
     match method.name {

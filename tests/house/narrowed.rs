@@ -217,6 +217,8 @@ impl Operation<'_> {
     fn refused(&self, answer: &Answer, name: &str, wrong: &str) -> Tried {
         match answer.status.as_u16() {
             400 | 422 => Ok(()),
+            // Who comes without a handshake is told that alone; `podium::websocket` says the same in one.
+            426 => Ok(()),
             status => Err(format!("{} {}: {name} {wrong:?}: {status}", self.verb, self.path)),
         }
     }

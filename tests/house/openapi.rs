@@ -69,6 +69,9 @@ async fn openapi_file_generated_from_the_code_is_whole() {
     let parameters = document["paths"]["/api/v1/secrets/{agent_type}"]["put"]["parameters"].as_array().unwrap();
     let named: Vec<&str> = parameters.iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(named, ["agent_type", "If-Match", "mode", "tenant_id"]);
+    let parameters = document["paths"]["/agent/{instance_id}"]["get"]["parameters"].as_array().unwrap();
+    let named: Vec<&str> = parameters.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(named, ["instance_id", "Sec-WebSocket-Protocol", "since_seq"], "and no frame");
 
     // Forms that patterns name are written out.
     let text = document.to_string();
@@ -86,12 +89,17 @@ async fn openapi_file_generated_from_the_code_is_whole() {
     let statuses = |path: &str, verb: &str| -> Vec<String> {
         document["paths"][path][verb]["responses"].as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(statuses("/health/live", "get"), ["200", "default"]);
-    assert_eq!(statuses("/api/v1/peppers", "get"), ["200", "401", "403", "429", "503", "default"]);
+    assert_eq!(statuses("/health/live", "get"), ["200", "429", "default"]);
+    assert_eq!(statuses("/api/v1/peppers", "get"), ["200", "400", "401", "403", "429", "503", "default"]);
     assert_eq!(
         statuses("/api/v1/config", "put"),
-        ["200", "400", "401", "403", "404", "409", "412", "413", "415", "422", "429", "503", "default"]
+        ["200", "400", "401", "403", "404", "408", "409", "412", "413", "415", "422", "429", "503", "default"]
     );
+
+    // Who needs a key, and who is told more with one.
+    assert_eq!(body("/health")["get"]["security"], json!([{}, {"key": []}]));
+    assert_eq!(body("/health/live")["get"]["security"], json!([]));
+    assert_eq!(body("/api/v1/config")["get"]["security"], json!([{"key": []}]));
     for (name, response) in document["components"]["responses"].as_object().unwrap() {
         let example = &response["content"]["application/json"]["example"];
         assert!(example["error"]["code"].is_string() || example["code"].is_string(), "{name}");

@@ -16,6 +16,7 @@ async fn a_socket_that_cannot_be_is_refused_by_a_status() {
         ("/agent/echo-1", silent.as_str(), 403, "permission_denied"),
         ("/agent/echo-1", other.as_str(), 404, "instance_not_found"),
         ("/agent/nobody", ADMIN, 404, "instance_not_found"),
+        ("/agent/echo-1?since_seq=-1", ADMIN, 422, "validation_failed"),
     ] {
         let (answered, body) = Socket::open(&stage.house, path, key).await.err().unwrap();
         assert_eq!(answered, status, "{path} {body}");

@@ -7,6 +7,7 @@
 
 mod answers;
 mod comments;
+mod headers;
 mod operation;
 mod rules;
 mod shapes;
@@ -38,7 +39,7 @@ pub fn document(schema: &Schema, examples: &Examples) -> Value {
             item.insert(binding.verb.as_str().to_ascii_lowercase(), operation);
         }
         if let Some(socket) = &method.socket {
-            let operation = operation::socket(method, &socket.template, example);
+            let operation = operation::socket(schema, method, &socket.template, example, &mut shapes);
             paths.entry(operation::path(&socket.template)).or_default().insert("get".to_owned(), operation);
         }
     }
@@ -68,6 +69,7 @@ pub fn document(schema: &Schema, examples: &Examples) -> Value {
         "components": {
             "schemas": components,
             "responses": responses,
+            "headers": headers::components(),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key: `pod_…`, or `pod_admin_…` for administrators."}},
         },
     })
@@ -91,6 +93,11 @@ fn error_name(surface: &Surface) -> String {
 fn error_shape(surface: &Surface) -> Value {
     use portico_schema::Dialect;
     let text = json!({"type": "string"});
+    let fields = json!({
+        "type": "array",
+        "description": "The fields that do not hold what they may.",
+        "items": {"type": "object", "properties": {"path": text, "reason": text}, "required": ["path", "reason"]},
+    });
     match surface.dialect {
         Dialect::Connect => json!({
             "type": "object",
@@ -105,12 +112,17 @@ fn error_shape(surface: &Surface) -> Value {
                 "type": "object",
                 "properties": {
                     "code": {"type": "string", "description": "Stable and snake_case; programs may match on it."},
-                    "message": text,
-                    "request_id": text,
-                    "details": {"type": "object"},
-                    "retryable": {"type": "boolean"},
+                    "message": {"type": "string", "description": "For people; may change."},
+                    "request_id": {"type": "string", "description": "As in `X-Request-Id`."},
+                    "details": {
+                        "type": "object",
+                        "description": "Facts by name, for programs.",
+                        "properties": {"fields": fields},
+                        "additionalProperties": text,
+                    },
+                    "retryable": {"type": "boolean", "description": "Whether repeating the call cannot do the work twice."},
                 },
-                "required": ["code", "message", "request_id"],
+                "required": ["code", "message", "request_id", "retryable"],
             }},
             "required": ["error"],
         }),

@@ -41,7 +41,7 @@ use super::{
 const READY_MAX: Duration = Duration::from_secs(30);
 
 /// Browsers cannot set headers on a handshake; they offer the key as a subprotocol of this prefix.
-const BEARER: &str = "bearer.";
+pub(super) const BEARER: &str = "bearer.";
 
 /// How the socket of one method is served.
 pub(super) struct Plan {

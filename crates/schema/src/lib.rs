@@ -12,7 +12,7 @@ mod surface;
 mod template;
 
 pub use binding::{Binding, Body};
-pub use method::{Access, Idempotency, Method, Rest, Shape, Socket};
+pub use method::{Access, AnswerHeader, Idempotency, Method, Rest, Shape, Socket};
 pub use surface::{COORDINATOR, Dialect, EVERY, GATEWAY, Surface};
 pub use template::{Segment, Template, Variable};
 

@@ -1,6 +1,6 @@
 //! One method and its rules.
 
-use portico_json::MessageType;
+use portico_json::{Defaults, MessageType, Style};
 
 use super::{Binding, Surface, Template};
 
@@ -44,6 +44,12 @@ impl Method {
     /// The paths that name it, its own first.
     pub fn paths(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.path).chain(self.aliases.iter().copied())
+    }
+
+    /// How REST prints its answer.
+    pub fn style(&self) -> Style {
+        let page = self.surface.json;
+        if self.rest.sparse { Style { defaults: Defaults::Omit, ..page } } else { page }
     }
 
     /// Whether it is refused while the registry is out of reach: what changes then, others would not hear of.
@@ -122,6 +128,17 @@ pub struct Rest {
     pub query: Option<&'static str>,
     /// The request headers that the method reads.
     pub headers: Vec<&'static str>,
+    /// The headers that a success has beside those of every answer.
+    pub answer_headers: Vec<AnswerHeader>,
+}
+
+/// A header of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerHeader {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says, and when it is there.
+    pub meaning: &'static str,
 }
 
 /// The WebSocket form of a streaming method.

@@ -9,7 +9,7 @@ use prost_reflect::{
     prost_types::method_options::IdempotencyLevel,
 };
 
-use super::{Access, Binding, Body, Defect, Idempotency, Method, Rest, Shape, Socket, Surface, Template};
+use super::{Access, AnswerHeader, Binding, Body, Defect, Idempotency, Method, Rest, Shape, Socket, Surface, Template};
 
 /// Reads what a method says about itself.
 pub(super) fn read(service: &ServiceDescriptor, method: &MethodDescriptor, types: &Types) -> Result<Method, Defect> {
@@ -103,10 +103,9 @@ fn rest(options: Option<&DynamicMessage>) -> Rest {
         let value = options.and_then(|options| options.get_field_by_name(field).and_then(|value| value.as_bool()));
         value.unwrap_or(false)
     };
-    let headers = options.and_then(|options| options.get_field_by_name("headers").map(|names| names.into_owned()));
-    let headers = match headers {
-        Some(Value::List(names)) => names.into_iter().map(|name| leak(text(name))).collect(),
-        _ => Vec::new(),
+    let list = |field: &str| {
+        let value = options.and_then(|options| options.get_field_by_name(field).map(|values| values.into_owned()));
+        if let Some(Value::List(values)) = value { values } else { Vec::new() }
     };
     let success = number("success").unwrap_or(200);
     Rest {
@@ -118,8 +117,14 @@ fn rest(options: Option<&DynamicMessage>) -> Rest {
         flat: name("flat"),
         sparse: is("sparse"),
         query: name("query"),
-        headers,
+        headers: list("headers").into_iter().map(|name| leak(text(name))).collect(),
+        answer_headers: list("answer_headers").iter().filter_map(Value::as_message).map(answer_header).collect(),
     }
+}
+
+fn answer_header(header: &DynamicMessage) -> AnswerHeader {
+    let member = |name: &str| leak(header.get_field_by_name(name).map(|it| text(it.into_owned())).unwrap_or_default());
+    AnswerHeader { name: member("name"), meaning: member("meaning") }
 }
 
 fn read_socket(options: &DynamicMessage, shape: Shape) -> Result<Socket, String> {

@@ -9,13 +9,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use portico_base::{Code, Error, Reason, RequestId, Retry, reason};
-use portico_schema::{Access, Binding, Body, Idempotency, Method, Shape, Surface};
+use portico_json::Parse;
+use portico_schema::{Access, Binding, Body, Idempotency, Method, Rest, Shape, Surface};
 use prost_reflect::MessageDescriptor;
 use serde_json::{Map, Value, json};
 
 use super::{
-    error_name,
-    operation::part,
+    error_name, headers,
     shapes::{Shapes, Side},
 };
 use crate::dialect;
@@ -43,6 +43,13 @@ const EXAMPLES: &[(u16, Code, Reason, &str, &str)] = &[
         reason::INSTANCE_NOT_FOUND,
         "What is named does not exist, or belongs to somebody else.",
         "there is no such instance",
+    ),
+    (
+        408,
+        Code::DeadlineExceeded,
+        reason::UPLOAD_TIMEOUT,
+        "The body did not arrive in time.",
+        "the body did not arrive in time",
     ),
     (
         409,
@@ -114,7 +121,8 @@ pub(super) fn components(surface: &Surface) -> Map<String, Value> {
         let body = dialect::body(&error, surface.dialect, &id);
         let example: Value = serde_json::from_slice(&body).unwrap_or_default();
         let content = json!({"application/json": {"schema": schema.clone(), "example": example}});
-        (component(surface, status), json!({"description": description, "content": content}))
+        let headers = headers::of_error(Some(status));
+        (component(surface, status), json!({"description": description, "headers": headers, "content": content}))
     };
     EXAMPLES.iter().map(told).collect()
 }
@@ -123,7 +131,7 @@ fn component(surface: &Surface, status: u16) -> String {
     format!("{}.{status}", error_name(surface))
 }
 
-/// All that a REST route may answer.
+/// All that a REST route may answer, but for what a single method may.
 pub(super) fn rest(
     method: &Method,
     binding: &Binding,
@@ -135,14 +143,27 @@ pub(super) fn rest(
     let takes = input.fields().len() > 0;
     let changes = method.idempotency != Idempotency::NoSideEffects;
     let mut statuses = errors_of_all(method);
+    let reads = |header: &str| method.rest.headers.iter().any(|name| name.eq_ignore_ascii_case(header));
     statuses.extend([(400, takes || has_body), (422, takes || has_body)]);
     statuses.extend([(404, takes && method.access != Access::Public), (409, changes)]);
-    statuses.extend([(413, has_body), (415, has_body)]);
-    statuses.push((412, method.rest.headers.iter().any(|name| name.eq_ignore_ascii_case("If-Match"))));
+    statuses.extend([(408, has_body), (413, has_body), (415, has_body), (412, reads("If-Match"))]);
     let mut answers = refusals(method, &statuses);
     let success = success(method, binding, output, example, shapes);
-    for status in [method.rest.success, method.rest.existing, method.rest.out_of_service] {
-        answers.insert(status.to_string(), success.clone());
+    let (mut existing, mut out_of_service) = (success.clone(), success.clone());
+    existing["description"] = "It existed already; nothing changed.".into();
+    out_of_service["description"] = "Done, and the answer says that the thing is out of service.".into();
+    if let Some(content) = out_of_service.pointer_mut("/content/application~1json").and_then(Value::as_object_mut) {
+        // The thing of the example is in service.
+        content.remove("example");
+    }
+    let Rest { success: done, existing: again, out_of_service: out, .. } = method.rest;
+    for (status, answer) in [(out, out_of_service), (again, existing), (done, success)] {
+        answers.insert(status.to_string(), answer);
+    }
+    if reads("If-None-Match") {
+        let headers = headers::of_success(&method.rest.answer_headers);
+        let known = "The caller has it already: `If-None-Match` names its `ETag`.";
+        answers.insert("304".to_owned(), json!({"description": known, "headers": headers}));
     }
     json!(answers)
 }
@@ -150,9 +171,10 @@ pub(super) fn rest(
 /// All that the handshake of a WebSocket may be answered with.
 pub(super) fn socket(method: &Method) -> Value {
     let mut statuses = errors_of_all(method);
-    statuses.extend([(400, true), (404, true), (409, true), (426, true)]);
+    statuses.extend([(404, true), (409, true), (422, true), (426, true)]);
     let mut answers = refusals(method, &statuses);
-    answers.insert("101".to_owned(), json!({"description": "The connection is a WebSocket from here on."}));
+    let opened = "The connection is a WebSocket from here on.";
+    answers.insert("101".to_owned(), json!({"description": opened, "headers": headers::of_upgrade()}));
     json!(answers)
 }
 
@@ -160,14 +182,18 @@ pub(super) fn socket(method: &Method) -> Value {
 fn errors_of_all(method: &Method) -> Vec<(u16, bool)> {
     let asks = method.access != Access::Public;
     let may_forbid = matches!(method.access, Access::Permission(_) | Access::Admin);
-    vec![(401, asks), (403, may_forbid), (429, asks), (503, asks)]
+    // Two credentials that differ are 400, whatever else is asked. Who may call without a key may still call too often.
+    vec![(400, asks), (401, asks), (403, may_forbid), (429, true), (503, asks)]
 }
 
 /// By status, so that they are read in order.
 fn refusals(method: &Method, statuses: &[(u16, bool)]) -> BTreeMap<String, Value> {
     let error = json!({"$ref": format!("#/components/schemas/{}", error_name(method.surface))});
-    let any =
-        json!({"description": "Why the call did not succeed.", "content": {"application/json": {"schema": error}}});
+    let any = json!({
+        "description": "Why the call did not succeed.",
+        "headers": headers::of_error(None),
+        "content": {"application/json": {"schema": error}},
+    });
     let mut answers = BTreeMap::from_iter([("default".to_owned(), any)]);
     for (status, _) in statuses.iter().filter(|(_, may_come)| *may_come) {
         let reference = format!("#/components/responses/{}", component(method.surface, *status));
@@ -176,6 +202,7 @@ fn refusals(method: &Method, statuses: &[(u16, bool)]) -> BTreeMap<String, Value
     answers
 }
 
+/// What goes back when the call succeeds, with its headers.
 fn success(
     method: &Method,
     binding: &Binding,
@@ -183,7 +210,10 @@ fn success(
     example: Option<&Value>,
     shapes: &mut Shapes<'_>,
 ) -> Value {
-    let style = method.surface.json;
+    let headers = headers::of_success(&method.rest.answer_headers);
+    if method.rest.success == 204 {
+        return json!({"description": DONE, "headers": headers});
+    }
     let response = example.and_then(|example| example.get("response"));
     if let Some(name) = method.rest.raw.filter(|name| output.get_field_by_name(name).is_some()) {
         let mut content = json!({"schema": {}});
@@ -196,11 +226,9 @@ fn success(
             }
             _ => "The content.",
         };
-        return json!({"description": description, "content": {"*/*": content}});
+        return json!({"description": description, "headers": headers, "content": {"*/*": content}});
     }
-    if method.rest.success == 204 {
-        return json!({"description": "Done."});
-    }
+    let style = method.style();
     let shape = match &binding.response {
         Some(path) => match path.leaf_message().and_then(|it| output.parent_pool().get_message_by_name(it.name())) {
             Some(message) => shapes.reference(&message, style, Side::Told),
@@ -209,16 +237,31 @@ fn success(
         None => shapes.reference(output, style, Side::Told),
     };
     let mut content = json!({"schema": shape});
-    if let Some(response) = response {
-        content["example"] = part(binding.response.as_ref(), response);
+    if let Some(example) = response.and_then(|response| printed(method, binding, response)) {
+        content["example"] = example;
     }
     if method.shape == Shape::ServerStream {
-        return json!({"description": "One message after the other.", "content": {
-            "text/event-stream": {"schema": {"type": "string"}},
-            "application/x-ndjson": content,
-        }});
+        let events = json!({"schema": {"type": "string"}});
+        let content = json!({"text/event-stream": events, "application/x-ndjson": content});
+        return json!({"description": STREAM, "headers": headers, "content": content});
     }
-    json!({"description": "Done.", "content": {"application/json": content}})
+    json!({"description": DONE, "headers": headers, "content": {"application/json": content}})
+}
+
+const DONE: &str = "Done.";
+const STREAM: &str = "One message after the other. The last event is `end`, or `error` with the error as its data; the last line is \
+                      an object with the member `error` if the stream fails.";
+
+/// The example of an answer as the door prints it, with what the page shows though it is not set.
+fn printed(method: &Method, binding: &Binding, example: &Value) -> Option<Value> {
+    let message = method.output.decode(example.to_string().as_bytes(), Parse::default()).ok()?;
+    let mut json = Vec::new();
+    match &binding.response {
+        Some(field) => field.encode(&message, method.style(), &mut json),
+        None => method.output.encode(&message, method.style(), &mut json),
+    }
+    .ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 /// What a field of bytes holds in an example, as JSON or text; nothing when it is neither.

@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 
 use portico_json::{FieldPath, Style};
-use portico_schema::{Access, Binding, Body, Method, Schema, Template};
+use portico_schema::{Access, Binding, Body, Method, Schema, Template, Variable};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 
 use super::{
-    answers, operation_id,
+    answers, headers, operation_id,
     rules::Rule,
     shapes::{Shapes, Side},
 };
@@ -70,7 +70,14 @@ pub(super) fn rest(
 }
 
 /// The upgrade request of a WebSocket. What travels then has no place in OpenAPI but the description.
-pub(super) fn socket(method: &Method, template: &Template, example: Option<&Value>) -> Value {
+pub(super) fn socket(
+    schema: &Schema,
+    method: &Method,
+    template: &Template,
+    example: Option<&Value>,
+    shapes: &mut Shapes<'_>,
+) -> Value {
+    let Some(input) = schema.pool().get_message_by_name(method.input.name()) else { return Value::Null };
     let mut operation = described(method, operation_id(method, 0));
     let frames = [("sent", "request"), ("received", "response")].into_iter().filter_map(|(frame, member)| {
         let text = example?.get(member)?.get("text")?.as_str()?;
@@ -82,19 +89,29 @@ pub(super) fn socket(method: &Method, template: &Template, example: Option<&Valu
         frames.collect::<String>()
     )
     .into();
-    let names = template.variables.iter().map(|variable| variable.field.as_str());
-    operation["parameters"] = names.map(|name| path_parameter(name, json!({"type": "string"}))).collect();
+    let style = method.surface.json;
+    let mut parameters = path_parameters(template, &input, style, shapes);
+    parameters.push(headers::subprotocol(method.surface.subprotocol));
+    // Frames are sent, not asked for.
+    let is_frame = |field: &FieldDescriptor| field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic());
+    let free = input.fields().filter(|field| !captured(template, field.name()) && !is_frame(field));
+    parameters.extend(free.filter(is_plain).map(|field| query_parameter(&field, style, None, shapes)));
+    operation["parameters"] = parameters.into();
     operation["responses"] = answers::socket(method);
     operation
 }
 
 fn described(method: &Method, id: String) -> Value {
     let summary = method.comment.split_once(". ").map_or(method.comment.as_str(), |(first, _)| first);
+    // What is left out where it is not set is so because some callers are told more than others.
+    let tells_keys_more = method.rest.sparse;
     let security = match method.access {
+        Access::Public if tells_keys_more => json!([{}, {"key": []}]),
         Access::Public => json!([]),
         _ => json!([{"key": []}]),
     };
     let access = match method.access {
+        Access::Public if tells_keys_more => "Anybody may call; who has a valid key is told more.".to_owned(),
         Access::Public => "Anybody may call.".to_owned(),
         Access::Authenticated => "Any valid key may call.".to_owned(),
         Access::Permission(permission) => format!("Needs the permission `{permission}`."),
@@ -117,14 +134,8 @@ fn parameters(
     shapes: &mut Shapes<'_>,
 ) -> Value {
     let style = method.surface.json;
-    let mut all: Vec<Value> = Vec::new();
-    for variable in &binding.template.variables {
-        let shape = input.get_field_by_name(&variable.field).map(|field| shapes.field(&field, style, Side::Asked));
-        all.push(path_parameter(&variable.field, shape.unwrap_or_else(|| json!({"type": "string"}))));
-    }
-    for name in &method.rest.headers {
-        all.push(json!({"name": name, "in": "header", "schema": header(name)}));
-    }
+    let mut all = path_parameters(&binding.template, input, style, shapes);
+    all.extend(method.rest.headers.iter().map(|name| headers::asked(name)));
     let taken = match (&binding.body, method.rest.flat) {
         (Body::Whole, None) => return all.into(),
         (Body::Whole, Some(flat)) => Some(flat.to_owned()),
@@ -136,34 +147,37 @@ fn parameters(
         all.push(json!({"name": "query", "in": "query", "style": "form", "explode": true, "schema": shape}));
         return all.into();
     }
-    let free =
-        input.fields().filter(|field| Some(field.name()) != taken.as_deref() && !captured(binding, field.name()));
-    for field in free.filter(is_plain) {
-        let shape = shapes.field(&field, style, Side::Asked);
-        let mut parameter = json!({"name": field.name(), "in": "query", "schema": shape});
-        if Rule::of(&field).required {
-            parameter["required"] = true.into();
-        }
-        if let Some(value) = example.and_then(|example| example.get("request")?.get(field.name())) {
-            parameter["example"] = value.clone();
-        }
-        all.push(parameter);
-    }
+    let is_free =
+        |field: &FieldDescriptor| Some(field.name()) != taken.as_deref() && !captured(&binding.template, field.name());
+    let free = input.fields().filter(|field| is_free(field) && is_plain(field));
+    all.extend(free.map(|field| query_parameter(&field, style, example, shapes)));
     all.into()
 }
 
-/// What a header that has a grammar of its own may hold.
-fn header(name: &str) -> Value {
-    match name {
-        "Idempotency-Key" => json!({"type": "string", "pattern": "^[!-~]{1,255}$"}),
-        // Empty from a reader who has seen no event yet.
-        "Last-Event-ID" => json!({"type": "string", "pattern": "^(|0|[1-9][0-9]{0,17})$"}),
-        _ => json!({"type": "string"}),
-    }
+fn path_parameters(
+    template: &Template,
+    input: &MessageDescriptor,
+    style: Style,
+    shapes: &mut Shapes<'_>,
+) -> Vec<Value> {
+    let parameter = |variable: &Variable| {
+        let shape = input.get_field_by_name(&variable.field).map(|field| shapes.field(&field, style, Side::Asked));
+        let shape = shape.unwrap_or_else(|| json!({"type": "string"}));
+        json!({"name": variable.field, "in": "path", "required": true, "schema": shape})
+    };
+    template.variables.iter().map(parameter).collect()
 }
 
-fn path_parameter(name: &str, shape: Value) -> Value {
-    json!({"name": name, "in": "path", "required": true, "schema": shape})
+fn query_parameter(field: &FieldDescriptor, style: Style, example: Option<&Value>, shapes: &mut Shapes<'_>) -> Value {
+    let shape = shapes.field(field, style, Side::Asked);
+    let mut parameter = json!({"name": field.name(), "in": "query", "schema": shape});
+    if Rule::of(field).required {
+        parameter["required"] = true.into();
+    }
+    if let Some(value) = example.and_then(|example| example.get("request")?.get(field.name())) {
+        parameter["example"] = value.clone();
+    }
+    parameter
 }
 
 fn request_body(
@@ -175,7 +189,7 @@ fn request_body(
 ) -> Option<Value> {
     let style = method.surface.json;
     let mut examples = example.and_then(|example| example.get("request"));
-    let is_given = |field: &FieldDescriptor| !captured(binding, field.name());
+    let is_given = |field: &FieldDescriptor| !captured(&binding.template, field.name());
     let (media, shape) = match &binding.body {
         Body::None => return None,
         Body::Whole if method.rest.multipart => {
@@ -234,7 +248,7 @@ fn sent(binding: &Binding, flat: Option<&str>, request: &Value) -> Value {
         (Body::Field(field), request) => part(Some(field), request),
         (_, Value::Object(members)) => members
             .iter()
-            .filter(|(name, _)| !captured(binding, name) && flat.is_none_or(|flat| flat == name.as_str()))
+            .filter(|(name, _)| !captured(&binding.template, name) && flat.is_none_or(|flat| flat == name.as_str()))
             .map(|(name, it)| (name.clone(), it.clone()))
             .collect(),
         (_, other) => other.clone(),
@@ -242,13 +256,13 @@ fn sent(binding: &Binding, flat: Option<&str>, request: &Value) -> Value {
 }
 
 /// The member of an example that is the body; all of it when none is named.
-pub(super) fn part(field: Option<&FieldPath>, message: &Value) -> Value {
+fn part(field: Option<&FieldPath>, message: &Value) -> Value {
     let pointer = field.map(|field| format!("/{}", field.proto_path().replace('.', "/"))).unwrap_or_default();
     message.pointer(&pointer).cloned().unwrap_or_default()
 }
 
-fn captured(binding: &Binding, field: &str) -> bool {
-    binding.template.variables.iter().any(|variable| variable.field == field)
+fn captured(template: &Template, field: &str) -> bool {
+    template.variables.iter().any(|variable| variable.field == field)
 }
 
 /// The field that takes the body, by its name in the rule.

@@ -64,7 +64,7 @@ impl<'a> Shapes<'a> {
         for field in message.fields().filter(wanted) {
             let name = if style.names == Names::Proto { field.name() } else { field.json_name() };
             properties.insert(name.to_owned(), self.field(&field, style, side));
-            if side != Side::Told && Rule::of(&field).required {
+            if Rule::of(&field).required || (side == Side::Told && is_always_told(&field, style)) {
                 required.push(name.to_owned());
             }
         }
@@ -154,6 +154,15 @@ impl<'a> Shapes<'a> {
     }
 }
 
+/// Whether an answer has this field whatever it holds.
+fn is_always_told(field: &FieldDescriptor, style: Style) -> bool {
+    let is_one_of_several = field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic());
+    let takes_null = matches!(field.kind(), Kind::Message(message) if message.full_name() == "google.protobuf.Value");
+    let has_presence = field.cardinality() != Cardinality::Repeated && field.supports_presence();
+    let is_shown = !has_presence || (style.absent == Absent::Null && !is_one_of_several && !takes_null);
+    style.defaults == Defaults::Emit && is_shown
+}
+
 fn int32() -> Value {
     json!({"type": "integer", "format": "int32", "minimum": i32::MIN, "maximum": i32::MAX})
 }
@@ -199,9 +208,13 @@ fn well_known(name: &str, style: Style) -> Option<Value> {
     Some(shape)
 }
 
-/// One component per message, style and side; the answers of the pages carry the plain name.
+/// One component per message, style and side; the answers of the pages carry the plain name where they have all members.
 fn component_name(message: &MessageDescriptor, style: Style, side: Side) -> String {
-    let style = if style == Style::CANONICAL { ".canonical" } else { "" };
+    let style = match style {
+        Style::CANONICAL => ".canonical",
+        Style { defaults: Defaults::Omit, .. } => ".sparse",
+        _ => "",
+    };
     let side = if side == Side::Told { "" } else { ".given" };
     format!("{}{style}{side}", message.full_name())
 }

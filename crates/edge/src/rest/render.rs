@@ -12,7 +12,7 @@ use portico_base::{
     Error, Result,
     reply::{self, Outcome},
 };
-use portico_json::{Defaults, FieldPath, JsonError, Style};
+use portico_json::{FieldPath, JsonError};
 use portico_schema as schema;
 
 use super::raw::Download;
@@ -118,8 +118,7 @@ fn status(rest: &schema::Rest, outcome: Outcome) -> StatusCode {
 
 fn json(method: &schema::Method, response: Option<&FieldPath>, message: &Bytes) -> Result<Bytes, JsonError> {
     let mut out = Vec::with_capacity(message.len() * 2 + JSON_ROOM);
-    let page = method.surface.json;
-    let style = if method.rest.sparse { Style { defaults: Defaults::Omit, ..page } } else { page };
+    let style = method.style();
     match response {
         Some(field) => field.encode(message, style, &mut out)?,
         None => method.output.encode(message, style, &mut out)?,
