@@ -59,6 +59,7 @@ macro_rules! on_every_fleet {
     };
 }
 
+mod folders;
 mod processes;
 mod trouble;
 

@@ -24,3 +24,14 @@ async fn disk_full_on_spool_is_507_and_what_fits_is_still_taken() {
     assert_eq!(said.status, 201, "{said:?}");
     assert_eq!(process.ask("GET", "/health/ready", &[], "").await.status, 200);
 }
+
+#[tokio::test]
+async fn what_cannot_be_removed_neither_keeps_a_gateway_from_starting_nor_comes_to_a_new_instance() {
+    // Nobody can remove a folder that a file system is mounted on.
+    let left = "data/fleet/instances/echo-1";
+    let process = Process::start_with_a_disk_at(&format!("{left}/workspace/busy"), 64, "limits = 'off'\n");
+    process.echo("echo-1").await;
+    let listed = process.ask("GET", "/api/v1/instances/echo-1/files", &[], "").await;
+    assert_eq!(listed.json()["files"], serde_json::json!([]), "{listed:?}");
+    process.logs("cannot be removed and was put aside").await;
+}

@@ -69,10 +69,15 @@ impl Process {
 
     /// Starts a gateway with a file system of so many KiB at `{folder}/small`, which nobody else sees.
     pub(crate) fn start_with_a_small_disk(kib: u32, file: &str) -> Process {
+        Process::start_with_a_disk_at("small", kib, file)
+    }
+
+    /// Starts a gateway that sees a disk of its own at this place below its folder.
+    pub(crate) fn start_with_a_disk_at(place: &str, kib: u32, file: &str) -> Process {
         let folder = tempfile::tempdir().unwrap();
-        let small = folder.path().join("small");
-        fs::create_dir(&small).unwrap();
-        Process::begin("serve", folder, file, small_disk(&small, kib))
+        let place = folder.path().join(place);
+        fs::create_dir_all(&place).unwrap();
+        Process::begin("serve", folder, file, small_disk(&place, kib))
     }
 
     fn begin(what: &'static str, folder: TempDir, file: &str, before: Vec<String>) -> Process {

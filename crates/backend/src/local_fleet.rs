@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! {root}/deployments/{type}/{version}-{hash8}/   code, unpacked once
-//! {root}/instances/{id}/                         workspace, tmp, logs/agent.log
+//! {root}/instances/{id}/                         workspace, tmp, logs/agent.log; what cannot be removed becomes .left-…
 //! {root}/s/                                      sockets, or in a folder of /tmp where this path is too long
 //! ```
 //!
@@ -16,6 +16,7 @@
 mod clients;
 mod deployments;
 mod files;
+mod folders;
 mod history;
 mod instance;
 mod ipc;
@@ -36,7 +37,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use portico_base::{Clock, Error, Incoming, Outgoing, Result, health::Health, id, tasks::Tasks};
+use portico_base::{Clock, Code, Error, Incoming, Outgoing, Result, Retry, health::Health, id, reason, tasks::Tasks};
 use portico_port::{
     Answer,
     blobs::Blobs,
@@ -47,7 +48,10 @@ use portico_port::{
 };
 pub use process::Limits;
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
 
 use self::{
     deployments::Deployments,
@@ -111,7 +115,7 @@ impl LocalFleet {
         process::inherit_nothing();
         strays::sweep(&config.root.join("instances"));
         for swept in ["instances", "s"] {
-            empty(&config.root.join(swept)).map_err(unusable)?;
+            folders::sweep(&config.root.join(swept)).map_err(unusable)?;
         }
         let deployments = config.root.join("deployments");
         std::fs::create_dir_all(&deployments).map_err(unusable)?;
@@ -170,9 +174,12 @@ impl LocalFleet {
             deployed = self.deployments.ensure(bundle) => deployed?,
             _ = next_order(&mut orders, &self.tasks, false) => return Err(failure::terminated()),
         };
-        for part in ["workspace", "tmp", "logs"] {
-            tokio::fs::create_dir_all(instance.folder.join(part)).await.map_err(failure::broken)?;
-        }
+        let folder = instance.folder.clone();
+        let made = spawn_blocking(move || {
+            folders::make(&folder)?;
+            ["workspace", "tmp", "logs"].iter().try_for_each(|part| std::fs::create_dir(folder.join(part)))
+        });
+        made.await.map_err(failure::broken)?.map_err(unhoused)?;
         let (started, starting) = oneshot::channel();
         let supervisor = Supervisor {
             instance: Arc::clone(instance),
@@ -234,8 +241,9 @@ async fn forget(instances: &Instances, instance: &Arc<Instance>) {
     if *removed {
         return;
     }
-    // What cannot be removed now is swept up at the next start.
-    let _removed = tokio::fs::remove_dir_all(&instance.folder).await.is_ok();
+    let folder = instance.folder.clone();
+    // What stays in its place now is met again by the next instance of this id, or at the next start.
+    let _vacated = spawn_blocking(move || folders::vacate(&folder)).await.is_ok_and(|vacated| vacated.is_ok());
     instances.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance.id);
     *removed = true;
 }
@@ -436,21 +444,22 @@ fn folder_name(id: &str) -> Result<&str> {
     if plain { Ok(id) } else { Err(Error::invalid("agent_id", "must be 1 to 64 letters, digits, `_` or `-`")) }
 }
 
-/// Makes an empty folder of whatever was there.
-fn empty(folder: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    std::fs::create_dir_all(folder)
+/// An instance never begins with what another one left. Another host may do better.
+fn unhoused(error: io::Error) -> Error {
+    Error::new(Code::Internal, reason::COORDINATOR_ERROR, "the host cannot make an empty workspace for this id")
+        .retry(Retry::Safe)
+        .caused_by(error)
 }
 
 /// Removes what a killed gateway was unpacking.
 fn sweep_staging(deployments: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(deployments)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            std::fs::remove_dir_all(entry.path())?;
+        // What cannot be removed now is in the way of nothing, and tried again at the next start.
+        if entry.file_name().to_string_lossy().starts_with('.')
+            && let Err(error) = folders::remove(&entry.path())
+        {
+            tracing::warn!(folder = %entry.path().display(), problem = %error, "a bundle in the making cannot be removed");
         }
     }
     Ok(())

@@ -28,7 +28,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::manifest::Manifest;
+use super::{folders, manifest::Manifest};
 
 /// Holds the whole checksum of what is unpacked beside it.
 const CHECKSUM_FILE: &str = "checksum";
@@ -203,8 +203,8 @@ impl Drop for Staging {
     fn drop(&mut self) {
         let folder = std::mem::take(&mut self.0);
         let remove = move || {
-            // After success it has been renamed, and there is nothing to remove.
-            let _renamed = std::fs::remove_dir_all(folder).is_err();
+            // After success it has been renamed, and there is nothing to remove. What stays is swept up at the next start.
+            let _removed = folders::remove(&folder).is_ok();
         };
         // Up to 100,000 files are nothing for a thread that serves calls.
         match Handle::try_current() {
