@@ -60,6 +60,7 @@ macro_rules! on_every_fleet {
 }
 
 mod folders;
+mod frames;
 mod processes;
 mod trouble;
 

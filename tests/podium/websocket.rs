@@ -1,6 +1,7 @@
 //! `WS /agent/{id}`: what is told before the connection becomes a socket, and what a client gets that comes back. What
 //! passes else is in `doors::live`.
 
+use portico::port::fleet::FRAME_BYTES_MAX;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
@@ -52,6 +53,18 @@ async fn who_says_what_was_seen_last_gets_what_came_after_it() {
 async fn heard(socket: &mut Socket) -> Value {
     let Frame::Text(text) = socket.next().await else { panic!("not text") };
     serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test]
+async fn the_largest_binary_frame_comes_back_whole() {
+    let stage = Stage::set().await;
+    let mut socket = Socket::open(&stage.house, "/agent/echo-1", &stage.tenant).await.unwrap();
+    let largest = vec![7; FRAME_BYTES_MAX];
+    socket.send(largest.clone()).await;
+    assert!(socket.next().await == Frame::binary(largest), "another one");
+    socket.echo("again").await;
+    socket.close().await;
+    stage.house.close().await;
 }
 
 #[tokio::test]

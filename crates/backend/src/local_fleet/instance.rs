@@ -19,7 +19,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use portico_base::{Clock, Incoming, Outgoing, Result, Secret, Timestamp, id};
 use portico_port::fleet::{
-    Frame, Incarnation, Info, LogLevel, LogSource, Message, NewMessage, Role, Start, State, Stop, Usage, failure,
+    FRAME_BYTES_MAX, Frame, Incarnation, Info, LogLevel, LogSource, Message, NewMessage, Role, Start, State, Stop,
+    Usage, failure,
 };
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -279,13 +280,25 @@ impl Instance {
         Ok((outgoing, carry(Arc::clone(self), seat, incoming)))
     }
 
-    /// Sends an event to all clients.
+    /// Sends an event to all clients. In place of one that is too large for a frame they hear that there was one.
     pub(super) async fn announce(&self, event: Event<'_>) {
+        let (kind, message_id) = (event.kind, event.message_id);
         let mut sequence = self.sequence.lock().await;
         *sequence += 1;
-        let frame = event.frame(&self.id, Some(*sequence), self.clock.now());
+        let mut frame = event.frame(&self.id, Some(*sequence), self.clock.now());
+        if frame.len() > FRAME_BYTES_MAX {
+            let event = self.oversized(kind, message_id, frame.len());
+            frame = event.frame(&self.id, Some(*sequence), self.clock.now());
+        }
         self.clients.broadcast(*sequence, frame).await;
         self.touch();
+    }
+
+    /// What clients hear in place of what no frame can carry.
+    fn oversized<'a>(&self, kind: &str, message_id: Option<&'a str>, bytes: usize) -> Event<'a> {
+        self.logs.host(LogLevel::Warn, format!("the agent sent `{kind}` of {bytes} bytes, which no frame can carry"));
+        let content = native::error("frame_too_large", "the agent said more at once than a frame can carry");
+        Event { kind: "error", message_id, event_type: None, content }
     }
 
     /// Notes that the agent gets this message now, and tells all clients.
@@ -370,6 +383,9 @@ impl Instance {
                 message_id.iter().for_each(|id| self.settles(id));
             }
             "binary" => match native::binary(&content) {
+                Some(frame) if frame.len() > FRAME_BYTES_MAX => {
+                    self.announce(self.oversized("binary", None, frame.len())).await;
+                }
                 Some(frame) => {
                     // It has no number of its own; who has seen the next one has seen it.
                     let sequence = self.sequence.lock().await;

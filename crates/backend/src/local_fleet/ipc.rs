@@ -13,8 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Largest packet: a frame of a client may grow by what the envelope adds.
-const PACKET_BYTES_MAX: usize = FRAME_BYTES_MAX + (64 << 10);
+/// Most bytes of a packet that stand for one byte of a frame: a letter that is written by its number, as in `\u003c`. A byte
+/// of a binary frame takes fewer in base64, and so does a number that is written out.
+const BYTES_PER_BYTE_MAX: usize = 6;
+/// What a packet takes beside what a frame carries.
+const ENVELOPE_BYTES_MAX: usize = 64 << 10;
+/// Largest packet, either way: whatever a frame may carry fits, however it is written.
+const PACKET_BYTES_MAX: usize = FRAME_BYTES_MAX * BYTES_PER_BYTE_MAX + ENVELOPE_BYTES_MAX;
 
 /// One packet from an agent.
 #[derive(Debug, Deserialize)]
@@ -25,7 +30,7 @@ pub(super) struct Packet {
     pub(super) content: Value,
 }
 
-/// Encodes a packet for an agent.
+/// Encodes a packet for an agent. What it carries has passed a door, which takes no more than a frame may hold.
 pub(super) fn packet(kind: &str, content: &impl Serialize) -> Bytes {
     let body = json!({"type": kind, "content": content}).to_string();
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
@@ -46,8 +51,11 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Opti
     if length > PACKET_BYTES_MAX {
         return Err(io::Error::other(format!("a packet of {length} bytes is over the limit of {PACKET_BYTES_MAX}")));
     }
-    let mut body = vec![0; length];
-    from.read_exact(&mut body).await?;
+    // Room is made for what comes, and not for what was announced.
+    let mut body = Vec::new();
+    if from.take(length as u64).read_to_end(&mut body).await? < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let packet = serde_json::from_slice(&body)
         .map_err(|error| io::Error::other(format!("a packet is not {{\"type\", \"content\"}}: {error}")))?;
     Ok(Some(packet))
@@ -55,9 +63,6 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Opti
 
 /// Writes an encoded packet.
 pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), packet: &[u8]) -> io::Result<()> {
-    if packet.len() > PACKET_BYTES_MAX + 4 {
-        return Err(io::Error::other("a packet for the agent is over the limit"));
-    }
     to.write_all(packet).await
 }
 

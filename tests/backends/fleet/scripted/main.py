@@ -19,9 +19,9 @@ def say(kind, **content):
 
 
 def exactly(length):
-    data = b""
+    data = bytearray()
     while len(data) < length:
-        chunk = link.recv(length - len(data))
+        chunk = link.recv(min(length - len(data), 1 << 20))
         if not chunk:
             sys.exit(0)
         data += chunk
@@ -83,6 +83,9 @@ def obey(message):
     elif word == "tool":
         say("stream_update", message_id=message_id, event_type="tool.call_start", content={"tool_name": rest})
         say("complete", message_id=message_id, text="")
+    elif word == "huge":
+        say("binary", data=base64.b64encode(bytes(int(rest))).decode())
+        say("complete", message_id=message_id, text="x" * int(rest))
     elif word == "write":
         with open(os.path.join(os.environ["AGENT_WORKSPACE"], "note.txt"), "w") as note:
             note.write(rest)
