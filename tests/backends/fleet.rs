@@ -63,6 +63,7 @@ mod folders;
 mod frames;
 mod processes;
 mod trouble;
+mod viewers;
 
 on_every_fleet! {
     a_message_is_answered_word_by_word_to_every_client,

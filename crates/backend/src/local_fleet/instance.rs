@@ -165,6 +165,7 @@ impl Instance {
 
     /// Tells it to end. A harder order replaces a softer one.
     pub(super) fn order(&self, stop: Stop) {
+        self.clients.hurry();
         self.stop.send_if_modified(|order| {
             let harder = matches!((&*order, stop), (None, _) | (Some(Stop::Within(_)), Stop::Now));
             if harder {

@@ -111,6 +111,7 @@ impl Supervisor {
             }
             restarts = if began.elapsed() >= RUN_WITHOUT_TROUBLE { 0 } else { restarts };
             if self.deployed.manifest.restart == Restart::Never || restarts >= RESTARTS_MAX {
+                instance.clients.hurry();
                 instance.gives_up("agent_failed", &why).await;
                 break (State::Failed, Some(why));
             }
@@ -123,6 +124,7 @@ impl Supervisor {
                 break (State::Terminated, None);
             }
         };
+        instance.clients.hurry();
         instance.gives_up("agent_terminated", "the agent ended").await;
         instance.logs.host(LogLevel::Info, format!("the instance is {state}"));
         instance.becomes(state, note);
@@ -305,6 +307,7 @@ impl Talk<'_> {
 
     fn obey(&mut self, order: Stop) {
         self.instance.becomes(State::ShuttingDown, None);
+        self.instance.clients.hurry();
         match order {
             Stop::Now => {
                 // No order is harder, so none is waited for any more.
