@@ -446,6 +446,9 @@ fn folder_name(id: &str) -> Result<&str> {
 
 /// An instance never begins with what another one left. Another host may do better.
 fn unhoused(error: io::Error) -> Error {
+    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return failure::disk_full(error);
+    }
     Error::new(Code::Internal, reason::COORDINATOR_ERROR, "the host cannot make an empty workspace for this id")
         .retry(Retry::Safe)
         .caused_by(error)

@@ -111,7 +111,7 @@ reasons! {
     STORAGE_UNAVAILABLE = "storage_unavailable";
     /// The blob store did not answer in time.
     STORAGE_TIMEOUT = "storage_timeout";
-    /// The disk for uploads is full.
+    /// The disk for uploads, or that of every host that was asked, is full.
     STORAGE_FULL = "storage_full";
     /// The registry is out of reach.
     REGISTRY_UNAVAILABLE = "registry_unavailable";

@@ -46,7 +46,6 @@ const TOLD_ON: &[(Reason, Code)] = &[
     (r::MISSING_FIELD, Code::InvalidArgument),
     (r::TOO_MANY_CONCURRENT, Code::ResourceExhausted),
     (r::BODY_TOO_LARGE, Code::ResourceExhausted),
-    (r::STORAGE_FULL, Code::ResourceExhausted),
     (r::DEPLOYMENT_NOT_FOUND, Code::NotFound),
 ];
 
@@ -92,6 +91,7 @@ pub(super) fn told(problem: &Problem, subject: &str) -> Option<Error> {
         "slow_consumer" => failure::slow(),
         // The host is well; its store is away, and nothing was begun.
         "storage_unavailable" | "storage_timeout" => failure::unfetchable(cause),
+        "storage_full" => failure::disk_full(cause),
         "coordinator_unavailable" => failure::unavailable(cause),
         "coordinator_timeout" => failure::timeout(),
         other => {
@@ -110,6 +110,7 @@ mod tests {
     fn refusals_say_whether_another_host_may_be_asked() {
         let html = "<html>Bad gateway</html>";
         let full = r#"{"error": {"code": "capacity_exhausted", "message": "full"}}"#;
+        let no_room = r#"{"error": {"code": "storage_full", "message": "no room"}}"#;
         let missing = r#"{"error": {"code": "instance_not_found", "message": "no"}}"#;
         for (status, body, about, reason, again) in [
             (502, html, About::Create, r::COORDINATOR_ERROR, Retry::MayRepeat),
@@ -120,6 +121,7 @@ mod tests {
             (404, "", About::Create, r::DEPLOYMENT_NOT_FOUND, Retry::Never),
             (404, "", About::Instance, r::INSTANCE_NOT_FOUND, Retry::Never),
             (404, missing, About::Extension, r::INSTANCE_NOT_FOUND, Retry::Never),
+            (507, no_room, About::Create, r::STORAGE_FULL, Retry::Safe),
             (404, html, About::Extension, r::NOT_OFFERED, Retry::Never),
             (409, "", About::Create, r::INSTANCE_ID_CONFLICT, Retry::Never),
         ] {

@@ -1,10 +1,12 @@
-//! Bundles on this machine: fetched, verified, unpacked, once per digest.
+//! Bundles on this machine: fetched, verified, unpacked, once per digest, and removed again when there are too many.
 //!
 //! A folder that exists was complete: it is made beside its place and renamed. After a power loss it need not be so any more,
 //! unless it says that it has reached the disk; one that does not is fetched anew. A newcomer's usual mistake is to look a
 //! bundle up by type and version alone; other bytes under the same name must never run, so the whole checksum is compared.
 //!
 //! *Knows:* folders, checksums, manifests. *Does not know:* who runs the code.
+
+mod shelf;
 
 use std::{
     collections::HashMap,
@@ -28,6 +30,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
+use self::shelf::Shelf;
 use super::{folders, manifest::Manifest};
 
 /// Holds the whole checksum of what is unpacked beside it.
@@ -43,6 +46,10 @@ const PREFIX_DIGITS: usize = 8;
 /// Most bundles that are fetched at the same time: a cold host has one disk and one line, but a bundle that is slow to come
 /// must not hold up the others.
 const FETCHES_MAX: usize = 4;
+
+/// Most bundles that lie unpacked: enough for as many instances as a host runs unless told otherwise, each of another one.
+/// Beyond that those go that nobody runs, and all of these when the disk is full.
+const BUNDLES_MAX: usize = 64;
 
 /// A bundle that can be run.
 #[derive(Debug)]
@@ -61,7 +68,7 @@ pub(super) struct Deployments {
     root: PathBuf,
     blobs: Arc<dyn Blobs>,
     tasks: Tasks,
-    ready: Mutex<HashMap<String, (String, Arc<Deployed>)>>,
+    shelf: Arc<Shelf>,
     /// What whoever fetches a bundle holds, by its place: two of the same would do the work twice.
     turns: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
     fetching: Semaphore,
@@ -70,41 +77,79 @@ pub(super) struct Deployments {
 impl Deployments {
     /// The bundles below this folder, which exists.
     pub(super) fn new(root: PathBuf, blobs: Arc<dyn Blobs>, tasks: Tasks) -> Deployments {
-        let (ready, turns, fetching) = (Mutex::default(), Mutex::default(), Semaphore::new(FETCHES_MAX));
-        Deployments { root, blobs, tasks, ready, turns, fetching }
+        let (shelf, turns, fetching) = (Arc::default(), Mutex::default(), Semaphore::new(FETCHES_MAX));
+        Deployments { root, blobs, tasks, shelf, turns, fetching }
     }
 
     /// The deployment ids that need no fetching.
     pub(super) fn cached(&self) -> Cached {
-        self.with(|ready| ready.values().map(|(id, _)| id.clone()).collect())
+        self.shelf.ids()
     }
 
-    /// The bundle, fetched and unpacked if it is not there. May be dropped at any time.
+    /// The bundle, fetched and unpacked if it is not there. May be dropped at any time. It stays for as long as what is
+    /// answered is held.
     pub(super) async fn ensure(&self, bundle: &Bundle) -> Result<Arc<Deployed>> {
-        if let Some(deployed) = self.ready(bundle) {
+        if let Some(deployed) = self.shelf.take(&bundle.checksum) {
             return Ok(deployed);
         }
+        let brought = self.bring(bundle).await;
+        let is_full = brought.as_ref().is_err_and(|error| error.reason() == reason::STORAGE_FULL);
+        if is_full && self.keep(0).await? > 0 {
+            return self.bring(bundle).await;
+        }
+        brought
+    }
+
+    async fn bring(&self, bundle: &Bundle) -> Result<Arc<Deployed>> {
         let place = self.place(bundle)?;
         let mut turn = self.turn(&place).lock_owned().await;
-        if let Some(deployed) = self.ready(bundle) {
+        if let Some(deployed) = self.shelf.take(&bundle.checksum) {
             return Ok(deployed);
         }
         let _one_of_few = self.fetching.acquire().await.map_err(failure::broken)?;
         let (there, checksum) = (place.clone(), bundle.checksum.clone());
-        if !blocking(move || complete(&there, &checksum)).await? {
+        let is_new = !blocking(move || complete(&there, &checksum)).await?;
+        if is_new {
             turn = self.fetch(bundle, &place, turn).await?;
         }
         let folder = place.join(CODE_FOLDER);
         let deployed = blocking(move || Ok(Deployed { manifest: Manifest::read(&folder)?, folder })).await?;
-        let deployed = Arc::new(deployed);
-        let entry = (bundle.deployment_id.clone(), Arc::clone(&deployed));
-        self.with(|ready| ready.insert(bundle.checksum.clone(), entry));
+        let deployed = self.shelf.put(&bundle.checksum, &bundle.deployment_id, place, deployed);
+        if is_new && let Err(error) = self.keep(BUNDLES_MAX).await {
+            tracing::warn!(problem = error.report(), "there may be more bundles than there should");
+        }
         drop(turn);
         Ok(deployed)
     }
 
-    fn ready(&self, bundle: &Bundle) -> Option<Arc<Deployed>> {
-        self.with(|ready| ready.get(&bundle.checksum).map(|(_, deployed)| Arc::clone(deployed)))
+    /// Removes bundles that nobody runs or fetches, the least recently used first, until there are no more than this many.
+    /// Answers how many it removed.
+    async fn keep(&self, most: usize) -> Result<usize> {
+        let (shelf, root) = (Arc::clone(&self.shelf), self.root.clone());
+        let places = blocking(move || shelf.places(&root).map_err(disk)).await?;
+        let (surplus, mut removed) = (places.len().saturating_sub(most), 0);
+        for place in places {
+            if removed >= surplus {
+                break;
+            }
+            let Ok(turn) = self.turn(&place).try_lock_owned() else { continue };
+            if !self.shelf.gives_up(&place) {
+                continue;
+            }
+            let aside = Staging::in_folder(&self.root);
+            let gone = blocking(move || {
+                // Out of its place in one step, so that half of it is never taken for all of it.
+                std::fs::rename(&place, &aside.0).map_err(disk)?;
+                drop(turn);
+                aside.remove();
+                Ok(())
+            });
+            match gone.await {
+                Ok(()) => removed += 1,
+                Err(error) => tracing::warn!(problem = error.report(), "a bundle that nobody uses cannot be removed"),
+            }
+        }
+        Ok(removed)
     }
 
     /// What whoever fetches the bundle of this place holds.
@@ -117,10 +162,6 @@ impl Deployments {
         let turn = Arc::default();
         turns.insert(place.to_owned(), Arc::downgrade(&turn));
         turn
-    }
-
-    fn with<T>(&self, change: impl FnOnce(&mut HashMap<String, (String, Arc<Deployed>)>) -> T) -> T {
-        change(&mut self.ready.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where the bundle lies or will lie. Its names come from outside and become folder names here.
@@ -144,7 +185,15 @@ impl Deployments {
             std::fs::create_dir(&folder).map_err(disk)?;
             File::create(&archive).map_err(disk)
         });
-        self.download(bundle, file.await?).await?;
+        if let Err(error) = self.download(bundle, file.await?).await {
+            // Before anybody looks for room.
+            let removed = blocking(move || {
+                staging.remove();
+                Ok(())
+            });
+            removed.await?;
+            return Err(error);
+        }
         let (root, there, checksum) = (self.root.clone(), place.to_owned(), bundle.checksum.clone());
         // Unpacking goes on when nobody waits for it any more. Folder and turn go with it, so that nobody gets in its way.
         let turn = blocking(move || staging.unpacked_to(&there, &checksum, &root).map(|()| turn)).await?;
@@ -182,6 +231,12 @@ impl Staging {
 
     /// Unpacks the archive and puts it into its place.
     fn unpacked_to(self, place: &Path, checksum: &str, root: &Path) -> Result<()> {
+        let unpacked = self.try_unpacked_to(place, checksum, root);
+        self.remove();
+        unpacked
+    }
+
+    fn try_unpacked_to(&self, place: &Path, checksum: &str, root: &Path) -> Result<()> {
         let archive = self.0.join(ARCHIVE_FILE);
         unpack(&archive, &self.0.join(CODE_FOLDER))?;
         std::fs::remove_file(&archive).map_err(disk)?;
@@ -197,13 +252,20 @@ impl Staging {
         }
         std::fs::rename(&self.0, place).map_err(disk)
     }
+
+    /// Removes what is left of it, which is nothing when it was renamed. What stays is swept up at the next start. Blocks.
+    fn remove(mut self) {
+        let _removed = folders::remove(&std::mem::take(&mut self.0)).is_ok();
+    }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
         let folder = std::mem::take(&mut self.0);
+        if folder.as_os_str().is_empty() {
+            return;
+        }
         let remove = move || {
-            // After success it has been renamed, and there is nothing to remove. What stays is swept up at the next start.
             let _removed = folders::remove(&folder).is_ok();
         };
         // Up to 100,000 files are nothing for a thread that serves calls.
@@ -273,7 +335,10 @@ fn unfetched(error: Error) -> Error {
 }
 
 fn disk(error: io::Error) -> Error {
-    failure::broken(error)
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => failure::disk_full(error),
+        _ => failure::broken(error),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -292,6 +357,7 @@ fn unpack(archive: &Path, into: &Path) -> Result<()> {
         Err(error) if error.code() == Code::InvalidArgument => {
             Err(failure::undeployable(format!("the bundle cannot be unpacked: {}", error.message())))
         }
+        Err(error) if error.reason() == reason::STORAGE_FULL => Err(failure::disk_full(error)),
         Err(error) => Err(failure::broken(error)),
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use portico_base::{Code, Error, Incoming, Result, Timestamp, error::BoxError, id, reason};
+use portico_base::{Code, Error, Incoming, Result, Timestamp, id, reason};
 use portico_port::fleet::{FileContent, FileEntry, FileKind, FileList, WorkspacePath, failure};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags},
@@ -222,20 +222,16 @@ fn refused(error: Errno) -> Error {
         Errno::ACCESS | Errno::PERM => {
             Error::new(Code::InvalidArgument, reason::INVALID_PATH, "the agent has closed what is at this path")
         }
-        Errno::NOSPC | Errno::DQUOT => full(error),
+        Errno::NOSPC | Errno::DQUOT => failure::disk_full(error),
         other => failure::broken(other),
     }
 }
 
 fn unwritten(error: std::io::Error) -> Error {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(error),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => failure::disk_full(error),
         _ => failure::broken(error),
     }
-}
-
-fn full(source: impl Into<BoxError>) -> Error {
-    Error::new(Code::ResourceExhausted, reason::STORAGE_FULL, "the host's disk is full").caused_by(source)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

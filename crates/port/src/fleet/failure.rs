@@ -59,6 +59,13 @@ pub fn unfetchable(source: impl Into<BoxError>) -> Error {
         .retry(Retry::After(PAUSE))
 }
 
+/// The host has no room on its disk; nothing was done. Another one may have some.
+pub fn disk_full(source: impl Into<BoxError>) -> Error {
+    Error::new(Code::ResourceExhausted, reason::STORAGE_FULL, "the host's disk is full")
+        .retry(Retry::Safe)
+        .caused_by(source)
+}
+
 /// The bundle says nothing that can be run, on whatever host.
 pub fn unrunnable(why: impl Into<String>) -> Error {
     Error::new(Code::FailedPrecondition, reason::INVALID_BUNDLE, why.into())
