@@ -162,3 +162,21 @@ async fn an_interrupt_from_a_terminal_waits_for_nobody_to_notice() {
     assert_eq!(process.ended().await.code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn what_lies_outside_its_folders_goes_with_a_gateway_or_with_the_next_one() {
+    // Sockets have short paths, so those of a gateway whose folder has a long one lie elsewhere.
+    let folder = tempfile::Builder::new().prefix(&"long".repeat(20)).tempdir().unwrap();
+    let link = folder.path().join("data/fleet/s/far");
+    let mut process = Process::start_in(folder, "limits = 'off'\n");
+    let killed = std::fs::read_link(&link).unwrap();
+    assert!(killed.is_dir());
+    process.restart();
+    assert!(!killed.exists());
+    process.echo("echo-1").await;
+    let stopped = std::fs::read_link(&link).unwrap();
+    assert!(std::fs::read_dir(&stopped).is_ok());
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success());
+    assert!(!stopped.exists());
+}

@@ -24,6 +24,7 @@ mod log_book;
 mod manifest;
 mod native;
 mod process;
+mod sockets;
 mod strays;
 mod supervise;
 
@@ -56,6 +57,7 @@ use tokio::{
 use self::{
     deployments::Deployments,
     instance::{Handed, Instance},
+    sockets::SocketFolder,
     strays::Strays,
     supervise::{Supervisor, next_order},
 };
@@ -66,8 +68,6 @@ type Instances = Arc<Mutex<HashMap<String, Arc<Instance>>>>;
 
 /// The host's id.
 pub const HOST: &str = "local";
-/// Longest folder for sockets: their whole path must stay below 100 bytes.
-const SOCKET_FOLDER_BYTES_MAX: usize = 80;
 /// Instances that have ended and are kept to be looked at.
 const ENDED_MAX: usize = 256;
 /// How much longer than its grace a stop may take: to drain pipes and be noticed.
@@ -90,7 +90,7 @@ pub struct Config {
 pub struct LocalFleet {
     config: Config,
     epoch: String,
-    sockets: PathBuf,
+    sockets: Arc<SocketFolder>,
     deployments: Deployments,
     instances: Instances,
     strays: Arc<Strays>,
@@ -114,15 +114,13 @@ impl LocalFleet {
         let lock = lock.ok_or_else(|| failure::unavailable("another process uses the folder"))?;
         process::inherit_nothing();
         strays::sweep(&config.root.join("instances"));
-        for swept in ["instances", "s"] {
-            folders::sweep(&config.root.join(swept)).map_err(unusable)?;
-        }
+        folders::sweep(&config.root.join("instances")).map_err(unusable)?;
         let deployments = config.root.join("deployments");
         std::fs::create_dir_all(&deployments).map_err(unusable)?;
         sweep_staging(&deployments).map_err(unusable)?;
         Ok(LocalFleet {
             epoch: id::random("epoch_", 16),
-            sockets: socket_folder(&config.root).map_err(unusable)?,
+            sockets: Arc::new(SocketFolder::open(&config.root).map_err(unusable)?),
             deployments: Deployments::new(deployments, blobs, tasks.clone()),
             instances: Instances::default(),
             strays: Arc::default(),
@@ -185,7 +183,7 @@ impl LocalFleet {
             instance: Arc::clone(instance),
             deployed,
             outbox,
-            sockets: self.sockets.clone(),
+            sockets: Arc::clone(&self.sockets),
             path: self.config.path.clone(),
             limits: self.config.limits,
             strays: Arc::clone(&self.strays),
@@ -466,19 +464,6 @@ fn sweep_staging(deployments: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where sockets lie: in the fleet's folder, or in a fresh one with a short name when that one is too long.
-fn socket_folder(root: &Path) -> io::Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let near = root.join("s");
-    if near.as_os_str().len() <= SOCKET_FOLDER_BYTES_MAX {
-        std::fs::set_permissions(&near, std::fs::Permissions::from_mode(0o700))?;
-        return Ok(near);
-    }
-    let far = Path::new("/tmp").join(id::random("portico-", 12));
-    std::fs::DirBuilder::new().mode(0o700).create(&far)?;
-    Ok(far)
 }
 
 /// What is free on the disk of a folder for whoever is not root, where the system tells.

@@ -38,6 +38,7 @@ use super::{
     ipc,
     manifest::Restart,
     process::{Group, Launch, Limits, Process},
+    sockets::SocketFolder,
     strays::Strays,
 };
 
@@ -67,8 +68,8 @@ pub(super) struct Supervisor {
     pub(super) instance: Arc<Instance>,
     pub(super) deployed: Arc<Deployed>,
     pub(super) outbox: mpsc::Receiver<Handed>,
-    /// Where sockets lie; short, because the system takes no long socket paths.
-    pub(super) sockets: PathBuf,
+    /// Where sockets lie. It stays for as long as somebody may connect.
+    pub(super) sockets: Arc<SocketFolder>,
     /// Where programs are looked for.
     pub(super) path: String,
     pub(super) limits: Limits,
@@ -134,7 +135,7 @@ impl Supervisor {
 
     /// One process, from start to end.
     async fn run(&mut self) -> io::Result<RunEnd> {
-        let socket = Socket::bind(&self.sockets)?;
+        let socket = Socket::bind(self.sockets.path())?;
         let name = socket.path.clone();
         let environment = self.environment(&name);
         let launch = Launch {
