@@ -28,6 +28,9 @@ use super::{
     time_stands,
 };
 
+/// Longer ago than any removal takes.
+const LONG_AGO: Timestamp = Timestamp(NOW.0 - 600_000);
+
 /// A host that runs what it is told to run, and notes what it was told to stop.
 #[derive(Default)]
 pub(super) struct PaperHost {
@@ -298,6 +301,31 @@ async fn a_removal_that_its_gateway_did_not_end_is_ended_by_another() {
     eventually("it has ended", async || field(&house.ground, "left", "status").await == "terminated").await;
     assert_eq!(*host.stopped.lock().unwrap(), ["left"]);
     assert_eq!(field(&house.ground, "leaving", "status").await, "shutting_down", "somebody ends it just now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn scaling_down_is_ended_whatever_the_settings_say_by_now_and_whether_its_host_still_runs_it() {
+    let host = Arc::new(PaperHost::default());
+    let ground = Ground::new();
+    for (id, at) in [("leaving", NOW), ("stopped", LONG_AGO), ("not-yet", LONG_AGO)] {
+        written(&ground, id, "scaling_down", false, at).await;
+    }
+    host.running.lock().unwrap().insert("not-yet".to_owned(), State::Ready);
+    // One that nobody can read keeps nobody from looking after the others.
+    let facets = vec![("standing".into(), "live".to_owned())];
+    let (id, sort, body) = ("odd".to_owned(), "~".to_owned(), "{".to_owned());
+    let record = Record { id, version: 0, sort, facets, expires_at: None, body };
+    let odd = Write::Put { collection: "instances", record, expect: Expect::Absent };
+    ground.records.commit(vec![odd]).await.unwrap();
+    host.running.lock().unwrap().insert("odd".to_owned(), State::Ready);
+    let fleet: Arc<dyn Fleet> = Arc::clone(&host) as _;
+    let _held = time_stands();
+    let house = House::over(ground, fleet).await;
+    for id in ["stopped", "not-yet"] {
+        eventually("it has ended", async || field(&house.ground, id, "status").await == "terminated").await;
+    }
+    assert_eq!(field(&house.ground, "leaving", "status").await, "scaling_down", "somebody ends it just now");
+    assert_eq!(host.running.lock().unwrap().keys().collect::<Vec<_>>(), ["odd"], "what cannot be read may be there");
 }
 
 /// Asks until it is so. Time stands, but the threads of the store work.

@@ -111,7 +111,36 @@ impl<T: Entity> Table<T> {
     }
 
     /// A page of entities, newest (highest sort key) first, all of them or those with a facet.
+    ///
+    /// # Errors
+    /// The store's; `internal` when one of them cannot be read.
     pub async fn page(&self, facet: Option<(&'static str, &str)>, page: &PageRequest) -> Result<Page<Stored<T>>> {
+        let Page { items, next } = self.records_of(facet, page).await?;
+        Ok(Page { items: items.into_iter().map(read).collect::<Result<_>>()?, next })
+    }
+
+    /// The same without those that cannot be read, which are told of in the log: for work that must not stop at one of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn readable_page(
+        &self,
+        facet: Option<(&'static str, &str)>,
+        page: &PageRequest,
+    ) -> Result<Page<Stored<T>>> {
+        let Page { items, next } = self.records_of(facet, page).await?;
+        let readable = items.into_iter().filter_map(|record| {
+            let id = record.id.clone();
+            let told = |error: &Error| {
+                let problem = error.report();
+                tracing::error!(collection = T::COLLECTION, id, problem, "a record cannot be read and is left alone");
+            };
+            read(record).inspect_err(told).ok()
+        });
+        Ok(Page { items: readable.collect(), next })
+    }
+
+    async fn records_of(&self, facet: Option<(&'static str, &str)>, page: &PageRequest) -> Result<Page<Record>> {
         let after = page.after.as_deref().map(|after| {
             let (sort, id) = after.split_once(CURSOR_SEPARATOR).unwrap_or((after, ""));
             (sort.to_owned(), id.to_owned())
@@ -128,8 +157,7 @@ impl<T: Entity> Table<T> {
             .await?;
         let full = records.len() >= page.limit;
         let next = records.last().filter(|_| full).map(|last| joined(&last.sort, &last.id));
-        let items = records.into_iter().map(read).collect::<Result<Vec<_>>>()?;
-        Ok(Page { items, next })
+        Ok(Page { items: records, next })
     }
 }
 

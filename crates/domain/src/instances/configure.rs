@@ -59,7 +59,7 @@ impl Inner {
     async fn configure(&self, before: &Current, now: &Current) -> Result<()> {
         let mut page = PageRequest { limit: PAGE, after: None };
         loop {
-            let found = self.table.page(Some((STANDING, "live")), &page).await?;
+            let found = self.table.readable_page(Some((STANDING, "live")), &page).await?;
             let told = stream::iter(found.items).for_each_concurrent(HOSTS_ASKED_MAX, |stored| async move {
                 self.tell(&stored.value, before, now).await;
             });

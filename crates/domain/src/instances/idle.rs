@@ -24,7 +24,7 @@ use crate::table::Stored;
 const SCALING_DOWN_MAX: Duration = Duration::from_secs(60);
 
 impl Inner {
-    /// Stops the instance if nobody used it for as long as the settings say, or if who began to stop it did not end.
+    /// Stops the instance if nobody used it for as long as the settings say.
     ///
     /// Used is one through which frames passed. An open stream that is silent does not count: a forgotten client would
     /// keep an instance forever. An agent at work is not idle, however long it takes.
@@ -34,35 +34,57 @@ impl Inner {
         if !self.is_due(now, idle_max, &seen.value, &shown) {
             return Ok(());
         }
-        let leaving = Instance { status: State::ScalingDown.to_string(), updated_at: now, ..seen.value.clone() };
-        let version = match self.table.put(&leaving, Expect::Version(seen.version)).await {
-            Ok(version) => version,
-            // Somebody else was faster, or the instance changed: then it is looked at again in the next round.
-            Err(error) if error.reason() == reason::CONFLICT => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let Some(leaving) = self.begin_to_scale_down(now, seen).await? else { return Ok(()) };
         // Attaching does not change the record, so a client may have come between the look and the note.
         let again = self.shown(now, seen.value.clone()).await;
         if !self.is_due(now, idle_max, &seen.value, &again) {
-            return self.table.put(&seen.value, Expect::Version(version)).await.map(|_| ());
+            return self.table.put(&seen.value, Expect::Version(leaving.version)).await.map(|_| ());
         }
-        let stopped = self.stop_idle(now, &leaving, version).await;
-        self.ground.audit.note(&self.upkeep_call(&leaving), "instance.scale_down", &leaving.id, &stopped);
-        if let Err(error) = stopped {
-            // It is tried again in a while. The others must not wait for it.
-            tracing::warn!(instance.id = leaving.id, problem = error.report(), "is idle and could not be scaled down");
+        self.scale_down(now, &leaving).await;
+        Ok(())
+    }
+
+    /// Ends what nobody ends any more: whoever began to scale it down is gone. Whatever the settings say by now, and whether
+    /// its host still runs it or not, it was about to end.
+    pub(super) async fn end_scaling_down(&self, now: Timestamp, seen: &Stored<Instance>) -> Result<()> {
+        if now.since(seen.value.updated_at) < SCALING_DOWN_MAX {
+            return Ok(());
+        }
+        if let Some(leaving) = self.begin_to_scale_down(now, seen).await? {
+            self.scale_down(now, &leaving).await;
         }
         Ok(())
     }
 
-    async fn stop_idle(&self, now: Timestamp, leaving: &Instance, version: u64) -> Result<()> {
+    /// Notes that the instance scales down from now on. Nothing when somebody else was faster, or the instance changed: then it
+    /// is looked at again in the next round.
+    async fn begin_to_scale_down(&self, now: Timestamp, seen: &Stored<Instance>) -> Result<Option<Stored<Instance>>> {
+        let value = Instance { status: State::ScalingDown.to_string(), updated_at: now, ..seen.value.clone() };
+        match self.table.put(&value, Expect::Version(seen.version)).await {
+            Ok(version) => Ok(Some(Stored { value, version })),
+            Err(error) if error.reason() == reason::CONFLICT => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn scale_down(&self, now: Timestamp, leaving: &Stored<Instance>) {
+        let stopped = self.stop_idle(now, leaving).await;
+        let Stored { value, .. } = leaving;
+        self.ground.audit.note(&self.upkeep_call(value), "instance.scale_down", &value.id, &stopped);
+        if let Err(error) = stopped {
+            // It is tried again in a while. The others must not wait for it.
+            tracing::warn!(instance.id = value.id, problem = error.report(), "is idle and could not be scaled down");
+        }
+    }
+
+    async fn stop_idle(&self, now: Timestamp, Stored { value: leaving, version }: &Stored<Instance>) -> Result<()> {
         if let Some(at) = leaving.at() {
             match self.ground.fleet.stop(&at, Stop::Within(GRACE)).await {
                 Err(error) if error.reason() != reason::INSTANCE_NOT_FOUND => return Err(error),
                 _ => {}
             }
         }
-        match self.table.put(&leaving.clone().over(now, &State::Terminated), Expect::Version(version)).await {
+        match self.table.put(&leaving.clone().over(now, &State::Terminated), Expect::Version(*version)).await {
             // Somebody deleted it meanwhile, which says more.
             Err(error) if error.reason() != reason::CONFLICT => Err(error),
             _ => Ok(()),
@@ -70,11 +92,10 @@ impl Inner {
     }
 
     fn is_due(&self, now: Timestamp, idle_max: Duration, written: &Instance, shown: &Shown) -> bool {
-        match State::parse(&written.status) {
-            State::ScalingDown => now.since(written.updated_at) >= SCALING_DOWN_MAX,
-            _ if shown.stale || State::parse(&shown.instance.status) != State::Ready => false,
-            _ => now.since(shown.last_activity_at.unwrap_or(written.created_at)) >= idle_max,
+        if shown.stale || State::parse(&shown.instance.status) != State::Ready {
+            return false;
         }
+        now.since(shown.last_activity_at.unwrap_or(written.created_at)) >= idle_max
     }
 
     /// How long an instance may be idle; forever when the settings do not say.

@@ -29,8 +29,8 @@ impl Inner {
         let mut page = PageRequest { limit: PAGE, after: None };
         let mut here: Option<HashSet<String>> = None;
         loop {
-            let found = self.table.page(Some((OWED, "yes")), &page).await?;
-            if found.items.is_empty() {
+            let found = self.table.readable_page(Some((OWED, "yes")), &page).await?;
+            if found.items.is_empty() && found.next.is_none() {
                 return Ok(());
             }
             let here = match &here {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use portico_base::{Result, Timestamp, page::PageRequest, reason};
 use portico_port::fleet::{At, Incarnation, Running, State, Stop, failure};
 use tokio::time::timeout;
@@ -49,24 +49,34 @@ impl Inner {
         for standing in ["deploying", "live"] {
             let mut page = PageRequest { limit: ROUND_PAGE, after: None };
             loop {
-                let found = self.table.page(Some((STANDING, standing)), &page).await?;
+                let found = self.table.readable_page(Some((STANDING, standing)), &page).await?;
                 let place = |Stored { value, .. }: &Stored<Instance>| {
                     (value.id.clone(), (value.host().to_owned(), value.incarnation.clone()))
                 };
                 written.extend(found.items.iter().map(place));
                 // Stopping takes its grace, so what is slow does not hold up what is not.
                 let looked_at = stream::iter(found.items).map(|stored| self.look_after(now, &running, stored));
-                looked_at.buffer_unordered(LOOKED_AFTER_MAX).try_collect::<()>().await?;
+                looked_at.buffer_unordered(LOOKED_AFTER_MAX).for_each(|()| std::future::ready(())).await;
                 match found.next {
                     Some(next) => page.after = Some(next),
                     None => break,
                 }
             }
         }
-        self.reap(&running, &written).await
+        self.reap(&running, &written).await;
+        Ok(())
     }
 
-    async fn look_after(
+    /// Whatever becomes of one, the others are looked after.
+    async fn look_after(self: &Arc<Self>, now: Timestamp, running: &HashMap<String, Here>, stored: Stored<Instance>) {
+        let id = stored.value.id.clone();
+        if let Err(error) = self.put_in_order(now, running, stored).await {
+            let problem = error.report();
+            tracing::warn!(instance.id = id, problem, "could not be looked after; the next round tries again");
+        }
+    }
+
+    async fn put_in_order(
         self: &Arc<Self>,
         now: Timestamp,
         running: &HashMap<String, Here>,
@@ -75,6 +85,7 @@ impl Inner {
         match State::parse(&stored.value.status) {
             State::Deploying => return self.settle(now, &stored).await,
             State::ShuttingDown => return self.end_removal(now, stored).await,
+            State::ScalingDown => return self.end_scaling_down(now, &stored).await,
             _ => {}
         }
         let instance = &stored.value;
@@ -123,17 +134,13 @@ impl Inner {
     }
 
     /// Stops what hosts run for this installation and nothing is written down of, when it was so at the last round too.
-    async fn reap(
-        &self,
-        running: &HashMap<String, Here>,
-        written: &HashMap<String, (String, Incarnation)>,
-    ) -> Result<()> {
+    async fn reap(&self, running: &HashMap<String, Here>, written: &HashMap<String, (String, Incarnation)>) {
         let is_ours = |it: &&Running| it.installation == self.ground.installation && !it.state.is_over();
         let mut orphans = HashSet::new();
         for (host, here) in running {
             for it in here.instances.values().filter(is_ours) {
                 let is_it = |(at, which): &(String, Incarnation)| at == host && which.may_be(&it.incarnation);
-                if !written.get(&it.instance).is_some_and(is_it) && self.is_orphan(host, it).await? {
+                if !written.get(&it.instance).is_some_and(is_it) && self.is_orphan(host, it).await {
                     orphans.insert((host.clone(), it.instance.clone(), it.incarnation.clone()));
                 }
             }
@@ -151,17 +158,22 @@ impl Inner {
                 }
             }
         }
-        Ok(())
     }
 
-    /// The record may have been written, or have ended, since the pages were read.
-    async fn is_orphan(&self, host: &str, it: &Running) -> Result<bool> {
-        let stored = self.table.get(&it.instance).await?;
-        Ok(stored.is_none_or(|stored| {
-            let record = stored.value;
-            let is_it = record.host() == host && record.incarnation.may_be(&it.incarnation);
-            !is_it || (record.is_tombstone() && !record.owed)
-        }))
+    /// The record may have been written, or have ended, since the pages were read. One that cannot be read is there.
+    async fn is_orphan(&self, host: &str, it: &Running) -> bool {
+        match self.table.get(&it.instance).await {
+            Ok(stored) => stored.is_none_or(|stored| {
+                let record = stored.value;
+                let is_it = record.host() == host && record.incarnation.may_be(&it.incarnation);
+                !is_it || (record.is_tombstone() && !record.owed)
+            }),
+            Err(error) => {
+                let problem = error.report();
+                tracing::warn!(instance.id = it.instance, host.id = host, problem, "runs, and its record is not read");
+                false
+            }
+        }
     }
 
     /// Asks for an instance that is on its way for too long at its host.
