@@ -1,5 +1,6 @@
 //! What the words mean, tried over the embedded backends.
 
+mod audit;
 mod claims;
 mod deployments;
 mod gateways;

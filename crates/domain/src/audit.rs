@@ -5,10 +5,10 @@
 //!
 //! *Knows:* callers, actions, subjects, outcomes. *Does not know:* what an action does, or anything secret about it.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use portico_base::{
-    Context, Error, Result, Timestamp, id,
+    Code, Context, Result, Timestamp, id,
     page::{Page, PageRequest},
     tasks::Tasks,
 };
@@ -53,6 +53,24 @@ pub struct Note {
     pub subject: String,
     /// `done`, or the reason of the refusal.
     pub outcome: String,
+}
+
+impl Note {
+    /// The same with nothing in it that a store refuses. Callers may name things that do not exist by any character.
+    fn storable(self) -> Note {
+        Note {
+            request_id: storable(self.request_id),
+            actor: storable(self.actor),
+            tenant: storable(self.tenant),
+            subject: storable(self.subject),
+            ..self
+        }
+    }
+}
+
+/// Without U+0000, which PostgreSQL keeps in no text.
+fn storable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 impl Entity for Note {
@@ -108,6 +126,7 @@ impl Audit {
 
     /// Stores a note that was made elsewhere, for example by the gate for a call that got no context.
     pub fn record(&self, note: Note) {
+        let note = note.storable();
         if let Err(mpsc::error::TrySendError::Full(note) | mpsc::error::TrySendError::Closed(note)) =
             self.notes.try_send(note)
         {
@@ -117,7 +136,8 @@ impl Audit {
 
     /// A page of the trail, newest first, of one subject or of all.
     pub async fn page(&self, subject: Option<&str>, page: &PageRequest) -> Result<Page<Note>> {
-        let notes = self.table.page(subject.map(|subject| ("subject", subject)), page).await?;
+        let subject = subject.map(|subject| storable(subject.to_owned()));
+        let notes = self.table.page(subject.as_deref().map(|subject| ("subject", subject)), page).await?;
         Ok(notes.map(|stored| stored.value))
     }
 }
@@ -144,24 +164,33 @@ async fn idle_while_closing(tasks: &Tasks) {
 }
 
 async fn store(records: &dyn Records, group: &mut Vec<Note>) {
+    let refused = match stored(records, group).await {
+        Ok(()) => return group.clear(),
+        Err(error) => error,
+    };
+    // One that the store does not take must not take the others with it.
+    let each_alone = refused.code() == Code::InvalidArgument && group.len() > 1;
+    for note in group.drain(..) {
+        if !each_alone {
+            log(&note, &refused.report());
+        } else if let Err(error) = stored(records, slice::from_ref(&note)).await {
+            log(&note, &error.report());
+        }
+    }
+}
+
+/// All of them or none.
+async fn stored(records: &dyn Records, notes: &[Note]) -> Result<()> {
     let mut attempt = 1;
-    let failure = loop {
-        let writes = group.iter().map(|note| write(note, Expect::Anything)).collect::<Result<Vec<_>>>();
-        let outcome = match writes {
-            Ok(writes) => records.commit(writes).await,
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(_) => break None,
-            Err(error) if attempt == ATTEMPTS_MAX => break Some(error),
+    loop {
+        let writes = notes.iter().map(|note| write(note, Expect::Anything)).collect::<Result<Vec<_>>>()?;
+        match records.commit(writes).await {
+            Ok(_) => return Ok(()),
+            // What is refused is refused again.
+            Err(error) if attempt == ATTEMPTS_MAX || error.code() == Code::InvalidArgument => return Err(error),
             Err(_tried_again) => attempt += 1,
         }
         tokio::time::sleep(ATTEMPT_WAIT).await;
-    };
-    for note in group.drain(..) {
-        if let Some(error) = &failure {
-            log(&note, &Error::report(error));
-        }
     }
 }
 
