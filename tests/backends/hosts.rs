@@ -2,20 +2,23 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use portico::{
     backend::{
         coordinator::{Config, Coordinators, Papers},
         local::registry::LocalRegistry,
     },
-    base::{reason, tasks::Tasks},
+    base::{Error, Outgoing, Result, health::Health, reason, tasks::Tasks},
     config::Sources,
     gateway::{Coordinator, Stop},
     port::{
-        fleet::{ANNOUNCED, Announced, At, Bundle, Fleet, HostLoad},
-        registry::{Announcement, Registry},
+        Answer,
+        fleet::{ANNOUNCED, Announced, At, Bundle, Fleet, Frame, HostLoad},
+        registry::{Announcement, Present, Rate, Registry, Take},
     },
 };
+use tokio::net::TcpStream;
+use tokio_tungstenite::{WebSocketStream, tungstenite};
 
 use super::fleet::start;
 use crate::support::{
@@ -189,6 +192,68 @@ async fn a_start_that_nobody_waits_for_any_more_gives_its_place_back() {
     tasks.close();
 }
 
+/// A registry in which no place can be reserved.
+#[derive(Clone)]
+struct Unreserving(LocalRegistry);
+
+impl Registry for Unreserving {
+    fn announce<'a>(&'a self, kind: &'static str, announcement: Announcement, ttl: Duration) -> Answer<'a, ()> {
+        self.0.announce(kind, announcement, ttl)
+    }
+
+    fn withdraw<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
+        self.0.withdraw(kind, id)
+    }
+
+    fn live(&self, kind: &'static str) -> Answer<'_, Vec<Present>> {
+        self.0.live(kind)
+    }
+
+    fn reserve<'a>(&'a self, _kind: &'static str, _id: &'a str, _ttl: Duration) -> Answer<'a, u32> {
+        Box::pin(async { Err(Error::unavailable(reason::REGISTRY_UNAVAILABLE, "out of reach", "just then")) })
+    }
+
+    fn release<'a>(&'a self, kind: &'static str, id: &'a str) -> Answer<'a, ()> {
+        self.0.release(kind, id)
+    }
+
+    fn take<'a>(&'a self, bucket: &'static str, key: &'a str, rate: Rate) -> Answer<'a, Take> {
+        self.0.take(bucket, key, rate)
+    }
+
+    fn returned(&self, before: u64) -> Answer<'_, u64> {
+        self.0.returned(before)
+    }
+
+    fn reach(&self) -> Result<()> {
+        self.0.reach()
+    }
+
+    fn health(&self) -> Answer<'_, Health> {
+        self.0.health()
+    }
+}
+
+#[tokio::test]
+async fn a_start_without_a_place_gives_no_other_ones_place_back() {
+    let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
+    let refusing = ToldHost::start(Box::new(|head| match head.starts_with("POST") {
+        true => Some((503, String::new())),
+        false => (ready())(head),
+    }));
+    let refusing = refusing.await;
+    announce(&registry, "host-1", refusing.address, 0).await;
+    let fleet = gateway(&Unreserving(registry.clone()), &tasks);
+    until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
+    assert_eq!(registry.reserve(ANNOUNCED, "host-1", TTL).await.unwrap(), 1, "another gateway's start");
+    let refused = fleet.create("host-1", start("agent_1", bundle())).await;
+    assert_eq!(refused.unwrap_err().reason(), reason::COORDINATOR_UNAVAILABLE);
+    // A place is given back by a task of its own.
+    tasks.close();
+    assert_eq!(tasks.wait(PATIENCE).await, 0);
+    assert_eq!(registry.live(ANNOUNCED).await.unwrap()[0].reserved, 1);
+}
+
 #[tokio::test]
 async fn what_was_started_is_counted_until_the_host_says_something_new() {
     let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
@@ -280,31 +345,43 @@ async fn clock_skew_says_nothing_of_a_host_since_only_its_lease_does() {
     tasks.close();
 }
 
-#[tokio::test]
-async fn host_dies_with_live_sockets_unheard_and_45_s_of_silence_tell() {
-    let (registry, tasks) = (LocalRegistry::new(), Tasks::new());
+/// A stream of an instance on a host that says what it is told to, and the other end of it.
+async fn tunnel(tasks: &Tasks) -> (Outgoing<Frame>, WebSocketStream<TcpStream>) {
+    let registry = LocalRegistry::new();
     let told = ToldHost::start(ready()).await;
-    let said = Announced {
-        url: format!("http://{}", told.address),
-        environment: "dev".to_owned(),
-        status: "healthy".to_owned(),
-        max_agents: 9,
-        ..Announced::default()
-    };
-    let announcement = Announcement { id: "told".to_owned(), body: serde_json::to_string(&said).unwrap() };
-    registry.announce(ANNOUNCED, announcement, TTL).await.unwrap();
-    let fleet = gateway(&registry, &tasks);
+    announce(&registry, "told", told.address, 0).await;
+    let fleet = gateway(&registry, tasks);
     until(&fleet, |hosts| hosts.iter().any(|host| host.healthy)).await;
     let at = At::new("told", "mine");
     let (stream, far) = tokio::join!(fleet.attach(&at, None, Box::pin(futures_util::stream::pending())), async {
         told.dialled().await.accept().await
     });
+    (stream.unwrap(), far)
+}
+
+#[tokio::test]
+async fn host_dies_with_live_sockets_unheard_and_45_s_of_silence_tell() {
+    let tasks = Tasks::new();
+    let (mut stream, far) = tunnel(&tasks).await;
     // Its connection stays open, and nothing comes over it any more, pongs neither.
-    let (mut stream, began) = (stream.unwrap(), tokio::time::Instant::now());
+    let began = tokio::time::Instant::now();
     tokio::time::pause();
     let lost = stream.next().await.unwrap().unwrap_err();
     assert_eq!(lost.reason(), reason::COORDINATOR_LOST);
     assert!((44..=47).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     drop(far);
+    tasks.close();
+}
+
+#[tokio::test]
+async fn what_a_host_said_while_the_gateway_stood_still_is_heard_before_it_is_called_silent() {
+    let tasks = Tasks::new();
+    let (mut stream, mut far) = tunnel(&tasks).await;
+    far.send(tungstenite::Message::text("there you are")).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    let Frame::Text(heard) = stream.next().await.unwrap().unwrap() else { panic!("it is text") };
+    assert_eq!(heard.as_str(), "there you are");
+    assert_eq!(stream.next().await.unwrap().unwrap_err().reason(), reason::COORDINATOR_LOST, "and 45 s later it is");
     tasks.close();
 }

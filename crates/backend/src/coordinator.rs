@@ -189,11 +189,11 @@ struct Reserved {
 }
 
 impl Reserved {
-    async fn at(fleet: &Coordinators, host: &str) -> Reserved {
+    /// Nothing when no place was taken: giving one back would take another start's. One that was taken without an answer is
+    /// forgotten in its time.
+    async fn at(fleet: &Coordinators, host: &str) -> Option<Reserved> {
         let (directory, tasks) = (Arc::clone(&fleet.directory), fleet.tasks.clone());
-        let reserved = Reserved { directory, tasks, host: host.to_owned() };
-        reserved.directory.reserve(host).await;
-        reserved
+        directory.reserve(host).await.then(|| Reserved { directory, tasks, host: host.to_owned() })
     }
 }
 
@@ -334,8 +334,7 @@ impl Fleet for Coordinators {
                 // The route has no published name; this is the other one that it may have.
                 Err(error) if error.reason() == reason::NOT_OFFERED => {
                     let tail = format!("?{query}");
-                    let ask =
-                        Ask::about(at, Method::DELETE, &tail, About::Instance).within(grace + SLACK + ANSWER_WAIT);
+                    let ask = Ask::about(at, Method::DELETE, &tail, About::End).within(grace + SLACK + ANSWER_WAIT);
                     self.ask(&at.host, ask).await.map(|_| ())
                 }
                 stopped => stopped.map(|_| ()),

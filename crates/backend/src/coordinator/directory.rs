@@ -170,21 +170,22 @@ impl Directory {
         }
     }
 
-    /// Tells other gateways that an instance is on its way to a host.
-    pub(super) async fn reserve(&self, host: &str) {
-        if self.listed.is_empty()
-            && let Err(error) = self.registry.reserve(ANNOUNCED, host, RESERVED_FOR).await
-        {
+    /// Tells other gateways that an instance is on its way to a host. Whether they were told.
+    pub(super) async fn reserve(&self, host: &str) -> bool {
+        if !self.listed.is_empty() {
+            return false;
+        }
+        let reserved = self.registry.reserve(ANNOUNCED, host, RESERVED_FOR).await;
+        if let Err(error) = &reserved {
             // They will see it a little later, by the host's own numbers.
             tracing::debug!(host.id = host, problem = error.report(), "a place could not be reserved");
         }
+        reserved.is_ok()
     }
 
-    /// Tells them that it has arrived, or never will.
+    /// Tells those who were told that it has arrived, or never will.
     pub(super) async fn release(&self, host: &str) {
-        if self.listed.is_empty()
-            && let Err(error) = self.registry.release(ANNOUNCED, host).await
-        {
+        if let Err(error) = self.registry.release(ANNOUNCED, host).await {
             tracing::debug!(host.id = host, problem = error.report(), "a reservation will have to be forgotten");
         }
     }

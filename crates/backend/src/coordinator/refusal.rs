@@ -1,7 +1,8 @@
 //! What a host's refusal means, in the words that the domain decides by.
 //!
 //! A newcomer's usual mistake is to trust a status alone. A host of ours says its reason; of another maker only the status
-//! is known, and what it means follows from what was asked.
+//! is known, and what it means follows from what was asked. A page for people is no host's answer: whoever stands before it
+//! may say 404 too, and nothing of the instance.
 //!
 //! *Knows:* statuses and reasons of hosts. *Does not know:* which host.
 
@@ -25,13 +26,15 @@ pub(super) enum About {
     Instance,
     /// An instance by a route that is ours: a host of another maker may not have it.
     Extension,
+    /// The end of an instance, by a route that every host has: who has no such route runs no such instance.
+    End,
 }
 
 impl About {
     /// How long an answer may be.
     pub(super) fn answer_bytes_max(self) -> usize {
         match self {
-            About::Host | About::Create => ANSWER_BYTES_MAX,
+            About::Host | About::Create | About::End => ANSWER_BYTES_MAX,
             About::Instance | About::Extension => LIST_BYTES_MAX,
         }
     }
@@ -57,11 +60,12 @@ pub(super) fn of(status: StatusCode, body: &[u8], about: About, subject: &str) -
     }
     let said = format!("status {}: {}", status.as_u16(), problem.code);
     match (status.as_u16(), about) {
-        (404 | 405 | 501, About::Extension) => {
-            Error::new(Code::Unimplemented, r::NOT_OFFERED, "the instance's host does not offer it")
-        }
         (404, About::Create) => Error::new(Code::NotFound, r::DEPLOYMENT_NOT_FOUND, "the host cannot find the bundle"),
-        (404, About::Instance) => failure::lost(subject),
+        (404, About::Instance) if !is_page(body) => failure::lost(subject),
+        (404, About::End) => failure::lost(subject),
+        (404, About::Instance) | (404 | 405 | 501, About::Extension) => {
+            Error::new(Code::Unimplemented, r::NOT_OFFERED, "the instance's host does not offer it").caused_by(said)
+        }
         (409, About::Create) => failure::taken(subject),
         (409, _) => failure::not_ready(),
         (410, _) => failure::terminated(),
@@ -73,6 +77,11 @@ pub(super) fn of(status: StatusCode, body: &[u8], about: About, subject: &str) -
         (504, _) => failure::timeout(),
         _ => failure::broken(said),
     }
+}
+
+/// Whether this is HTML or XML.
+fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
 }
 
 /// The error that a host's own reason means, if it is one of ours.
@@ -112,6 +121,7 @@ mod tests {
         let full = r#"{"error": {"code": "capacity_exhausted", "message": "full"}}"#;
         let no_room = r#"{"error": {"code": "storage_full", "message": "no room"}}"#;
         let missing = r#"{"error": {"code": "instance_not_found", "message": "no"}}"#;
+        let foreign = r#"{"error": {"code": "no_such_agent"}}"#;
         for (status, body, about, reason, again) in [
             (502, html, About::Create, r::COORDINATOR_ERROR, Retry::MayRepeat),
             (500, "", About::Instance, r::COORDINATOR_ERROR, Retry::MayRepeat),
@@ -119,7 +129,11 @@ mod tests {
             (401, "", About::Instance, r::COORDINATOR_ERROR, Retry::MayRepeat),
             (422, "", About::Create, r::VALIDATION_FAILED, Retry::Never),
             (404, "", About::Create, r::DEPLOYMENT_NOT_FOUND, Retry::Never),
+            (404, foreign, About::Instance, r::INSTANCE_NOT_FOUND, Retry::Never),
             (404, "", About::Instance, r::INSTANCE_NOT_FOUND, Retry::Never),
+            (404, html, About::Instance, r::NOT_OFFERED, Retry::Never),
+            (404, r#"{"message": "no"}"#, About::Instance, r::INSTANCE_NOT_FOUND, Retry::Never),
+            (404, html, About::End, r::INSTANCE_NOT_FOUND, Retry::Never),
             (404, missing, About::Extension, r::INSTANCE_NOT_FOUND, Retry::Never),
             (507, no_room, About::Create, r::STORAGE_FULL, Retry::Safe),
             (404, html, About::Extension, r::NOT_OFFERED, Retry::Never),

@@ -2,6 +2,7 @@
 //!
 //! A newcomer's usual mistake is a task for each direction. Whoever reads the answered stream moves both directions with it,
 //! so an idle tunnel holds one connection and nothing else, and a side that does not take is not read from on the other.
+//! Silence is judged last: this process may have stood still itself, and what came meanwhile waits to be read.
 //!
 //! *Knows:* WebSockets, close codes, heartbeats. *Does not know:* what frames mean.
 
@@ -44,6 +45,10 @@ const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long a host may be silent, pongs included.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// How late that may be noticed. Later, this process stood still: of many streams not all are known to be readable yet.
+const LATE_MAX: Duration = Duration::from_secs(1);
+/// How much longer a host may be silent then.
+const LATE_GRACE: Duration = Duration::from_secs(5);
 /// How long a stream goes on after its client has said all, when nothing comes any more.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// How long saying farewell to a host may take.
@@ -157,7 +162,8 @@ struct Tunnel {
     incoming: Option<Incoming<Frame>>,
     held: Option<Said>,
     dirty: bool,
-    heard_at: Instant,
+    /// When the host has been silent for too long.
+    silent_at: Instant,
     ping_at: Instant,
     /// When the client had said all.
     quiet_since: Option<Instant>,
@@ -175,7 +181,7 @@ impl Tunnel {
             incoming: Some(incoming),
             held: None,
             dirty: false,
-            heard_at: now,
+            silent_at: now + SILENCE_MAX,
             ping_at: now + PING_EVERY,
             quiet_since: None,
             timer: Box::pin(sleep_until(now + PING_EVERY)),
@@ -244,44 +250,56 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Pings when it is time. Tells when the host has been silent for too long, or the stream quiet to its end.
+    /// Pings when it is time.
+    fn ping(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
+        if now < self.ping_at {
+            return Ok(());
+        }
+        self.ping_at = now + PING_EVERY;
+        // One that cannot be sent now is as good as one that is not answered.
+        if let Poll::Ready(Ok(())) = Pin::new(&mut self.socket).poll_ready(cx) {
+            Pin::new(&mut self.socket).start_send(Said::Ping(Bytes::new())).map_err(failure::gone)?;
+            self.dirty = true;
+            self.flush(cx)?;
+        }
+        Ok(())
+    }
+
+    /// When nothing is there to be read: tells when the host has been silent for too long, or the stream quiet to its end.
     fn tick(&mut self, cx: &mut Context<'_>) -> Result<bool> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if now >= self.heard_at + SILENCE_MAX {
-                return Err(failure::gone("the host was silent for too long"));
+            if now >= self.silent_at {
+                if now < self.silent_at + LATE_MAX {
+                    return Err(failure::gone("the host was silent for too long"));
+                }
+                self.silent_at = now + LATE_GRACE;
             }
             if self.quiet_since.is_some_and(|since| now >= since + QUIET_MAX) {
                 return Ok(true);
             }
-            if now >= self.ping_at {
-                self.ping_at = now + PING_EVERY;
-                // One that cannot be sent now is as good as one that is not answered.
-                if let Poll::Ready(Ok(())) = Pin::new(&mut self.socket).poll_ready(cx) {
-                    Pin::new(&mut self.socket).start_send(Said::Ping(Bytes::new())).map_err(failure::gone)?;
-                    self.dirty = true;
-                    self.flush(cx)?;
-                }
-            }
+            self.ping(cx, now)?;
             let quiet = self.quiet_since.map(|since| since + QUIET_MAX);
-            let next = [self.ping_at, self.heard_at + SILENCE_MAX].into_iter().chain(quiet).min();
+            let next = [self.ping_at, self.silent_at].into_iter().chain(quiet).min();
             self.timer.as_mut().reset(next.unwrap_or(self.ping_at));
         }
         Ok(false)
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        if let Err(error) = self.send(cx) {
+        // A stream that never pauses would not get to its timer.
+        if let Err(error) = self.send(cx).and_then(|()| self.ping(cx, Instant::now())) {
             return Poll::Ready(Some(Err(error)));
-        }
-        match self.tick(cx) {
-            Ok(false) => {}
-            Ok(true) => return Poll::Ready(None),
-            Err(error) => return Poll::Ready(Some(Err(error))),
         }
         loop {
             let heard = match Pin::new(&mut self.socket).poll_next(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    return match self.tick(cx) {
+                        Ok(false) => Poll::Pending,
+                        Ok(true) => Poll::Ready(None),
+                        Err(error) => Poll::Ready(Some(Err(error))),
+                    };
+                }
                 Poll::Ready(None) => {
                     self.parting = None;
                     return Poll::Ready(Some(Err(failure::gone("the connection ended"))));
@@ -292,8 +310,9 @@ impl Tunnel {
                 }
                 Poll::Ready(Some(Ok(heard))) => heard,
             };
-            self.heard_at = Instant::now();
-            self.quiet_since = self.quiet_since.map(|_| self.heard_at);
+            let now = Instant::now();
+            self.silent_at = now + SILENCE_MAX;
+            self.quiet_since = self.quiet_since.map(|_| now);
             match heard {
                 Said::Text(text) => {
                     return Poll::Ready(Some(Utf8::parse(Bytes::from(text)).map(Frame::Text).map_err(failure::broken)));
