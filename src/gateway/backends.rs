@@ -24,7 +24,7 @@ use crate::{
     },
     base::{Clock, Code, Error, Result, Secret, health::Health, reason, tasks::Tasks},
     config::{self, Config},
-    domain::health::Part,
+    domain::{deployments, health::Part},
     gate::{Metrics, metrics::Told},
     port::{
         Answer,
@@ -147,9 +147,7 @@ pub(super) async fn blobs(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks
         config::Blobs::File(folder) => {
             Ok(Arc::new(Disk::open(folder).map_err(|error| unusable(&error, folder, "blobs (PORTICO_BLOBS)"))?))
         }
-        config::Blobs::S3(bucket) => {
-            Ok(Arc::new(S3::open(reached(bucket, &config.s3), Arc::clone(clock), tasks).await))
-        }
+        config::Blobs::S3(bucket) => Ok(Arc::new(S3::open(reached(config, bucket), Arc::clone(clock), tasks).await)),
     }
 }
 
@@ -203,11 +201,13 @@ async fn valkey(config: &Config, url: &Secret, tasks: &Tasks) -> Result<Valkey> 
 }
 
 /// How a bucket is reached: what its URL says, else what the section `s3` says.
-fn reached(bucket: &config::Bucket, section: &config::S3) -> s3::Options {
+fn reached(config: &Config, bucket: &config::Bucket) -> s3::Options {
+    let section = &config.s3;
     let credentials = section.access_key_id.as_ref().zip(section.secret_access_key.clone());
     s3::Options {
         bucket: bucket.name.clone(),
         prefix: bucket.prefix.clone(),
+        own: deployments::bundles(config.environment.as_str()),
         endpoint: bucket.endpoint.as_ref().or(section.endpoint.as_ref()).map(ToString::to_string),
         region: bucket.region.clone().unwrap_or_else(|| section.region.clone()),
         credentials: credentials.map(|(id, secret)| (id.reveal().to_owned(), secret)),
@@ -223,7 +223,7 @@ pub(super) async fn blobs_to_read(config: &Config, clock: &Arc<dyn Clock>, tasks
     match &config.blobs {
         config::Blobs::File(folder) => Arc::new(Disk::open_to_read(folder)),
         config::Blobs::S3(bucket) => {
-            Arc::new(S3::open_to_read(reached(bucket, &config.s3), Arc::clone(clock), tasks).await)
+            Arc::new(S3::open_to_read(reached(config, bucket), Arc::clone(clock), tasks).await)
         }
     }
 }

@@ -66,6 +66,7 @@ pub(crate) fn options_at(address: std::net::SocketAddr) -> s3::Options {
     s3::Options {
         bucket: BUCKET.to_owned(),
         prefix: String::new(),
+        own: "ours/".to_owned(),
         endpoint: Some(format!("http://{address}")),
         region: "us-east-1".to_owned(),
         credentials: Some((USER.to_owned(), Secret::new(PASSWORD))),

@@ -66,6 +66,8 @@ pub struct Options {
     pub bucket: String,
     /// What every key begins with: empty, or ending with a slash.
     pub prefix: String,
+    /// What keys begin with that this installation stores objects under; others may use the bucket too.
+    pub own: String,
     /// Where the store answers, if it is not Amazon's. Keys then follow the bucket in the path.
     pub endpoint: Option<String>,
     /// The region.
@@ -96,6 +98,7 @@ struct Inner {
     bulk: Client,
     bucket: String,
     prefix: String,
+    own: String,
     encryption: Option<Encryption>,
     stagings: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
@@ -127,6 +130,7 @@ impl S3 {
             bulk,
             bucket: options.bucket,
             prefix: options.prefix,
+            own: options.own,
             encryption: options.encryption,
             stagings: Arc::new(Semaphore::new(STAGINGS_MAX)),
             clock,

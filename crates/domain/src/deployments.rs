@@ -29,7 +29,7 @@ use self::{
 };
 pub use self::{
     listing::Filter,
-    name::{DeploymentId, Hash, Name},
+    name::{DeploymentId, Hash, Name, bundles},
     record::Deployment,
     upload::{Piece, Uploaded},
 };

@@ -48,10 +48,10 @@ async fn versitygw_keeps_the_promises() {
 async fn nothing_stays_of_what_was_abandoned_and_a_later_start_clears_what_was_killed() {
     let server = minio::versitygw();
     let (blobs, tasks) = open(minio::options(&server)).await;
-    drop(large(&blobs, Some("gone/known"), 1).await);
+    drop(large(&blobs, Some("ours/gone"), 1).await);
     drop(large(&blobs, None, 2).await);
-    let kept = large(&blobs, Some("kept/one"), 3).await;
-    assert_eq!(kept.commit("kept/one", Metadata::new()).await.unwrap(), Committed::Created);
+    let kept = large(&blobs, Some("ours/kept"), 3).await;
+    assert_eq!(kept.commit("ours/kept", Metadata::new()).await.unwrap(), Committed::Created);
     let aside = large(&blobs, None, 4).await;
     assert_eq!(aside.commit("kept/two", Metadata::new()).await.unwrap(), Committed::Created);
     drop(aside);
@@ -65,31 +65,50 @@ async fn nothing_stays_of_what_was_abandoned_and_a_later_start_clears_what_was_k
     let file = server.folder().join("data").join(minio::BUCKET).join("kept/two");
     assert_eq!(std::fs::metadata(file).unwrap().len(), super::LARGE_BYTES as u64);
 
-    // What a killed process leaves: an upload, a staged object, words about nothing.
-    client.create_multipart_upload().bucket(minio::BUCKET).key("killed/key").send().await.unwrap();
-    for name in [".staging/killed", ".about/kept/one/killed"] {
-        client
-            .put_object()
-            .bucket(minio::BUCKET)
-            .key(name)
-            .body(Bytes::from_static(b"{}").into())
-            .send()
-            .await
-            .unwrap();
+    // What a killed process leaves: an upload, a staged object, words about nothing. And what is old and somebody else's.
+    for key in ["ours/killed", "theirs/large"] {
+        client.create_multipart_upload().bucket(minio::BUCKET).key(key).send().await.unwrap();
+    }
+    let id = "k1lled".repeat(4);
+    let killed = [format!(".staging/{id}"), format!(".about/ours/kept/{id}")];
+    let theirs = [".staging/theirs", ".about/theirs/kept"].map(str::to_owned);
+    for name in killed.iter().chain(&theirs) {
+        let put = client.put_object().bucket(minio::BUCKET).key(name).body(Bytes::from_static(b"{}").into());
+        put.send().await.unwrap();
     }
     let before = names(&client).await;
     let young = Tasks::new();
     drop(S3::open(minio::options(&server), Arc::new(SystemClock), &young).await);
     assert_eq!(young.wait(PATIENCE).await, 0);
-    assert_eq!((uploads(&client).await.len(), names(&client).await), (1, before), "what is young may be somebody's");
+    assert_eq!((uploads(&client).await.len(), names(&client).await), (2, before), "what is young may be somebody's");
     let later = Arc::new(Later);
     let old = Tasks::new();
     drop(S3::open(minio::options(&server), later, &old).await);
     assert_eq!(old.wait(PATIENCE).await, 0);
-    assert_eq!(uploads(&client).await, [""; 0]);
+    assert_eq!(uploads(&client).await, ["theirs/large"]);
     let names = names(&client).await;
-    assert!(!names.iter().any(|name| name.contains("killed")), "{names:?}");
-    assert_eq!(names.iter().filter(|name| name.starts_with(".about/kept/one/")).count(), 1, "{names:?}");
+    assert!(!names.iter().any(|name| killed.contains(name)), "{names:?}");
+    assert!(theirs.iter().all(|name| names.contains(name)), "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.starts_with(".about/ours/kept/")).count(), 1, "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_passes_over_what_is_hidden_however_much_that_is() {
+    let server = minio::versitygw();
+    let hidden = server.folder().join("data").join(minio::BUCKET).join(".about/ours/kept");
+    std::fs::create_dir_all(&hidden).unwrap();
+    for at in 0..2_500 {
+        std::fs::write(hidden.join(format!("{at:024}")), "{}").unwrap();
+    }
+    let between = Between::start(server.address()).await;
+    // One that looks for no strays.
+    let blobs = S3::open_to_read(through(&between), Arc::new(SystemClock), &Tasks::new()).await;
+    store(&blobs, "ours/kept", "bytes").await;
+    between.rule(|_| Fate::Passes);
+    let listed = blobs.list("", None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|it| it.key.as_str()).collect::<Vec<_>>(), ["ours/kept"]);
+    let lists = between.noted(|head| head.uri.query().is_some_and(|query| query.contains("list-type")));
+    assert!(lists <= 2, "{lists} pages were read");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,6 +250,30 @@ async fn a_store_that_throttles_is_asked_again_and_then_callers_are_told_to_come
         );
         assert!(matches!(refused.retry_hint(), Retry::After(_)));
     }
+    // Statuses that say nothing, and codes that do.
+    for (status, code, reason) in [
+        (400, "XMinioAdminBucketQuotaExceeded", reason::STORAGE_FULL),
+        (400, "ThrottlingException", reason::STORAGE_UNAVAILABLE),
+        (400, "RequestTimeout", reason::STORAGE_TIMEOUT),
+    ] {
+        between.rule(move |_| Fate::Fails(status, code));
+        assert_eq!(blobs.list("", None, 1).await.unwrap_err().reason(), reason, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_tells_of_an_object_may_be_torn_and_the_object_says_it_all() {
+    let server = minio::minio();
+    let (blobs, _tasks) = open(minio::options(&server)).await;
+    let staged = large(&blobs, Some("ours/large"), 5).await;
+    assert_eq!(staged.commit("ours/large", Metadata::new()).await.unwrap(), Committed::Created);
+    let told = blobs.head("ours/large").await.unwrap();
+    let client = minio::client(&server);
+    let names = names(&client).await;
+    let about = names.iter().find(|name| name.starts_with(".about/ours/large/")).expect("it is told of");
+    let torn = client.put_object().bucket(minio::BUCKET).key(about).body(Bytes::from_static(b"{").into());
+    torn.send().await.unwrap();
+    assert_eq!(blobs.head("ours/large").await.unwrap(), told);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,8 @@ use super::{S3, failure};
 pub(super) const SHA256: &str = "sha256";
 /// The metadata that names what tells of an object.
 pub(super) const ABOUT: &str = "portico-about";
+/// Where it is told of objects.
+pub(super) const ABOUT_FOLDER: &str = ".about/";
 
 /// What is written beside a large object.
 #[derive(Serialize, Deserialize)]
@@ -58,7 +60,7 @@ pub(super) fn told(size: u64, metadata: Option<&HashMap<String, String>>) -> Tol
 impl S3 {
     /// Where it is told of an upload of this key.
     pub(super) fn about_at(&self, key: &str, id: &str) -> String {
-        self.at(&format!(".about/{key}/{id}"))
+        self.at(&format!("{ABOUT_FOLDER}{key}/{id}"))
     }
 
     /// Writes down what is known of an object.
@@ -79,10 +81,11 @@ impl S3 {
             Err(error) if failure::is_absent(&error) => return Ok(None),
             Err(error) => return Err(failure::of("read an object", error)),
         };
-        let json = found.body.collect().await.map_err(Error::internal)?.into_bytes();
-        let about: About = serde_json::from_slice(&json).map_err(Error::internal)?;
-        let digest = Digest::from_hex(&about.sha256).filter(|_| about.size == size);
-        Ok(digest.map(|digest| Head { size, digest, metadata: about.metadata }))
+        let json = found.body.collect().await.map_err(failure::broken_off)?.into_bytes();
+        // What does not say what it should says nothing, as if it were lost.
+        let about = serde_json::from_slice::<About>(&json).ok().filter(|about| about.size == size);
+        let known = about.and_then(|about| Some((Digest::from_hex(&about.sha256)?, about.metadata)));
+        Ok(known.map(|(digest, metadata)| Head { size, digest, metadata }))
     }
 
     /// Removes what tells of an object. Leftovers are small, and the next start removes them.

@@ -1,7 +1,7 @@
 //! Looking, reading, listing, removing.
 //!
 //! A newcomer's usual mistake is to trust one page of a list. Our own hidden keys lie among the others and are skipped, so
-//! a page may hold fewer than were asked for without being the last.
+//! a page may hold fewer than were asked for without being the last. Only who has seen the end may say that there is no more.
 //!
 //! *Knows:* requests that read or remove. *Does not know:* how objects arrive.
 
@@ -10,18 +10,19 @@ use std::collections::HashMap;
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_sdk_s3::primitives::ByteStream;
 use futures_util::{StreamExt, stream};
-use portico_base::{Code, Error, Incoming, Result, Retry, reason};
+use portico_base::{Code, Error, Incoming, Result, reason};
 use portico_port::blobs::{self, Blob, Head, LIST_KEYS_MAX, Listed, Metadata, Range};
 
 use super::{
     S3,
-    about::{self, Told},
+    about::{self, ABOUT_FOLDER, Told},
     failure,
+    staging::FOLDER as STAGING,
 };
 use crate::sha256::finished;
 
-/// Pages of one list that hold nothing but what is hidden. Hidden keys sort together, so this is never reached by keys of
-/// ours alone.
+/// Pages that one list looks through for keys: other programs may keep a hundred thousand things in the bucket that are no keys.
+/// Our own hidden ones are passed over.
 const PAGES_MAX: usize = 100;
 
 impl S3 {
@@ -68,14 +69,19 @@ impl S3 {
             let page = list.send().await.map_err(|error| failure::of("list objects", error))?;
             for object in page.contents() {
                 let Some(key) = object.key().and_then(|key| key.strip_prefix(&self.0.prefix)) else { continue };
-                next = Some(key.to_owned());
+                next = Some(behind_hidden(key).unwrap_or_else(|| key.to_owned()));
                 if blobs::check(key).is_ok() && found.len() < limit {
                     found.push(Listed { key: key.to_owned(), size: size(object.size()) });
                 }
             }
             if found.len() >= limit || !page.is_truncated().unwrap_or(false) {
-                break;
+                return Ok(found);
             }
+        }
+        // Whoever goes on from here gets on; but an empty list would say that there is nothing more.
+        if found.is_empty() {
+            let message = "too much lies in the bucket that is no object of ours; give it a prefix of its own";
+            return Err(Error::new(Code::ResourceExhausted, reason::STORAGE_ERROR, message));
         }
         Ok(found)
     }
@@ -131,17 +137,20 @@ impl S3 {
     }
 }
 
+/// What lies behind all of our hidden keys of a kind, when this is one of them.
+fn behind_hidden(key: &str) -> Option<String> {
+    let folder = [ABOUT_FOLDER, STAGING].into_iter().find(|folder| key.starts_with(folder))?;
+    // The character after the slash, so that nothing in the folder comes behind it.
+    Some(format!("{}0", folder.trim_end_matches('/')))
+}
+
 /// A body as it is read. What was read stays true when the rest fails.
 fn flow(body: ByteStream) -> Incoming<bytes::Bytes> {
     stream::unfold(Some(body), |body| async {
         let mut body = body?;
         match body.next().await? {
             Ok(bytes) => Some((Ok(bytes), Some(body))),
-            Err(error) => {
-                let message = "the blob store broke off in the middle of an object";
-                let failed = Error::new(Code::Unavailable, reason::STORAGE_UNAVAILABLE, message);
-                Some((Err(failed.retry(Retry::Safe).caused_by(error)), None))
-            }
+            Err(error) => Some((Err(failure::broken_off(error)), None)),
         }
     })
     .boxed()

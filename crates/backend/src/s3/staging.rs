@@ -21,6 +21,11 @@ use super::{
 };
 use crate::sha256::finished;
 
+/// Where large objects are whose key is not known yet.
+pub(super) const FOLDER: &str = ".staging/";
+/// Symbols of a name that an upload is given.
+pub(super) const ID_SYMBOLS: usize = 24;
+
 /// An object that arrives.
 pub(super) struct Arriving {
     s3: S3,
@@ -97,14 +102,14 @@ impl Arriving {
 
 impl Large {
     async fn begin(s3: &S3, key: Option<&str>) -> Result<Large> {
-        let name = id::random("", 24);
+        let name = id::random("", ID_SYMBOLS);
         match key {
             Some(key) => {
                 let metadata = [(about::ABOUT.to_owned(), name.clone())].into();
                 Ok(Large { upload: Upload::begin(s3, s3.at(key), metadata).await?, about: Some(name) })
             }
             None => {
-                let upload = Upload::begin(s3, s3.at(&format!(".staging/{name}")), [].into()).await?;
+                let upload = Upload::begin(s3, s3.at(&format!("{FOLDER}{name}")), [].into()).await?;
                 Ok(Large { upload, about: None })
             }
         }

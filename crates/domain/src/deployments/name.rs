@@ -46,8 +46,13 @@ impl Name {
     /// Where its bundle lies.
     pub(super) fn blob_key(&self, environment: &str) -> String {
         let Name { agent_type, version } = self;
-        format!("{environment}/deployments/{agent_type}/{version}/{agent_type}-{version}.tar.gz")
+        format!("{}{agent_type}/{version}/{agent_type}-{version}.tar.gz", bundles(environment))
     }
+}
+
+/// What the keys of all bundles of an environment begin with.
+pub fn bundles(environment: &str) -> String {
+    format!("{environment}/deployments/")
 }
 
 /// The hash in an id.
