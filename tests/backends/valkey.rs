@@ -17,6 +17,7 @@ use portico::{
     base::{Code, Retry, health::State, reason},
     port::{
         bus::{Bus, Event, From, Subscription},
+        fleet::Announced,
         registry::{Announcement, Rate, Registry, Take},
     },
 };
@@ -251,11 +252,28 @@ async fn operators_find_the_fields_of_the_facts_and_hosts_of_other_makes_are_fou
     };
     let load: String = ask("HGET podium:coordinators:a load").query_async(&mut direct).await.unwrap();
     assert_eq!(load, "0.5");
-    ask("HSET podium:coordinators:z id z max_agents 8 epoch 77").query_async::<()>(&mut direct).await.unwrap();
+    ask("HSET podium:coordinators:z id z max_agents 8 chronicle 1 epoch 77")
+        .query_async::<()>(&mut direct)
+        .await
+        .unwrap();
     ask("SADD podium:coordinators z gone").query_async::<()>(&mut direct).await.unwrap();
     let live = parts.registry.live("coordinators").await.unwrap();
     let body: serde_json::Value = serde_json::from_str(&live.last().unwrap().body).unwrap();
-    assert_eq!(body, serde_json::json!({"id": "z", "max_agents": 8, "epoch": "77"}));
+    assert_eq!(body, serde_json::json!({"id": "z", "max_agents": 8, "chronicle": 1, "epoch": "77"}));
+    serde_json::from_value::<Announced>(body).unwrap();
     let ids: Vec<String> = ask("SMEMBERS podium:coordinators").query_async(&mut direct).await.unwrap();
     assert!(!ids.contains(&"gone".to_owned()), "what has no hash is dead");
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_locks_nobody_out() {
+    let server = Maker::Valkey.start(&[]);
+    let registry = valkey::connect(&server).registry();
+    // What a server wrote whose clock was two hours ahead of the one that has taken over from it.
+    let set = "local t = redis.call('TIME') redis.call('SET', KEYS[1], string.format('%.0f', (t[1] + 7200) * 1000000))";
+    let mut direct = valkey::speak(&server).await;
+    redis::Script::new(set).key("podium:ratelimit:ann:calls").invoke_async::<()>(&mut direct).await.unwrap();
+    let rate = Rate { per_minute: 60, burst: 10 };
+    let Take::Later(wait) = registry.take("calls", "ann", rate).await.unwrap() else { panic!("it is empty") };
+    assert!(wait <= Duration::from_secs(1), "{wait:?}");
 }

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 /// Fields shown beside the body; the body holds all.
 const FIELDS_MAX: usize = 64;
 /// What the platform's facts call numbers; everything else that comes as fields alone is text.
-const NUMBERS: [&str; 8] =
-    ["active_agents", "max_agents", "cpu", "mem", "disk_free_bytes", "load", "started_at", "heartbeat_at"];
+const NUMBERS: [&str; 9] =
+    ["active_agents", "max_agents", "cpu", "mem", "disk_free_bytes", "load", "chronicle", "started_at", "heartbeat_at"];
 
 /// The plain values at the top of a body.
 pub(super) fn shown(body: &str) -> Vec<(String, String)> {

@@ -158,12 +158,15 @@ return 1";
 
 /// Of a bucket, with microseconds per token, microseconds of all tokens, how many are wanted and how many come back unused:
 /// how many were taken, and how many are left or how long to wait. A bucket is the moment at which it is full again; when that
-/// has passed it may be forgotten. Who wants several gets at most half of what is there, so that others find some too.
+/// has passed it may be forgotten. It is never further ahead than an empty bucket's: a clock that went back, as when a server
+/// takes over whose own is behind, locks nobody out. Who wants several gets at most half of what is there, so that others find
+/// some too.
 const TAKE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, capacity, wanted, unused = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now) or now, now)
+full_at = math.min(full_at, now + capacity)
 full_at = math.max(full_at - unused * interval, now)
 local there = math.floor((capacity - (full_at - now)) / interval)
 local taken = math.max(0, math.min(there, math.max(1, math.min(wanted, math.floor(there / 2)))))
