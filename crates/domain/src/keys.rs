@@ -260,7 +260,7 @@ impl Keys {
     /// # Errors
     /// The store's.
     pub async fn peppers(&self) -> Result<Vec<Standing>> {
-        let (ring, standing) = (self.0.peppers.read().await?, self.0.standing().await?);
+        let (ring, standing) = (self.0.peppers.read().await?, self.0.standing(self.0.clock.now()).await?);
         let current = ring.current();
         let shown = ring.all().iter().rev().map(|pepper| Standing {
             pepper_id: pepper.id.clone(),
@@ -350,13 +350,13 @@ impl Inner {
         Err(portico_port::records::conflict())
     }
 
-    /// How many keys that live stand on each pepper.
-    async fn standing(&self) -> Result<HashMap<String, u64>> {
-        let (mut standing, now) = (HashMap::new(), self.clock.now());
+    /// How many keys that lived then and are not revoked stand on each pepper.
+    async fn standing(&self, then: Timestamp) -> Result<HashMap<String, u64>> {
+        let mut standing = HashMap::new();
         let mut page = PageRequest { limit: STANDING_PAGE, after: None };
         loop {
             let found = self.table.page(Some((ACTIVE, "yes")), &page).await?;
-            for key in found.items.into_iter().map(|stored| stored.value).filter(|key| key.lives(now)) {
+            for key in found.items.into_iter().map(|stored| stored.value).filter(|key| key.lives(then)) {
                 *standing.entry(key.pepper_id).or_default() += 1;
             }
             match found.next {

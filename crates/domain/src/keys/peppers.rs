@@ -39,9 +39,9 @@ const ATTEMPTS_MAX: usize = 8;
 const PEPPERS_MAX: usize = 16;
 /// How old the ring may be that a new digest is made by. Much shorter than [`SETTLED`].
 const RECENT: Duration = Duration::from_secs(10);
-/// How long a pepper must have been the current one before earlier ones are thrown away: longer than any digest under an
-/// earlier one can be on its way into the store.
-pub(super) const SETTLED: Duration = Duration::from_secs(300);
+/// How long a gateway must have known a pepper as the current one before it throws earlier ones away: longer than any digest
+/// under an earlier one can be on its way into the store.
+const SETTLED: Duration = Duration::from_secs(300);
 
 /// The peppers of a platform. Cheap to clone.
 #[derive(Clone)]
@@ -58,6 +58,8 @@ struct Inner {
 pub(super) struct Ring {
     version: u64,
     read_at: Instant,
+    /// Since when the current pepper is known here as that.
+    current_since: Instant,
     /// Oldest first; never none.
     peppers: Vec<Pepper>,
 }
@@ -73,6 +75,12 @@ impl Ring {
     /// The one that new digests are made under.
     pub(super) fn current(&self) -> &Pepper {
         &self.peppers[self.peppers.len() - 1]
+    }
+
+    /// Whether the current pepper has been that for long enough, as far as is known here. By a clock that nobody sets: the
+    /// clock on the wall may jump.
+    pub(super) fn is_settled(&self) -> bool {
+        self.current_since.elapsed() >= SETTLED
     }
 
     /// The one of this id.
@@ -219,7 +227,9 @@ impl Peppers {
     fn keep(&self, read: Ring) -> Arc<Ring> {
         let mut ring = self.0.ring.write().unwrap_or_else(PoisonError::into_inner);
         if read.version >= ring.version {
-            *ring = Arc::new(read);
+            let is_same = read.current().id == ring.current().id;
+            let current_since = if is_same { ring.current_since } else { read.current_since };
+            *ring = Arc::new(Ring { current_since, ..read });
         }
         Arc::clone(&ring)
     }
@@ -271,7 +281,8 @@ fn ring(version: u64, peppers: &[Opened]) -> Ring {
         created_at: *created_at,
         digester: Digester::new(bytes),
     });
-    Ring { version, read_at: Instant::now(), peppers: peppers.collect() }
+    let now = Instant::now();
+    Ring { version, read_at: now, current_since: now, peppers: peppers.collect() }
 }
 
 async fn fresh(sealer: &dyn Sealer, id: &str) -> Result<Envelope> {

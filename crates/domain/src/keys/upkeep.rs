@@ -22,7 +22,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{Inner, REVOKED_TOPIC, live::LiveKey, peppers::SETTLED};
+use super::{Inner, REVOKED_TOPIC, live::LiveKey};
 use crate::table::Stored;
 
 /// How often expired keys are ended; nobody waits longer than this beyond the expiry of a key.
@@ -38,6 +38,10 @@ const CHECKS_AT_ONCE: usize = 64;
 
 /// How often the peppers are read again, so that a gateway notices when another one has made a new one.
 const PEPPERS_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a key that has expired holds its pepper, which cannot be had back: a clock that ran ahead may be set right, and then
+/// the key lives on.
+const EXPIRED_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// What is to be noted of a key.
 pub(super) enum Use {
@@ -135,6 +139,11 @@ async fn recheck(keys: &Weak<Inner>) -> bool {
             keys.live.revoke(&prefix);
             Ok(())
         }
+        // The store answers. One record that says nothing must not keep the others from being looked at.
+        Err(error) if error.reason() == reason::INTERNAL => {
+            tracing::error!(prefix = &*prefix, error = error.report(), "a key in use cannot be read");
+            Ok(())
+        }
         Err(error) => Err(error),
     };
     let in_use = stream::iter(keys.live.prefixes().into_iter().map(Ok));
@@ -193,11 +202,11 @@ async fn note(keys: &Weak<Inner>, uses: &mut mpsc::Receiver<Use>) {
 impl Inner {
     async fn look_at_peppers(&self) -> Result<()> {
         let ring = self.peppers.read().await?;
-        let [earlier @ .., current] = ring.all() else { return Ok(()) };
-        if earlier.is_empty() || self.clock.now().since(current.created_at) < SETTLED {
+        let [earlier @ .., _] = ring.all() else { return Ok(()) };
+        if earlier.is_empty() || !ring.is_settled() {
             return Ok(());
         }
-        let standing = self.standing().await?;
+        let standing = self.standing(self.clock.now().minus(EXPIRED_KEPT)).await?;
         let unneeded: Vec<String> = earlier
             .iter()
             .filter(|pepper| !standing.contains_key(&pepper.id))
