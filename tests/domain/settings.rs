@@ -9,12 +9,16 @@ use portico::{
         caller::{Proof, Role},
         reason,
     },
-    domain::settings::{Fixed, Mode, Parts, Settings, UPDATE_TOPIC},
-    port::bus::{Bus, Event, From},
+    domain::settings::{Current, Fixed, Mode, Parts, Settings, UPDATE_TOPIC},
+    port::{
+        bus::{Bus, Event, From},
+        records::{Expect, Record, Write},
+    },
 };
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
-use super::{Ground, NOW};
+use super::{Ground, NOW, PATIENCE};
 
 #[tokio::test]
 async fn a_change_holds_at_once_and_everywhere() {
@@ -36,6 +40,32 @@ async fn a_change_holds_at_once_and_everywhere() {
     let event: Value = serde_json::from_str(&message.body).unwrap();
     assert_eq!(event["changed"], json!(["limits.max_instances_per_tenant", "features.fast"]));
     assert_eq!(event["event"], UPDATE_TOPIC);
+}
+
+#[tokio::test]
+async fn what_the_store_has_forgotten_is_in_force_no_more() {
+    let ground = Ground::new();
+    let settings = settings(&ground).await;
+    let mut watched = settings.watch();
+    for limit in [5, 6] {
+        update(&settings, &ground, json!({"limits": {"max_instances_per_tenant": limit}})).await.unwrap();
+    }
+    let record = ground.records.get("settings", "platform").await.unwrap().unwrap();
+    // An operator puts an older copy of the store in its place, or an empty one.
+    let forgets = async |writes: Vec<Write>| {
+        ground.records.commit(writes).await.unwrap();
+        ground.bus.publish(UPDATE_TOPIC, "{}".to_owned()).await.unwrap();
+    };
+    let gone = Write::Delete { collection: "settings", id: "platform".to_owned(), expect: Expect::Anything };
+    let body = record.body.replace('6', "4");
+    let older = Write::Put { collection: "settings", record: Record { body, ..record }, expect: Expect::Absent };
+    forgets(vec![gone.clone(), older]).await;
+    let limited = |limit| move |current: &Arc<Current>| current.limits().max_instances_per_tenant == limit;
+    timeout(PATIENCE, watched.wait_for(limited(Some(4)))).await.expect("it is heard of").unwrap();
+    assert_eq!(settings.current().version, 1);
+    forgets(vec![gone]).await;
+    timeout(PATIENCE, watched.wait_for(limited(None))).await.expect("it is heard of").unwrap();
+    assert_eq!(settings.current().version, 0);
 }
 
 #[tokio::test]

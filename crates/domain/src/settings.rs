@@ -274,11 +274,21 @@ impl Inner {
         Err(records::conflict())
     }
 
-    /// Reads what is stored and shows it to everybody who watches.
+    /// Reads what is stored and shows it to everybody who watches. What was shown before was stored by then, so a store that
+    /// says something else has forgotten it: one that was put back from a copy, say. What it knows now is in force.
     async fn refresh(&self) -> Result<()> {
-        if let Some(stored) = self.table.get(RECORD).await? {
-            self.show(Current::of(&self.fixed, stored.version, stored.value));
-        }
+        let before = Arc::clone(&self.live.borrow());
+        let stored = self.table.get(RECORD).await?;
+        let (version, written) = stored.map_or((0, Written::default()), |stored| (stored.version, stored.value));
+        let current = Arc::new(Current::of(&self.fixed, version, written));
+        self.live.send_if_modified(|shown| {
+            // What somebody has shown meanwhile may be newer than what was read.
+            let is_news = current.version > shown.version || (Arc::ptr_eq(shown, &before) && current != *shown);
+            if is_news {
+                *shown = Arc::clone(&current);
+            }
+            is_news
+        });
         Ok(())
     }
 
