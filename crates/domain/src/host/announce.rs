@@ -10,7 +10,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use portico_base::{Clock, Result, clock::SystemClock, tasks::Tasks};
 use portico_port::{
     fleet::{ANNOUNCED, Announced},
-    registry::Announcement,
+    registry::{ANNOUNCEMENT_BYTES_MAX, Announcement},
 };
 use tokio::time::sleep;
 
@@ -24,8 +24,9 @@ const CHANGED_WITHIN: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long it counts as here after it last said so: two repetitions may be lost.
 const TTL: Duration = Duration::from_secs(15);
-/// Deployments that are named; who has more cached is found all the same, only not preferred.
-const DEPLOYMENTS_MAX: usize = 500;
+/// Bytes of the ids of deployments that are named; who has more cached is found all the same, only not preferred. Three
+/// quarters of what a registry takes, so that everything else fits.
+const DEPLOYMENTS_BYTES_MAX: usize = ANNOUNCEMENT_BYTES_MAX / 4 * 3;
 
 impl Host {
     /// What it says of itself now.
@@ -46,7 +47,7 @@ impl Host {
             cpu: load.cpu,
             mem: load.memory,
             disk_free_bytes: load.disk_free_bytes,
-            deployments: load.cached.ids().iter().take(DEPLOYMENTS_MAX).cloned().collect::<Vec<_>>().join(","),
+            deployments: listed(load.cached.ids()),
             chronicle: 0,
             started_at: place.started_at.0,
             heartbeat_at: SystemClock.now().0,
@@ -110,5 +111,34 @@ impl Host {
                 "the host could not withdraw itself; it will be forgotten in a while"
             );
         }
+    }
+}
+
+/// As many of these as fit, with commas between.
+fn listed(ids: &[String]) -> String {
+    let mut listed = String::new();
+    for id in ids {
+        if listed.len() + 1 + id.len() > DEPLOYMENTS_BYTES_MAX {
+            break;
+        }
+        if !listed.is_empty() {
+            listed.push(',');
+        }
+        listed.push_str(id);
+    }
+    listed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_has_much_cached_is_announced_all_the_same() {
+        assert_eq!(listed(&["a:1@0".to_owned(), "b:1@0".to_owned()]), "a:1@0,b:1@0");
+        let long = format!("{}:{}@0123456789", "t".repeat(64), "v".repeat(64));
+        let said = Announced { deployments: listed(&vec![long; 5_000]), ..Announced::default() };
+        let bytes = serde_json::to_string(&said).unwrap().len();
+        assert!((ANNOUNCEMENT_BYTES_MAX / 2..ANNOUNCEMENT_BYTES_MAX).contains(&bytes), "{bytes}");
     }
 }
