@@ -71,6 +71,8 @@ fn every_member_of_a_gzip_stream_is_decoded() {
     assert_eq!(contents(&split).files, 2);
     let hidden = [gzip(&tar), gzip(&Archive::new().file("c", b"3").finish())].concat();
     assert_refused(&hidden, reason::CORRUPT_TAR, "follow the end");
+    let crowd = [gzip(&tar), gzip(b"").repeat(5_000)].concat();
+    assert_refused(&crowd, reason::BUNDLE_EXPANDS_TOO_LARGE, "gzip streams");
 }
 
 #[test]
