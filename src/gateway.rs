@@ -300,9 +300,19 @@ fn bindings(config: &Config) -> Bindings {
 
 /// On the very first start nobody could call; the key made here opens the door once. The operator's own key does too.
 async fn first_admin_key(config: &Config, keys: &Keys, clock: &Arc<dyn Clock>) -> Result<Option<Secret>> {
-    let any = keys.list("", true, &PageRequest { limit: 1, after: None }).await?;
-    let none_yet = any.items.iter().all(|key| key.key_id == keys::BOOTSTRAP_ID);
-    if config.admin_key.is_some() || !none_yet {
+    if config.admin_key.is_some() {
+        return Ok(None);
+    }
+    let few = keys.list("", true, &PageRequest { limit: 2, after: None }).await?.items;
+    if let [key] = few.as_slice()
+        && key.last_used_at.is_none()
+    {
+        // A start that broke off after it had made the key has shown it to nobody.
+        tracing::info!(
+            "the first administrator's key was never used; where it is lost, PORTICO_ADMIN_KEY sets another"
+        );
+    }
+    if !few.is_empty() {
         return Ok(None);
     }
     let operator = Caller {
