@@ -218,7 +218,7 @@ fn reached(config: &Config, bucket: &config::Bucket) -> s3::Options {
     }
 }
 
-/// The same for a process that unpacks bundles and stores none: a folder belongs to the gateway.
+/// The same for a process that reads bundles and stores none: a folder belongs to the gateway.
 pub(super) async fn blobs_to_read(config: &Config, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Arc<dyn Blobs> {
     match &config.blobs {
         config::Blobs::File(folder) => Arc::new(Disk::open_to_read(folder)),

@@ -69,13 +69,16 @@ impl Migration {
         // Nothing may expire between the first look and the last.
         let clock: Arc<dyn Clock> = Arc::new(StillClock::at(SystemClock.now()));
         let tasks = Tasks::new();
-        let side = async |config: &Config| -> Result<Side> {
-            Ok(Side {
-                records: backends::archive(config, &clock, &tasks).await?,
-                blobs: backends::blobs(config, &clock, &tasks).await?,
-            })
+        let source = match from.blobs {
+            // The folder is locked, so that nobody else writes to it meanwhile.
+            config::Blobs::File(_) => backends::blobs(from, &clock, &tasks).await?,
+            // A bucket that is opened to be written to loses its strays.
+            config::Blobs::S3(_) => backends::blobs_to_read(from, &clock, &tasks).await,
         };
-        Ok(Migration { from: side(from).await?, to: side(to).await?, is_replacing, tasks: tasks.clone() })
+        let from = Side { records: backends::archive(from, &clock, &tasks).await?, blobs: source };
+        let target = backends::blobs(to, &clock, &tasks).await?;
+        let to = Side { records: backends::archive(to, &clock, &tasks).await?, blobs: target };
+        Ok(Migration { from, to, is_replacing, tasks })
     }
 
     /// Moves everything and compares it once more. Tells `told` after every step how much has been done. May be dropped
