@@ -54,14 +54,7 @@ impl Compilation {
     pub fn write(&self) -> Result<(), Error> {
         let out =
             PathBuf::from(std::env::var_os("OUT_DIR").ok_or("not running as a build script: OUT_DIR is not set")?);
-        let mut compiler = protox::Compiler::new(&self.includes)?;
-        compiler.include_imports(true).include_source_info(true).open_files(&self.files)?;
-        // Raw bytes: prost's descriptor types forget the custom options that the schema reads at start-up.
-        let schema = compiler.encode_file_descriptor_set();
-        let pool = DescriptorPool::decode(schema.as_slice())?;
-        if self.access_required {
-            refuse_undeclared_access(&pool)?;
-        }
+        let (schema, pool) = self.compile()?;
         fs::write(out.join("schema.bin"), &schema)?;
 
         let redacted = redact::Redacted::find(&pool)?;
@@ -77,6 +70,19 @@ impl Compilation {
         let mut messages = fs::OpenOptions::new().append(true).open(out.join("messages.rs"))?;
         messages.write_all(redacted.impls().as_bytes())?;
         Ok(())
+    }
+
+    /// The raw descriptor set, and the same to look things up in.
+    fn compile(&self) -> Result<(Vec<u8>, DescriptorPool), Error> {
+        let mut compiler = protox::Compiler::new(&self.includes)?;
+        compiler.include_imports(true).include_source_info(true).open_files(&self.files)?;
+        // Raw bytes: prost's descriptor types forget the custom options that the schema reads at start-up.
+        let schema = compiler.encode_file_descriptor_set();
+        let pool = DescriptorPool::decode(schema.as_slice())?;
+        if self.access_required {
+            refuse_undeclared_access(&pool)?;
+        }
+        Ok((schema, pool))
     }
 
     /// Tells cargo what to watch.
@@ -122,4 +128,41 @@ fn refuse_undeclared_access(pool: &DescriptorPool) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compiles a service whose second method says this.
+    fn compiled(rule: &str) -> Result<(Vec<u8>, DescriptorPool), Error> {
+        let folder = std::env::temp_dir().join(format!("portico-codegen-{}", std::process::id()));
+        let file = folder.join("doors.proto");
+        fs::create_dir_all(&folder)?;
+        let written = format!(
+            r#"syntax = "proto3";
+            package doors.v1;
+            import "portico/v1/options.proto";
+            service DoorsService {{
+              rpc Close(Door) returns (Door) {{ option (portico.v1.access) = {{authenticated: true}}; }}
+              rpc Open(Door) returns (Door) {{ {rule} }}
+            }}
+            message Door {{}}"#
+        );
+        fs::write(&file, written)?;
+        let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+        let compiled =
+            Compilation { includes: vec![folder.clone(), proto], files: vec![file], access_required: true }.compile();
+        fs::remove_dir_all(&folder)?;
+        compiled
+    }
+
+    #[test]
+    fn a_method_without_an_access_rule_does_not_build() {
+        for rule in ["", "option (portico.v1.access) = {};"] {
+            let refused = compiled(rule).unwrap_err().to_string();
+            assert!(refused.starts_with("doors.proto: doors.v1.DoorsService.Open states no access rule"), "{refused}");
+        }
+        compiled("option (portico.v1.access) = {public: true};").unwrap();
+    }
 }
