@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use portico_base::{Code, Error, reason, tasks::Tasks};
 use portico_gate::Entry;
 
-use super::{engine::RpcBody, rest::revoked, taking, unread::Arriving};
+use super::{ends::revoked, engine::RpcBody, taking, unread::Arriving};
 
 /// Most that leaves at once: the usual limit of a frame of HTTP/2.
 pub(super) const PIECE_BYTES_MAX: usize = 16 << 10;

@@ -47,7 +47,7 @@ use self::{
 };
 use super::{
     Body, Outline, Protocol,
-    rest::{bounded, in_time},
+    ends::{bounded, in_time},
 };
 
 /// Smaller messages gain nothing from compression.

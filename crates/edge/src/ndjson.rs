@@ -15,7 +15,7 @@ use portico_schema::Surface;
 
 use super::{
     Body, dialect,
-    rest::{Flow, Turn},
+    flow::{Flow, Turn},
 };
 
 /// The media type.

@@ -15,7 +15,6 @@
 
 mod bind;
 mod call;
-mod flow;
 mod inlet;
 mod multipart;
 mod plan;
@@ -23,9 +22,6 @@ mod raw;
 mod render;
 
 pub(super) use bind::{Message, unfit};
-pub(super) use call::{bounded, in_time};
-pub(super) use flow::{Flow, Turn, draining, revoked, too_late};
-pub(super) use inlet::{BODY_MAX, SILENCE_MAX, too_slow};
 pub(super) use render::beside;
 
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::{
     Body, dialect,
     field::Field,
-    rest::{Flow, Turn},
+    flow::{Flow, Turn},
 };
 
 /// How long a stream may be silent. Proxies and browsers give up on silence, commonly after 30 to 60 seconds.

@@ -31,7 +31,7 @@ use super::{
     plain::Plain,
 };
 use crate::{
-    rest::{in_time, revoked, too_late},
+    ends::{in_time, revoked, too_late},
     shield,
 };
 

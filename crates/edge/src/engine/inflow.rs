@@ -22,7 +22,7 @@ use portico_schema::Shape;
 use super::{envelopes::Envelopes, patience::Patience, text::Decoder};
 use crate::{
     Body, Protocol,
-    rest::{revoked, too_slow},
+    ends::{revoked, too_slow},
 };
 
 pub(super) struct Inflow {

@@ -22,7 +22,7 @@ use portico_json::{MessageType, Style};
 
 use super::failure;
 use crate::{
-    rest::{draining, in_time, revoked},
+    ends::{draining, in_time, revoked},
     shield::panicked,
 };
 

@@ -13,7 +13,7 @@ use std::{
 use portico_schema::Shape;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::rest::{BODY_MAX, SILENCE_MAX};
+use crate::ends::{BODY_MAX, SILENCE_MAX};
 
 /// The patience with one caller.
 pub(super) struct Patience {

@@ -25,7 +25,7 @@ use portico_json::MessageType;
 use portico_schema::Shape;
 
 use super::{COMPRESSED_BYTES_MIN, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_STATUS, patience::Patience};
-use crate::{Body, Outline, Protocol, body::Trailed, rest::too_slow};
+use crate::{Body, Outline, Protocol, body::Trailed, ends::too_slow};
 
 /// An envelope's flags and length.
 pub(super) const ENVELOPE_BYTES: usize = 5;

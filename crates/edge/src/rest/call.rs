@@ -7,14 +7,11 @@
 
 use std::future::Future;
 
-use futures_util::FutureExt;
 use portico_base::{Code, Deadline, Error, Result, reason, tasks::Tasks};
 use portico_gate::Entry;
 use portico_schema::Idempotency;
-use tokio::time::timeout_at;
 
-use super::flow::too_late;
-use crate::shield;
+use crate::{ends::bounded, shield};
 
 /// Runs a handler until its deadline. What it does after that is lost to the caller, not undone; the record has both: that
 /// the caller has gone, and what the work came to.
@@ -53,25 +50,5 @@ impl Drop for Waiting<'_> {
         if let Some(entry) = self.0 {
             entry.fail(&Error::new(Code::Canceled, reason::CANCELED, "the caller hung up"));
         }
-    }
-}
-
-/// Whether there is time left to begin: a call that comes too late does nothing.
-///
-/// # Errors
-/// `deadline_exceeded`.
-pub(crate) fn in_time(deadline: Deadline) -> Result<()> {
-    if deadline.is_over() { Err(too_late()) } else { Ok(()) }
-}
-
-/// Waits until the deadline. A function and not an `async fn`, which would hold the work three times.
-pub(crate) fn bounded<T>(work: impl Future<Output = Result<T>>, deadline: Deadline) -> impl Future<Output = Result<T>> {
-    match deadline.instant() {
-        // Boxed, so that the many that have none do not carry room for a timer.
-        Some(instant) => {
-            let waiting = timeout_at(instant, work);
-            Box::pin(waiting.map(|ended| ended.unwrap_or_else(|_| Err(too_late())))).left_future()
-        }
-        None => work.right_future(),
     }
 }

@@ -5,25 +5,20 @@
 //!
 //! *Knows:* chunks, limits, patience. *Does not know:* what the bytes mean.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use portico_base::{Code, Error, Result, reason};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Body, unread};
+use crate::{
+    Body,
+    ends::{BODY_MAX, SILENCE_MAX, too_slow},
+    unread,
+};
 
 /// Largest JSON body. Published pages have no larger messages; files go by upload.
 pub(super) const JSON_BYTES_MAX: usize = 1 << 20;
-
-/// How long a caller may send nothing. Longer is a hung peer or one that holds connections on purpose.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
-
-/// How long a whole body may take. The largest upload over a slow line stays below; the setting for uploads is bounded by
-/// it.
-pub(crate) const BODY_MAX: Duration = Duration::from_secs(600);
 
 /// The body of one request.
 #[derive(Default)]
@@ -124,9 +119,4 @@ impl Inlet {
 
 pub(super) fn too_large(limit: usize) -> Error {
     Error::new(Code::ResourceExhausted, reason::BODY_TOO_LARGE, format!("the body is larger than {limit} bytes"))
-}
-
-/// The error of a body that does not come.
-pub(crate) fn too_slow() -> Error {
-    Error::new(Code::DeadlineExceeded, reason::UPLOAD_TIMEOUT, "the body did not arrive in time")
 }

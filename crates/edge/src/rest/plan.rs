@@ -19,13 +19,19 @@ use prost_reflect::MessageDescriptor;
 use super::{
     bind::Message,
     call::run,
-    flow::{Flow, begun},
     inlet::{Inlet, JSON_BYTES_MAX},
     multipart,
     raw::{self, Download},
     render::{self, Asked},
 };
-use crate::{Body, accept, field::Field, ndjson, route::Segments, sse};
+use crate::{
+    Body, accept,
+    field::Field,
+    flow::{Flow, begun},
+    ndjson,
+    route::Segments,
+    sse,
+};
 
 /// How one route is served.
 pub(super) struct Plan {

@@ -13,11 +13,12 @@ use http_body_util::StreamBody;
 use portico_base::{Incoming, Result};
 use prost_reflect::MessageDescriptor;
 
-use super::{
+use super::inlet::Inlet;
+use crate::{
+    Body,
+    field::Field,
     flow::{Flow, Turn},
-    inlet::Inlet,
 };
-use crate::{Body, field::Field};
 
 /// A response whose body is a field.
 #[derive(Clone, Copy, Debug)]

@@ -34,7 +34,7 @@ use super::{
     close::{self, End},
     pieces::Pieces,
 };
-use crate::rest::{draining, revoked};
+use crate::ends::{draining, revoked};
 
 /// How often a ping goes out. Load balancers close what is silent for a minute.
 const PING_EVERY: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! A stream of messages on its way to a caller over HTTP, and the reasons for it to end.
+//! A stream of messages on its way to a caller over HTTP.
 //!
 //! A newcomer's usual mistake is to begin the answer at once. An error that comes before the first message is told by a
 //! status, as every other error; so the first message is waited for, though not for long.
@@ -9,11 +9,14 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use portico_base::{Code, Deadline, Error, Outgoing, Result, Retry, reason, tasks::Tasks};
+use portico_base::{Deadline, Error, Outgoing, Result, tasks::Tasks};
 use portico_gate::Entry;
 use tokio::time::timeout;
 
-use crate::shield;
+use crate::{
+    ends::{draining, revoked, too_late},
+    shield,
+};
 
 /// How long the first message is waited for. A stream that is quiet at first must open all the same.
 const FIRST_MESSAGE_WAIT: Duration = Duration::from_millis(100);
@@ -118,7 +121,7 @@ impl Flow {
 ///
 /// # Errors
 /// That it does not any more, and those of the work.
-pub(super) async fn begun<T>(work: impl Future<Output = Result<T>>, entry: &Entry) -> Result<T> {
+pub(crate) async fn begun<T>(work: impl Future<Output = Result<T>>, entry: &Entry) -> Result<T> {
     let revocation = async {
         entry.revoked().await;
         let error = revoked();
@@ -131,23 +134,6 @@ pub(super) async fn begun<T>(work: impl Future<Output = Result<T>>, entry: &Entr
         error = revocation => Err(error),
         outcome = work => outcome,
     }
-}
-
-/// The credential of the call has ended while the call went on.
-pub(crate) fn revoked() -> Error {
-    Error::new(Code::Unauthenticated, reason::UNAUTHORIZED, "the credential was revoked or has expired")
-}
-
-/// The house closes.
-pub(crate) fn draining() -> Error {
-    Error::new(Code::Unavailable, reason::DRAINING, "the server is shutting down; connect again")
-        .retry(Retry::After(Duration::from_secs(1)))
-}
-
-/// The deadline of the call has passed.
-pub(crate) fn too_late() -> Error {
-    Error::new(Code::DeadlineExceeded, reason::DEADLINE_EXCEEDED, "the deadline passed before the work was done")
-        .retry(Retry::MayRepeat)
 }
 
 async fn passed(deadline: Deadline) {
