@@ -212,8 +212,7 @@ async fn a_question_to_the_store_is_not_dropped_with_its_caller() {
     let _time_stands = time_stands();
     let (ground, keys, admin) = house().await;
     let (_, secret) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
-    let slow = Arc::new(Slow { inner: Arc::clone(&ground.records), asked: 0.into(), answers: Semaphore::new(0) });
-    let keys = gateway(&ground, Arc::clone(&slow) as Arc<dyn Records>).await;
+    let (slow, keys) = slow(&ground, Semaphore::new(0)).await;
     let calls: Vec<_> = (0..8)
         .map(|_| {
             let (keys, secret) = (keys.clone(), secret.clone());
@@ -238,8 +237,7 @@ async fn look_ups_beyond_their_room_are_refused_at_once_and_keys_in_use_are_serv
     let _time_stands = time_stands();
     let (ground, keys, admin) = house().await;
     let (_, used) = keys.create(&ground.call(&admin, &[]), new_key("acme")).await.unwrap();
-    let slow = Arc::new(Slow { inner: Arc::clone(&ground.records), asked: 0.into(), answers: Semaphore::new(1) });
-    let keys = gateway(&ground, Arc::clone(&slow) as Arc<dyn Records>).await;
+    let (slow, keys) = slow(&ground, Semaphore::new(1)).await;
     keys.resolve(used.reveal()).await.unwrap();
     for _ in 0..LOOK_UPS_IN_FLIGHT_MAX {
         // Their callers do not wait for an answer.
@@ -511,6 +509,12 @@ fn refusal(outcome: portico::base::Result<Resolved>) -> Error {
 async fn listed(keys: &Keys, tenant: &str, revoked_too: bool, page: &PageRequest) -> (Vec<String>, Option<String>) {
     let page = keys.list(tenant, revoked_too, page).await.unwrap();
     (page.items.into_iter().map(|key| key.key_id).collect(), page.next)
+}
+
+/// Another gateway over a store that reads as many keys as it is let.
+async fn slow(ground: &Ground, answers: Semaphore) -> (Arc<Slow>, Keys) {
+    let slow = Arc::new(Slow { inner: Arc::clone(&ground.records), asked: 0.into(), answers });
+    (Arc::clone(&slow), gateway(ground, slow).await)
 }
 
 /// A store that reads a key when it is let.
