@@ -113,6 +113,10 @@ impl Models {
         let Some(stale) = question.stale() else {
             return question.asked(&**catalog, cx, query).await;
         };
+        if question.asking.try_lock().is_err() {
+            // Somebody has it asked already.
+            return timeout(STALE_WAIT, question.asked(&**catalog, cx, query)).await.unwrap_or(Ok(stale));
+        }
         let (catalog, cx, query) = (Arc::clone(catalog), cx.clone(), query.to_owned());
         let asked = self.0.tasks.spawn(async move { question.asked(&*catalog, &cx, &query).await });
         match timeout(STALE_WAIT, asked).await {
