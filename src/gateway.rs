@@ -305,6 +305,7 @@ async fn first_admin_key(config: &Config, keys: &Keys, clock: &Arc<dyn Clock>) -
     }
     let few = keys.list("", true, &PageRequest { limit: 2, after: None }).await?.items;
     if let [key] = few.as_slice()
+        && key.role == KeyRole::Admin
         && key.last_used_at.is_none()
     {
         // A start that broke off after it had made the key has shown it to nobody.
