@@ -103,10 +103,12 @@ impl Site {
     /// A Markdown document as a page, or another embedded file as it is.
     fn document(&self, head: &Parts, path: &str) -> Option<Response<Bytes>> {
         let path = path.trim_start_matches('/');
-        let file = ["README.md".to_owned(), path.to_owned(), format!("{path}.md"), format!("{path}/README.md")]
-            .into_iter()
-            .skip(usize::from(!path.is_empty()))
-            .find_map(|name| DOCS.get_file(&name))?;
+        let file = match path {
+            "" => DOCS.get_file("README.md"),
+            _ => [path.to_owned(), format!("{path}.md"), format!("{path}/README.md")]
+                .iter()
+                .find_map(|name| DOCS.get_file(name)),
+        }?;
         let (name, text) = (file.path().to_str()?, file.contents());
         if name.ends_with(".md") {
             let write = || Some(page::document(&String::from_utf8_lossy(text), name).into());
