@@ -122,7 +122,10 @@ impl Seat {
     pub(super) async fn send(&self, frame: Frame) -> bool {
         let client = self.clients.with(|set| set.clients.iter().find(|client| client.id == self.id).cloned());
         match client {
-            Some(client) => self.clients.deliver(&client, frame).await,
+            Some(client) => match client.try_send(frame) {
+                Ok(()) => true,
+                Err(frame) => self.clients.wait_for(&client, frame).await,
+            },
             None => false,
         }
     }
@@ -149,11 +152,16 @@ struct Client {
 }
 
 impl Client {
+    /// Puts a frame into the queue if there is room now; gives it back otherwise.
+    fn try_send(&self, frame: Frame) -> Result<(), Frame> {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(room_for(&frame)) else { return Err(frame) };
+        self.queue.try_send((frame, room)).map_err(|full| full.into_inner().0)
+    }
+
     /// Puts a frame into the queue, waiting for room. False when the client is gone or patience with it has run out.
     async fn send(&self, frame: Frame, patience: watch::Receiver<Patience>) -> bool {
-        let bytes = u32::try_from(frame.len()).unwrap_or(QUEUE_BYTES_MAX).clamp(1, QUEUE_BYTES_MAX);
         let delivery = async {
-            let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()?;
+            let room = Arc::clone(&self.room).acquire_many_owned(room_for(&frame)).await.ok()?;
             self.queue.send((frame, room)).await.ok()
         };
         tokio::select! {
@@ -163,6 +171,10 @@ impl Client {
             () = run_out(patience) => false,
         }
     }
+}
+
+fn room_for(frame: &Frame) -> u32 {
+    u32::try_from(frame.len()).unwrap_or(QUEUE_BYTES_MAX).clamp(1, QUEUE_BYTES_MAX)
 }
 
 /// Resolves when it has been waited for as long as it may be, which can change meanwhile.
@@ -245,11 +257,13 @@ impl Clients {
             set.kept.add(sequence, frame.clone());
             set.clients.clone()
         });
-        join_all(clients.iter().map(|client| self.deliver(client, frame.clone()))).await;
+        let slow: Vec<_> =
+            clients.iter().filter_map(|client| Some((client, client.try_send(frame.clone()).err()?))).collect();
+        join_all(slow.into_iter().map(|(client, frame)| self.wait_for(client, frame))).await;
     }
 
-    /// Brings a frame to a client or lets go of it, also when this is dropped. False when it is gone.
-    async fn deliver(&self, client: &Client, frame: Frame) -> bool {
+    /// Brings a frame to a client that has no room or lets go of it, also when this is dropped. False when it is gone.
+    async fn wait_for(&self, client: &Client, frame: Frame) -> bool {
         let mut delivery = Delivery { clients: self, client: client.id, arrived: false };
         delivery.arrived = client.send(frame, self.0.patience.subscribe()).await;
         delivery.arrived
