@@ -117,7 +117,7 @@ impl LocalFleet {
         folders::sweep(&config.root.join("instances")).map_err(unusable)?;
         let deployments = config.root.join("deployments");
         std::fs::create_dir_all(&deployments).map_err(unusable)?;
-        sweep_staging(&deployments).map_err(unusable)?;
+        deployments::sweep(&deployments).map_err(unusable)?;
         Ok(LocalFleet {
             epoch: id::random("epoch_", 16),
             sockets: Arc::new(SocketFolder::open(&config.root).map_err(unusable)?),
@@ -240,8 +240,11 @@ async fn forget(instances: &Instances, instance: &Arc<Instance>) {
         return;
     }
     let folder = instance.folder.clone();
-    // What stays in its place now is met again by the next instance of this id, or at the next start.
-    let _vacated = spawn_blocking(move || folders::vacate(&folder)).await.is_ok_and(|vacated| vacated.is_ok());
+    let vacated = spawn_blocking(move || folders::vacate(&folder)).await.map_err(io::Error::other).flatten();
+    if let Err(error) = vacated {
+        // It is met again by the next instance of this id, which is refused then, or at the next start.
+        tracing::warn!(instance.id = instance.id, problem = %error, "the workspace of an instance stays where it is");
+    }
     instances.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance.id);
     *removed = true;
 }
@@ -444,7 +447,7 @@ fn folder_name(id: &str) -> Result<&str> {
 
 /// An instance never begins with what another one left. Another host may do better.
 fn unhoused(error: io::Error) -> Error {
-    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+    if is_full(&error) {
         return failure::disk_full(error);
     }
     Error::new(Code::Internal, reason::COORDINATOR_ERROR, "the host cannot make an empty workspace for this id")
@@ -452,18 +455,13 @@ fn unhoused(error: io::Error) -> Error {
         .caused_by(error)
 }
 
-/// Removes what a killed gateway was unpacking.
-fn sweep_staging(deployments: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(deployments)? {
-        let entry = entry?;
-        // What cannot be removed now is in the way of nothing, and tried again at the next start.
-        if entry.file_name().to_string_lossy().starts_with('.')
-            && let Err(error) = folders::remove(&entry.path())
-        {
-            tracing::warn!(folder = %entry.path().display(), problem = %error, "a bundle in the making cannot be removed");
-        }
-    }
-    Ok(())
+/// What a failure of the disk means.
+fn disk(error: io::Error) -> Error {
+    if is_full(&error) { failure::disk_full(error) } else { failure::broken(error) }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What is free on the disk of a folder for whoever is not root, where the system tells.

@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use self::shelf::Shelf;
-use super::{folders, manifest::Manifest};
+use super::{disk, folders, manifest::Manifest};
 
 /// Holds the whole checksum of what is unpacked beside it.
 const CHECKSUM_FILE: &str = "checksum";
@@ -50,6 +50,23 @@ const FETCHES_MAX: usize = 4;
 /// Most bundles that lie unpacked: enough for as many instances as a host runs unless told otherwise, each of another one.
 /// Beyond that those go that nobody runs, and all of these when the disk is full.
 const BUNDLES_MAX: usize = 64;
+
+/// Removes what a killed gateway was unpacking from the folder of all bundles.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(super) fn sweep(deployments: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(deployments)? {
+        let entry = entry?;
+        // What cannot be removed now is in the way of nothing, and tried again at the next start.
+        if entry.file_name().to_string_lossy().starts_with('.')
+            && let Err(error) = folders::remove(&entry.path())
+        {
+            tracing::warn!(folder = %entry.path().display(), problem = %error, "a bundle in the making cannot be removed");
+        }
+    }
+    Ok(())
+}
 
 /// A bundle that can be run.
 #[derive(Debug)]
@@ -331,13 +348,6 @@ fn unfetched(error: Error) -> Error {
     match error.reason() {
         reason::STORAGE_UNAVAILABLE | reason::STORAGE_TIMEOUT => failure::unfetchable(error.report()),
         _ => failure::undeployable("the bundle could not be fetched").caused_by(error.report()),
-    }
-}
-
-fn disk(error: io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => failure::disk_full(error),
-        _ => failure::broken(error),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::Path,
 };
@@ -21,6 +21,8 @@ use rustix::{
     io::Errno,
 };
 use tokio::task::spawn_blocking;
+
+use super::disk;
 
 /// Most entries of one list.
 const ENTRIES_MAX: usize = 10_000;
@@ -80,7 +82,7 @@ pub(super) async fn write(workspace: &Path, path: &WorkspacePath, mut content: I
     while let Some(chunk) = content.next().await {
         let chunk = chunk?;
         size += chunk.len() as u64;
-        draft = blocking(move || draft.file.write_all(&chunk).map(|()| draft).map_err(unwritten)).await?;
+        draft = blocking(move || draft.file.write_all(&chunk).map(|()| draft).map_err(disk)).await?;
     }
     blocking(move || draft.finish()).await?;
     Ok(size)
@@ -224,13 +226,6 @@ fn refused(error: Errno) -> Error {
         }
         Errno::NOSPC | Errno::DQUOT => failure::disk_full(error),
         other => failure::broken(other),
-    }
-}
-
-fn unwritten(error: std::io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => failure::disk_full(error),
-        _ => failure::broken(error),
     }
 }
 
